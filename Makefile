@@ -1,0 +1,62 @@
+# Two commands on a new machine: `make demo` and `make test`. Only git, make and Python 3.11 or later with venv are
+# needed. PYTHON chooses the interpreter, VENV where the environment goes.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet install
+
+.PHONY: demo test lint lock report torture torture-full wheel-test clean
+
+demo: $(VENV)/.installed
+	$(BIN)/dispatcher send --sandbox --fresh
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Every torture in small is part of `make test`; this is the long round.
+torture: $(VENV)/.installed-test
+	DISPATCHER_KILLS=100 $(BIN)/python -m pytest tests/test_kill.py
+
+torture-full: $(VENV)/.installed-test
+	DISPATCHER_KILLS=1000 $(BIN)/python -m pytest tests/test_kill.py
+
+# The specimen report, byte for byte.
+report: $(VENV)/.installed-test
+	$(BIN)/python docs/report.py
+
+# A wheel, installed into an empty environment, and the main job from there.
+wheel-test: $(VENV)/.installed-test
+	rm -rf build/wheel && mkdir -p build/wheel
+	$(BIN)/python -m pip --disable-pip-version-check --quiet wheel --no-deps --no-build-isolation --wheel-dir build/wheel .
+	$(PYTHON) -m venv build/wheel/venv
+	build/wheel/venv/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r lock.txt
+	build/wheel/venv/bin/python -m pip --disable-pip-version-check --quiet install --no-deps build/wheel/*.whl
+	cd build/wheel && venv/bin/dispatcher init campaign && cd campaign && ../venv/bin/dispatcher send --sandbox
+
+# New versions of everything: names, versions and hashes, no addresses. Wants `uv` on the path.
+LOCK = uv pip compile --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
+	--no-emit-find-links --python-version 3.11 --quiet
+lock:
+	$(LOCK) pyproject.toml --extra build -o lock.txt
+	$(LOCK) pyproject.toml --extra build --extra test -c lock.txt -o tests/lock.txt
+
+clean:
+	rm -rf build dist $(VENV) .dispatcher
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: lock.txt pyproject.toml $(VENV)/bin/python
+	$(PIP) --require-hashes -r lock.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/.installed-test: tests/lock.txt $(VENV)/.installed
+	$(PIP) --require-hashes -r tests/lock.txt
+	touch $@

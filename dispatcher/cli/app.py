@@ -1,0 +1,45 @@
+"""The commands, in the order in which a campaign meets them."""
+
+from typing import Annotated
+
+import typer
+
+from dispatcher import __version__
+from dispatcher.cli import folder, ledger, sending
+
+app = typer.Typer(
+    name="dispatcher",
+    help="Sends a campaign's letters: every recipient gets the right letter once, and you can prove it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(value: bool) -> None:  # noqa: FBT001 (typer's callback)
+    if value:
+        typer.echo(f"dispatcher {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[  # noqa: ARG001 (handled by its callback)
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Sends a campaign's letters: every recipient gets the right letter once, and you can prove it."""
+
+
+app.command()(folder.init)
+app.command()(folder.check)
+app.command()(folder.preview)
+app.command()(sending.send)
+app.command()(sending.amend)
+app.command()(ledger.status)
+app.command()(ledger.log)
+app.command()(ledger.resolve)
+app.add_typer(ledger.suppress, name="suppress")
+app.command()(sending.sandbox)

@@ -1,0 +1,257 @@
+"""Commands on the ledger: status, log, resolve, suppress."""
+
+import csv
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dispatcher.cli.options import HERE, AsJson, CampaignFolder, OnSandbox
+from dispatcher.cli.output import counts_line, say, say_json, say_table
+
+Why = Annotated[str, typer.Option("--why", help="The reason, for the record.")]
+
+
+class Format(StrEnum):
+    """How `log` prints."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSONL = "jsonl"
+
+
+class Standing(StrEnum):
+    """What `log --outcome` looks for."""
+
+    ACCEPTED = "accepted"
+    DEFERRED = "deferred"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    WAITING = "waiting"
+    SUPPRESSED = "suppressed"
+    CANCELLED = "cancelled"
+    CLOSED_UNKNOWN = "closed_unknown"
+
+
+class Decision(StrEnum):
+    """What a person can say of a letter."""
+
+    ACCEPTED = "accepted"
+    FAILED = "failed"
+    RESEND = "resend"
+
+
+def status(campaign: CampaignFolder = HERE, *, sandbox: OnSandbox = False, as_json: AsJson = False) -> None:
+    """Where every letter stands; the counts add up to the plan.
+
+    Example: dispatcher status --sandbox
+    """
+    from dispatcher.desk import Desk  # noqa: PLC0415 (loaded when it runs)
+    from dispatcher.desk.reading import status as read_status  # noqa: PLC0415
+
+    found = read_status(Desk(campaign, sandbox=sandbox))
+    if as_json:
+        say_json(found)
+        return
+    say(f"{found['campaign']}, revision {found['revision']}, sealed {found['sealed_at'] or 'not yet'}", name="bold")
+    say(counts_line(found["counts"]))
+    if found["deferred"]:
+        say(f"{found['deferred']:,} of the waiting were refused for now; the next is due {found['next_due_at']}")
+    if found["accepted_with_a_refused_mailbox"]:
+        say(f"{found['accepted_with_a_refused_mailbox']:,} of the accepted had a mailbox that was refused")
+    if found["skips"]:
+        say(f"{len(found['skips']):,} rows got no letter (see --json for each, with the reason)")
+    for run in found["runs"][-5:]:
+        say(
+            f"run {run['id']}: {run['started_at']} – {run['ended_at'] or 'did not end'} {run['ending']} ({run['account']})"
+        )
+
+
+def log(
+    key: Annotated[str | None, typer.Argument(help="One letter's whole story, by key.", show_default=False)] = None,
+    campaign: CampaignFolder = HERE,
+    *,
+    outcome: Annotated[Standing | None, typer.Option(help="Only letters that stand there.")] = None,
+    recipient: Annotated[str, typer.Option(help="Only letters with this key, or this text in their row.")] = "",
+    since: Annotated[str, typer.Option(help="Only attempts since then, as 2009-10-01 or 2009-10-01T12:00.")] = "",
+    output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+    sandbox: OnSandbox = False,
+    as_json: AsJson = False,
+) -> None:
+    """The delivery log: a row for each letter, or one letter's whole story.
+
+    Example: dispatcher log --outcome failed --format csv > failed.csv
+    Example: dispatcher log FRA
+    """
+    from dispatcher.desk import Desk  # noqa: PLC0415
+    from dispatcher.desk.reading import log as read_log  # noqa: PLC0415
+    from dispatcher.desk.reading import story
+
+    desk = Desk(campaign, sandbox=sandbox)
+    if key is not None:
+        found = story(desk, key)
+        if as_json:
+            say_json(found)
+        else:
+            _say_story(found)
+        return
+    rows = read_log(desk, state=outcome or "", recipient=recipient, since=since)
+    if output is Format.CSV and not as_json:
+        _write_csv(rows)
+    elif as_json or output is Format.JSONL:
+        for row in rows:
+            say_json(row)
+    else:
+        columns = ("key", "state", "at", "attempts", "addresses", "reply")
+        say_table(columns, ([row[name] for name in columns] for row in rows))
+
+
+def _write_csv(rows: Any) -> None:
+    from dispatcher.core.review import LOG_COLUMNS, safe_cell  # noqa: PLC0415
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(LOG_COLUMNS)
+    for row in rows:
+        writer.writerow([safe_cell(value) for value in row.values()])
+
+
+def _say_story(found: dict[str, Any]) -> None:
+    say(f"{found['key']}: {found['state']}", name="bold")
+    for name in ("reason", "to", "cc", "language", "message_id", "date", "due_at", "revision", "digest"):
+        value = ", ".join(found[name]) if isinstance(found[name], list) else found[name]
+        if value:
+            say(f"  {name.replace('_', '-')}: {value}")
+    for attachment in found["attachments"]:
+        say(f"  attachment: {attachment['name']} ({attachment['size']:,} octets, {attachment['digest']})")
+    for number, attempt in enumerate(found["attempts"], 1):
+        _say_attempt(number, attempt)
+    for event in found["events"]:
+        say(f"{event['at']} {event['kind']} {event['subject']} by {event['who']}: {event['why']}")
+
+
+def _say_attempt(number: int, attempt: dict[str, Any]) -> None:
+    say(f"attempt {number}, {attempt['at']}: {attempt['outcome']} at {attempt['phase'].upper()}")
+    say(f"  reply: {attempt['code'] or ''} {attempt['reply']}".rstrip())
+    if attempt["host"]:
+        tls = f", {attempt['tls_version']} {attempt['cipher']}" if attempt["tls_version"] else ", no TLS"
+        say(f"  relay: {attempt['host']}:{attempt['port']} ({attempt['peer']}{tls}), run {attempt['run']}")
+    for name in ("queue_id", "message_digest", "override"):
+        if attempt[name]:
+            say(f"  {name.replace('_', '-')}: {attempt[name]}")
+    for rcpt in attempt["rcpts"]:
+        say(f"  {rcpt['mailbox']}: {rcpt['outcome']} ({rcpt['code']} {rcpt['reply']})")
+
+
+def resolve(
+    key: Annotated[str, typer.Argument(help="The letter's key.", show_default=False)],
+    as_: Annotated[Decision, typer.Option("--as", help="What you know, or want.")],
+    why: Why,
+    campaign: CampaignFolder = HERE,
+    *,
+    sandbox: OnSandbox = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what became of an unknown letter, or have it (or a failed one) sent again. Recorded with your name.
+
+    Example: dispatcher resolve FRA --as accepted --why "the mission confirmed it by telephone"
+    """
+    from dispatcher.desk import Desk  # noqa: PLC0415
+    from dispatcher.desk.deciding import resolve as resolve_now  # noqa: PLC0415
+
+    before = resolve_now(Desk(campaign, sandbox=sandbox), key, as_, why=why)
+    if as_json:
+        say_json({"key": key, "before": before, "decision": as_, "why": why})
+    else:
+        say(f"{key} was {before}; {as_} now. Recorded: {why}")
+
+
+suppress = typer.Typer(help="Addresses that must not be written to.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@suppress.command("add")
+def suppress_add(
+    addresses: Annotated[list[str], typer.Argument(help="Addresses, or @domain for all of a domain.")],
+    why: Why,
+    campaign: CampaignFolder = HERE,
+    *,
+    sandbox: OnSandbox = False,
+    as_json: AsJson = False,
+) -> None:
+    """Never write to these again. Letters to them that wait are held back.
+
+    Example: dispatcher suppress add desk@ngo.example --why "asked to be taken off"
+    """
+    from dispatcher.desk import Desk  # noqa: PLC0415
+    from dispatcher.desk.deciding import suppress as suppress_now  # noqa: PLC0415
+
+    added, letters = suppress_now(Desk(campaign, sandbox=sandbox), addresses, reason=why, source="by hand")
+    _say_suppressed(added, letters, as_json=as_json)
+
+
+def _say_suppressed(added: int, letters: int, *, as_json: bool) -> None:
+    if as_json:
+        say_json({"added": added, "letters": letters})
+    else:
+        say(f"{added:,} added; {letters:,} waiting letters are held back.")
+
+
+@suppress.command("remove")
+def suppress_remove(
+    address: Annotated[str, typer.Argument(help="The address, or @domain.")],
+    why: Why,
+    campaign: CampaignFolder = HERE,
+    *,
+    sandbox: OnSandbox = False,
+    as_json: AsJson = False,
+) -> None:
+    """Lift a suppression; letters that only it held back wait again.
+
+    Example: dispatcher suppress remove desk@ngo.example --why "added by mistake"
+    """
+    from dispatcher.desk import Desk  # noqa: PLC0415
+    from dispatcher.desk.deciding import unsuppress  # noqa: PLC0415
+
+    letters = unsuppress(Desk(campaign, sandbox=sandbox), address, why=why)
+    if as_json:
+        say_json({"removed": address, "letters": letters})
+    else:
+        say(f"{address} may be written to; {letters:,} letters wait again.")
+
+
+@suppress.command("list")
+def suppress_list(campaign: CampaignFolder = HERE, *, sandbox: OnSandbox = False, as_json: AsJson = False) -> None:
+    """Every suppressed address, with reason, since when and from where.
+
+    Example: dispatcher suppress list --json
+    """
+    from dispatcher.desk import Desk  # noqa: PLC0415
+    from dispatcher.desk.reading import suppressions  # noqa: PLC0415
+
+    rows = suppressions(Desk(campaign, sandbox=sandbox))
+    if as_json:
+        say_json(rows)
+        return
+    columns = ("address", "reason", "since", "source")
+    say_table(columns, ([row[name] for name in columns] for row in rows))
+
+
+@suppress.command("import")
+def suppress_import(
+    file: Annotated[Path, typer.Argument(help="A list with a column 'email' (or 'address'), and maybe 'reason'.")],
+    why: Why,
+    campaign: CampaignFolder = HERE,
+    *,
+    sandbox: OnSandbox = False,
+    as_json: AsJson = False,
+) -> None:
+    """Suppress every address of a list, in any format that recipients lists have.
+
+    Example: dispatcher suppress import stop-list.csv --why "our stop list of 2009"
+    """
+    from dispatcher.desk import Desk  # noqa: PLC0415
+    from dispatcher.desk.deciding import import_suppressions  # noqa: PLC0415
+
+    added, letters = import_suppressions(Desk(campaign, sandbox=sandbox), file, reason=why)
+    _say_suppressed(added, letters, as_json=as_json)

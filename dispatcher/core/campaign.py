@@ -1,0 +1,221 @@
+"""The shape of campaign.toml and the rules between its keys. Reading the file is `sources.campaign`'s."""
+
+import re
+from collections.abc import Mapping
+from datetime import date
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+
+from dispatcher.core.address import parse_mailboxes
+from dispatcher.core.model import Mailbox
+
+_RATE: Final = re.compile(r"\s*([\d,]+)\s*/\s*(s|sec|second|min|minute|h|hr|hour|d|day)\s*\Z")
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LOOPBACK: Final = re.compile(r"localhost|127(?:\.\d{1,3}){3}|::1|\[::1\]")
+
+
+class Rate(BaseModel):
+    """So many letters in so many seconds, as "30/min" or "1,000/hr"."""
+
+    model_config = ConfigDict(frozen=True)
+    count: PositiveInt
+    seconds: PositiveInt
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two letters."""
+        return self.seconds / self.count
+
+    def __str__(self) -> str:
+        unit = {1: "s", 60: "min", 3600: "hr", 86400: "day"}[self.seconds]
+        return f"{self.count:,}/{unit}"
+
+
+def _parse_rate(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    found = _RATE.match(value)
+    count = int(found.group(1).replace(",", "") or 0) if found else 0
+    if not found or not count:
+        raise ValueError('write it as "30/min" or "1,000/hr"')
+    return Rate(count=count, seconds=_UNITS[found.group(2)[0]])
+
+
+def _one_line(value: str) -> str:
+    if any(c < " " or "\x7f" <= c <= "\x9f" or c in "\u2028\u2029" for c in value):
+        raise ValueError("a line break or control character cannot stand here")
+    return value
+
+
+def _one_mailbox(value: str) -> str:
+    mailboxes = parse_mailboxes(value)
+    if len(mailboxes) != 1 or mailboxes[0].name:
+        raise ValueError("write one address alone, such as office@example.org")
+    return value
+
+
+def _inside(value: str) -> str:
+    parts = re.split(r"[/\\]", value)
+    if not value or value[0] in "/\\~" or ".." in parts or ":" in value:
+        raise ValueError("paths are relative to campaign.toml and stay inside its folder")
+    return value
+
+
+Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(_one_line)]
+Address = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(_one_mailbox)]
+FolderPath = Annotated[str, AfterValidator(_inside)]
+Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Sender(_Table):
+    """Who writes. Everything here is printed on the letter or in its headers.
+
+    `function` is one text, or one for each language: { en = "President", fr = "Présidence" }.
+    """
+
+    organisation: Line
+    name: Line
+    address: Address
+    reply_to: Address | None = None
+    return_path: Address | None = None
+    unsubscribe: Address | None = None
+    signatory: Line
+    function: Line | dict[Language, Line] = ""
+    postal_address: str = ""
+
+    def mailbox(self, field: Literal["address", "reply_to", "return_path", "unsubscribe"]) -> Mailbox:
+        """One of the sender's mailboxes; those not given fall back to reply_to, then address."""
+        chosen = getattr(self, field) or (field != "return_path" and self.reply_to) or self.address
+        return parse_mailboxes(str(chosen))[0]
+
+
+class LetterFiles(_Table):
+    """Where the letter and its attachments are. `{language}` and `{key}` (any column) are filled for each recipient."""
+
+    template: FolderPath
+    attachments: tuple[FolderPath, ...] = ()
+    forms: FolderPath = "templates/forms/{language}.toml"
+    layout: FolderPath = "templates/house/layout.html"
+
+
+class RecipientsList(_Table):
+    """One list. `where` is an expression over the row; the others override what is recognised in the file."""
+
+    source: FolderPath
+    where: str | None = None
+    sheet: str | None = None
+    encoding: str | None = None
+    delimiter: Annotated[str, StringConstraints(min_length=1, max_length=1)] | None = None
+
+
+class Password(_Table):
+    """Where the password is: the name of an environment variable, a file of mode 0600, or a command's argv."""
+
+    env: str | None = None
+    file: str | None = None
+    command: tuple[str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> "Password":
+        if sum(v is not None for v in (self.env, self.file, self.command)) != 1:
+            raise ValueError('give exactly one of { env = "NAME" }, { file = "path" }, { command = ["program", "…"] }')
+        return self
+
+
+def _password_is_not_text(value: Any) -> Any:
+    if isinstance(value, str):
+        raise ValueError('a password never stands in this file; write { env = "DISPATCHER_PASSWORD" } instead')
+    return value
+
+
+class RelayAccount(_Table):
+    """The submission server and how to log in there."""
+
+    host: Line
+    port: Annotated[int, Field(ge=1, le=65535)] = 587
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    user: Line | None = None
+    password: Annotated[Password | None, BeforeValidator(_password_is_not_text)] = None
+    helo: Line = "[127.0.0.1]"
+    ca_file: FolderPath | None = None
+
+    @property
+    def loopback(self) -> bool:
+        """Whether the relay is this very machine."""
+        return bool(_LOOPBACK.fullmatch(self.host.lower()))
+
+    @model_validator(mode="after")
+    def _nothing_in_clear(self) -> "RelayAccount":
+        if self.security == "none" and self.user:
+            raise ValueError('security = "none" would send the password in clear; use "starttls" or "tls"')
+        if self.security == "none" and not self.loopback:
+            raise ValueError(
+                f'security = "none" is only for this machine, not for {self.host}; use "starttls" or "tls"'
+            )
+        if (self.user is None) != (self.password is None):
+            raise ValueError("user and password go together; give both or neither")
+        return self
+
+
+class Pace(_Table):
+    """How fast: connections at once, letters in a time, and letters in any 24 hours."""
+
+    connections: Annotated[int, Field(ge=1, le=200)] = 4
+    rate: Annotated[Rate | None, BeforeValidator(_parse_rate)] = None
+    quota: PositiveInt | None = None
+
+
+class Campaign(_Table):
+    """One mailing. What is printed or decides who is written to is sealed; pace, relay and deadline may change freely."""
+
+    id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,47}$")]
+    title: Line
+    language: Language = "en"
+    date: date
+    not_after: AwareDatetime | None = None
+    on_unknown: Literal["hold", "resend", "assume_sent"] = "hold"
+    on_duplicate: Literal["refuse", "first", "each"] = "refuse"
+    on_invalid: Literal["refuse", "skip"] = "refuse"
+    sender: Sender
+    letter: LetterFiles
+    recipients: Annotated[tuple[RecipientsList, ...], Field(min_length=1)]
+    relay: RelayAccount
+    pace: Pace = Pace()
+
+    @field_validator("id")
+    @classmethod
+    def _id_makes_a_message_id(cls, value: str) -> str:
+        if ".." in value or value.endswith("."):
+            raise ValueError("dots stand singly and not at the end, for it becomes part of each Message-ID")
+        return value
+
+    def printed_sender(self, language: str) -> Mapping[str, str]:
+        """What a letter in this language may say of its sender."""
+        function = self.sender.function
+        if not isinstance(function, str):
+            function = function.get(language) or function.get(self.language, "")
+        return {
+            "organisation": self.sender.organisation,
+            "name": self.sender.name,
+            "address": self.sender.address,
+            "reply_to": self.sender.reply_to or self.sender.address,
+            "signatory": self.sender.signatory,
+            "function": function,
+            "postal_address": self.sender.postal_address,
+        }

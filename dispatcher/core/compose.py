@@ -1,0 +1,362 @@
+"""Messages as octets: a rendering, a recipient and attachments → RFC 5322 and MIME, gate and digest.
+
+A `Composer` is made once a campaign. What all its letters share is encoded once and then passed on as the same
+`bytes` object: each attachment, and the closing boundary. A letter's own part is its header and its two texts:
+
+    header, multipart/mixed { multipart/alternative { text/plain, text/html } | attachment … | closing boundary }
+    └────────────────────────────── own ──────────────────────────────────┘   └────────── shared ───────────┘
+
+A letter without attachments is the multipart/alternative alone. The Date field is apart: it is fixed when a letter
+first goes out, all else when it is planned. The same input gives the same octets, always.
+
+The octets are made without the standard library's `email` package; `gate` then looks at the finished octets alone
+and takes nothing on trust. It is the last step before a relay, for every letter, every time.
+
+Raises `HeaderError` (a value cannot stand in a field), `ContentError` (a text or attachment cannot be sent as it
+is) and `GateError` (octets that must not leave: our own fault, never the list's).
+"""
+
+import base64
+import binascii
+import hashlib
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from urllib.parse import quote
+
+from dispatcher.core.headers import (
+    LONGEST_LINE,
+    HeaderError,
+    address_list,
+    clean_file_name,
+    line,
+    parameterised,
+    require_plain,
+    unstructured,
+)
+from dispatcher.core.model import Attachment, Envelope, Mailbox, Message, Recipient, Rendering
+
+CRLF = b"\r\n"
+ADDRESS_FIELDS = ("From", "To", "Cc", "Reply-To")
+"""Where an address with a non-ASCII local part may stand as raw UTF-8 (RFC 6532 §3.2)."""
+
+_ONCE = ("Date", "From", "To", "Subject", "Message-ID")
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_DOT_ATOM = r"[!#$%&'*+\-/=?^_`{|}~0-9A-Za-z]+(?:\.[!#$%&'*+\-/=?^_`{|}~0-9A-Za-z]+)*"
+_MESSAGE_ID = re.compile(f"<{_DOT_ATOM}@{_DOT_ATOM}>")  # RFC 5322 §3.6.4
+_BOUNDARY = re.compile(r"=_[0-9A-Za-z.]{16,48}")
+_UNSENDABLE = re.compile("[\0\ud800-\udfff]")
+_NOT_7BIT = re.compile(b"[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f-\xff]")
+
+
+class ContentError(ValueError):
+    """A text or an attachment cannot be sent as it is."""
+
+
+class GateError(ValueError):
+    """Octets that must not leave. The text says what is wrong with them, and where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Headers:
+    """What stands at the head of every letter of a campaign. `organisation` may be empty, `reply_to` None.
+
+    `unsubscribe` is the mailbox that takes a recipient's wish to hear no more; `return_path` takes bounces;
+    `boundary` comes from the function of that name.
+    """
+
+    organisation: str
+    from_: Mailbox
+    reply_to: Mailbox | None
+    unsubscribe: Mailbox
+    return_path: str
+    boundary: str
+
+
+class Composer:
+    """Composes the letters of one campaign. Holds the last `keep` encoded attachments, and no other state."""
+
+    def __init__(self, headers: Headers, *, keep: int = 8) -> None:
+        if not _BOUNDARY.fullmatch(headers.boundary):
+            raise HeaderError("Content-Type", f"{headers.boundary!r} is not a boundary of ours")
+        self.headers = headers
+        self._keep = keep
+        self._encoded: OrderedDict[tuple[str, str, str], bytes] = OrderedDict()
+        self._token = headers.boundary[2:]
+        self._outer = f"--{headers.boundary}".encode()
+        # Does not begin with the outer one, or an outer boundary could be read in it (RFC 2046 §5.1.1).
+        inner = f"=_alternative_{self._token}"
+        self._inner = f"--{inner}".encode()
+        self._closing = self._outer + b"--" + CRLF
+        self._mixed = parameterised("Content-Type", "multipart/mixed", boundary=headers.boundary) + CRLF
+        self._alternative = parameterised("Content-Type", "multipart/alternative", boundary=inner) + CRLF
+        self._from = address_list("From", (headers.from_,))
+        self._reply_to = address_list("Reply-To", (headers.reply_to,)) if headers.reply_to else b""
+        self._organisation = unstructured("Organization", headers.organisation) if headers.organisation else b""
+        self._automatic = line("Auto-Submitted", "auto-generated")  # RFC 3834 §5
+        self._rest = line("X-Auto-Response-Suppress", "All") + line("MIME-Version", "1.0")
+        mailbox = quote(require_plain("List-Unsubscribe", headers.unsubscribe.address), safe="@")
+        self._mailto = f"mailto:{mailbox}?subject=unsubscribe%20"  # RFC 6068
+
+    def planned(self, recipient: Recipient) -> tuple[str, ...]:
+        """The names of the fields that a letter to this recipient must have, in order, each once: for the gate."""
+        names = ["Date", "From", "To"]
+        names += ["Cc"] if recipient.cc else []
+        names += ["Reply-To"] if self.headers.reply_to else []
+        names += ["Subject", "Message-ID"]
+        names += ["Organization"] if self.headers.organisation else []
+        names += ["Content-Language", "Auto-Submitted", "List-Unsubscribe", "X-Auto-Response-Suppress"]
+        return (*names, "MIME-Version", "Content-Type")
+
+    def compose(
+        self,
+        recipient: Recipient,
+        rendering: Rendering,
+        message_id: str,
+        attachments: Sequence[Attachment] = (),
+        content: Callable[[str], bytes] | None = None,
+    ) -> Message:
+        """The letter as a message, still without Date. Raises HeaderError, ContentError.
+
+        `content(digest)` gives the octets of an attachment. It is asked only for those not held in encoded form, and
+        what it gives must have that digest.
+        """
+        header = self._header(recipient, rendering, message_id)
+        texts = (
+            self._inner + CRLF,
+            self._text("plain", rendering.text),
+            CRLF + self._inner + CRLF,
+            self._text("html", rendering.html),
+            CRLF + self._inner + b"--" + CRLF,
+        )
+        if not attachments:
+            return Message(b"", b"".join((*header, self._alternative, *texts)))
+        if content is None:
+            raise ContentError("there are attachments and no way to read them")
+        own = b"".join((*header, self._mixed, self._outer, CRLF, self._alternative, *texts))
+        return Message(b"", own, (*(self._attachment(a, content) for a in attachments), self._closing))
+
+    def _header(self, recipient: Recipient, rendering: Rendering, message_id: str) -> Sequence[bytes]:
+        """The header, from From to MIME-Version."""
+        if not _MESSAGE_ID.fullmatch(message_id):
+            raise HeaderError("Message-ID", f"{message_id!r} is not one")
+        if not re.fullmatch(r"[A-Za-z]{1,8}(-[0-9A-Za-z]{1,8})*", rendering.language):  # RFC 5646 §2.1
+            raise HeaderError("Content-Language", f"{rendering.language!r} is not a language tag")
+        key = quote(require_plain("List-Unsubscribe", recipient.key), safe="")
+        return (
+            self._from,
+            address_list("To", recipient.to),
+            address_list("Cc", recipient.cc) if recipient.cc else b"",
+            self._reply_to,
+            unstructured("Subject", rendering.subject),
+            line("Message-ID", message_id),
+            self._organisation,
+            line("Content-Language", rendering.language),
+            self._automatic,
+            line("List-Unsubscribe", f"<{self._mailto}{key}>"),  # RFC 2369 §3.2
+            self._rest,
+        )
+
+    def _text(self, subtype: str, text: str) -> bytes:
+        """A text part, header and body, without the line break that belongs to the boundary after it.
+
+        As it stands where that is safe on every way; else quoted-printable or base64, whichever is shorter.
+        """
+        if found := _UNSENDABLE.search(text):
+            raise ContentError(f"text/{subtype}: U+{ord(found[0]):04X} at character {found.start() + 1} cannot be sent")
+        octets = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n").encode()
+        encoding, body = "7bit", octets
+        if _NOT_7BIT.search(octets) or _longest(octets) > LONGEST_LINE or self._token in text:
+            encoding, body = _encoded_text(octets)
+        head = f'Content-Type: text/{subtype}; charset="utf-8"\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n'
+        return head.encode() + body
+
+    def _attachment(self, attachment: Attachment, content: Callable[[str], bytes]) -> bytes:
+        """The attachment's part with the boundary line before it, encoded now or kept from before."""
+        key = (attachment.digest, attachment.name, attachment.media_type)
+        if key in self._encoded:
+            self._encoded.move_to_end(key)
+            return self._encoded[key]
+        octets = content(attachment.digest)
+        if hashlib.sha256(octets).hexdigest() != attachment.digest:
+            raise ContentError(f"attachment {attachment.name!r} is not the file that was planned: it has changed")
+        self._encoded[key] = b"".join((self._outer, CRLF, *_attachment_header(attachment), _base64(octets)))
+        if len(self._encoded) > self._keep:
+            self._encoded.popitem(last=False)
+        return self._encoded[key]
+
+
+def message_id(campaign_id: str, key: str, domain: str) -> str:
+    """The Message-ID of one campaign's letter to one recipient: always the same, and no other letter's."""
+    digest = hashlib.sha256(_framed(campaign_id.encode(), require_plain("Message-ID", key).encode())).hexdigest()
+    text = f"<{digest[:24]}.{campaign_id}@{domain}>"
+    if not _MESSAGE_ID.fullmatch(text):
+        raise HeaderError("Message-ID", f"it cannot be made of campaign id {campaign_id!r} and domain {domain!r}")
+    return text
+
+
+def boundary(campaign_id: str) -> str:
+    """The boundary of a campaign's messages. It holds `=_`, which no base64 or quoted-printable text can (RFC 2045)."""
+    return f"=_{hashlib.sha256(campaign_id.encode()).hexdigest()[:24]}"
+
+
+def envelope(return_path: str, recipient: Recipient) -> Envelope:
+    """The envelope of a letter: one forward path a mailbox, even if To and Cc name it twice."""
+    paths: dict[str, str] = {}
+    for mailbox in recipient.mailboxes:
+        paths.setdefault(mailbox.identity or mailbox.address, mailbox.address)
+    return Envelope(return_path, tuple(paths.values()))
+
+
+def date_line(when: datetime) -> bytes:
+    """The Date field (RFC 5322 §3.3) of an aware moment, in its own offset from UTC. Raises ValueError if naive."""
+    offset = when.utcoffset()
+    if offset is None:
+        raise ValueError("a Date needs an offset from UTC")
+    if offset.total_seconds() % 60:  # local mean time, before there were time zones
+        return date_line(when.astimezone(UTC))
+    day = f"{_DAYS[when.weekday()]}, {when.day} {_MONTHS[when.month - 1]} {when.year:04}"
+    return f"Date: {day} {when:%H:%M:%S %z}\r\n".encode()
+
+
+def dated(message: Message, when: datetime) -> Message:
+    """The message with its Date."""
+    return replace(message, date=date_line(when))
+
+
+def letter_digest(envelope: Envelope, message: Message) -> str:
+    """SHA-256, hex, over a letter's envelope and octets but for Date: what is sealed.
+
+    A shared part goes in by its own digest, made once, so that the work for a letter does not grow with it.
+    """
+    paths = _framed(*(path.encode() for path in envelope.forward_paths))
+    shared = _framed(*(_digest(part) for part in message.shared))
+    return hashlib.sha256(_framed(envelope.return_path.encode(), paths, message.own, shared)).hexdigest()
+
+
+def message_digest(message: Message) -> str:
+    """SHA-256, hex, over what left: the Date field, the letter's own part, and the digest of each shared part."""
+    whole = hashlib.sha256(_framed(message.date, message.own))
+    for part in message.shared:
+        whole.update(_digest(part))
+    return whole.hexdigest()
+
+
+def gate(message: Message, planned: Sequence[str], *, eight_bit: bool) -> None:
+    """The last look at the octets before they leave. Raises GateError.
+
+    They pass if the header has exactly the planned fields in this order, each once, with From, To, Subject, Date and
+    Message-ID among them and no Bcc; if every line ends in CRLF and has at most 998 octets; and if there is no NUL
+    and no octet over 127, unless `eight_bit` (SMTPUTF8) allows UTF-8 in the address fields.
+    """
+    for where, octets in (("Date", message.date), ("own part", message.own)):
+        _require_lines(where, octets)
+    for part in message.shared:
+        _require_shared(part)
+    if message.date.count(CRLF) != 1 or message.own[:1] in (b" ", b"\t", b"\r"):
+        raise GateError("Date: it is not one field on one line")
+    header, empty, body = message.own.partition(CRLF + CRLF)
+    if not empty:
+        raise GateError("header: there is no empty line after it")
+    if not body.isascii():
+        raise GateError("body: an octet over 127")
+    names = _field_names(message.date + header, eight_bit=eight_bit)
+    if names != tuple(planned):
+        raise GateError(f"header: the fields are {', '.join(names)}; planned were {', '.join(planned)}")
+    lower = [name.lower() for name in names]
+    if len(set(lower)) < len(lower) or "bcc" in lower or not {name.lower() for name in _ONCE} <= set(lower):
+        raise GateError(f"header: one of {', '.join(_ONCE)} is missing, a field stands twice, or there is a Bcc")
+
+
+def _field_names(header: bytes, *, eight_bit: bool) -> tuple[str, ...]:
+    """The names of the fields in order; a folded line belongs to the field before it."""
+    names: list[str] = []
+    for text in header.split(CRLF):
+        if text[:1] not in (b" ", b"\t"):
+            name, colon, _ = text.partition(b":")
+            if not colon or not re.fullmatch(rb"[!-9;-~]+", name):  # RFC 5322 §2.2
+                raise GateError(f"header: a line that is no field, after {names[-1] if names else 'nothing'}")
+            names.append(name.decode())
+        elif not text.strip():
+            raise GateError(f"{names[-1]}: a folded line is blank")
+        if not text.isascii():
+            _require_utf8(names[-1], text, eight_bit=eight_bit)
+    return tuple(names)
+
+
+def _require_utf8(name: str, text: bytes, *, eight_bit: bool) -> None:
+    if not eight_bit or name not in ADDRESS_FIELDS:
+        raise GateError(f"{name}: an octet over 127")
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        raise GateError(f"{name}: not UTF-8") from None
+
+
+def _require_lines(where: str, octets: bytes) -> None:
+    """Whole lines, CRLF only, none too long, no NUL."""
+    breaks = octets.count(CRLF)
+    if octets.count(b"\r") != breaks:
+        raise GateError(f"{where}: a CR without LF")
+    if octets.count(b"\n") != breaks:
+        raise GateError(f"{where}: a LF without CR")
+    if not octets.endswith(CRLF):
+        raise GateError(f"{where}: it does not end in CRLF")
+    if b"\0" in octets:
+        raise GateError(f"{where}: a NUL")
+    if _longest(octets) > LONGEST_LINE:
+        raise GateError(f"{where}: a line of more than {LONGEST_LINE} octets")
+
+
+@lru_cache(maxsize=8)  # a part is one object for all letters; its hash is kept in the object
+def _require_shared(part: bytes) -> None:
+    _require_lines("shared part", part)
+    if not part.isascii():
+        raise GateError("shared part: an octet over 127")
+
+
+@lru_cache(maxsize=8)
+def _digest(part: bytes) -> bytes:
+    return hashlib.sha256(part).digest()
+
+
+def _framed(*values: bytes) -> bytes:
+    """Values one after the other, each behind its length, so that no two lists of values give the same octets."""
+    return b"".join(len(value).to_bytes(8, "big") + value for value in values)
+
+
+def _longest(octets: bytes) -> int:
+    return max(map(len, octets.split(CRLF)))
+
+
+def _base64(octets: bytes) -> bytes:
+    """Base64 in lines of 76, each ending in CRLF (RFC 2045 §6.8)."""
+    return base64.encodebytes(octets).replace(b"\n", CRLF)
+
+
+def _encoded_text(octets: bytes) -> tuple[str, bytes]:
+    """A text in quoted-printable or base64, whichever is shorter."""
+    # The line break added and taken away again: without one, binascii would break its lines with LF alone.
+    body = binascii.b2a_qp(octets + CRLF, istext=True)[:-2]
+    size = (len(octets) + 2) // 3 * 4
+    # binascii writes 77 octets where a blank ends a full line; RFC 2045 §6.7 allows 76.
+    if len(body) <= size + (size - 1) // 76 * 2 and _longest(body) <= 76:
+        return "quoted-printable", body
+    return "base64", _base64(octets).removesuffix(CRLF)
+
+
+def _attachment_header(attachment: Attachment) -> Sequence[bytes]:
+    kind, _, subtype = attachment.media_type.partition("/")
+    if not subtype or kind.lower() in ("multipart", "message"):  # these may not be base64 (RFC 2045 §6.4)
+        raise HeaderError("Content-Type", f"{attachment.media_type!r} cannot be attached")
+    name = clean_file_name(attachment.name)
+    return (
+        parameterised("Content-Type", attachment.media_type, name=name),
+        b"Content-Transfer-Encoding: base64\r\n",
+        parameterised("Content-Disposition", "attachment", filename=name),
+        CRLF,
+    )

@@ -1,0 +1,284 @@
+"""The nouns: frozen values, one word and one meaning each. `docs/design.md` holds the glossary."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from dispatcher.core.errors import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """One mailbox (RFC 5321 §2.3.11), and the name to show beside it.
+
+    `address` goes into envelope and header as it stands; `identity` says whether two are the same mailbox.
+    """
+
+    address: str
+    name: str = ""
+    identity: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """One row of a recipients list. `fields` holds every column as text, for the template."""
+
+    key: str
+    to: tuple[Mailbox, ...]
+    cc: tuple[Mailbox, ...] = ()
+    language: str = ""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    place: Place = Place()
+
+    @property
+    def mailboxes(self) -> tuple[Mailbox, ...]:
+        """Everyone who gets this letter: To, then Cc."""
+        return self.to + self.cc
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """A letter as people read it, before it is mail: subject, plain text (lines end in LF), HTML, language."""
+
+    subject: str
+    text: str
+    html: str
+    language: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that goes with a letter. `name` is what the recipient sees; `digest` is SHA-256 of the octets, hex."""
+
+    name: str
+    media_type: str
+    digest: str
+    size: int
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Return path and forward paths, apart from the headers (RFC 5321 §2.3.1)."""
+
+    return_path: str
+    forward_paths: tuple[str, ...]
+
+    @property
+    def smtputf8(self) -> bool:
+        """Whether an address needs SMTPUTF8 (RFC 6531)."""
+        return not (self.return_path.isascii() and all(p.isascii() for p in self.forward_paths))
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """RFC 5322 octets in three pieces: the Date line, the letter's own part, and parts shared between letters.
+
+    The sealed digest covers `own` and `shared`: Date is fixed at the first attempt, everything else at planning.
+    """
+
+    date: bytes
+    own: bytes
+    shared: tuple[bytes, ...] = ()
+
+    @property
+    def octets(self) -> bytes:
+        """The whole message, lines ending in CRLF."""
+        return b"".join((self.date, self.own, *self.shared))
+
+    @property
+    def size(self) -> int:
+        """Octets on the wire before dot-stuffing (RFC 1870 §5)."""
+        return len(self.date) + len(self.own) + sum(map(len, self.shared))
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One campaign for one recipient: the unit of uniqueness, history and promise.
+
+    `language` is the one it is written in (the recipient may have asked for another); `digest` covers its content
+    and envelope (see `core.compose.letter_digest`).
+    """
+
+    recipient: Recipient
+    language: str
+    message_id: str
+    attachments: tuple[Attachment, ...]
+    digest: str = ""
+
+    @property
+    def key(self) -> str:
+        return self.recipient.key
+
+
+class SkipReason(StrEnum):
+    """Why a row gets no letter."""
+
+    FILTERED = "filtered"
+    DUPLICATE = "duplicate"
+    INVALID = "invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A row left out at planning, with the reason."""
+
+    key: str
+    reason: SkipReason
+    detail: str
+    place: Place
+
+
+class Outcome(StrEnum):
+    """What one attempt came to (RFC 5321 §4.2.1). UNKNOWN: the terminator left and no valid reply came."""
+
+    ACCEPTED = "accepted"
+    DEFERRED = "deferred"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+class State(StrEnum):
+    """Where a letter stands. `core.policy.TRANSITIONS` holds the arrows between these."""
+
+    READY = "ready"
+    LEASED = "leased"
+    AT_RISK = "at_risk"
+    ACCEPTED = "accepted"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    CLOSED_UNKNOWN = "closed_unknown"
+    SUPPRESSED = "suppressed"
+    CANCELLED = "cancelled"
+
+
+class Phase(StrEnum):
+    """How far a conversation with the relay had come."""
+
+    CONNECT = "connect"
+    GREETING = "greeting"
+    EHLO = "ehlo"
+    STARTTLS = "starttls"
+    AUTH = "auth"
+    MAIL = "mail"
+    RCPT = "rcpt"
+    DATA = "data"
+    BODY = "body"
+    FINAL = "final"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A relay's reply (RFC 5321 §4.2): basic code, and the text verbatim, lines joined by LF."""
+
+    code: int
+    text: str = ""
+
+    @property
+    def enhanced(self) -> str:
+        """The enhanced status code at the start of the text (RFC 3463, RFC 2034), or ''."""
+        status = self.text.split(maxsplit=1)[0] if self.text.split() else ""
+        parts = status.split(".")
+        good = (
+            len(parts) == 3
+            and parts[0] in ("2", "4", "5")
+            and all(p.isascii() and p.isdigit() and len(p) <= 3 for p in parts)
+        )
+        return status if good else ""
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.text}".strip()
+
+
+@dataclass(frozen=True, slots=True)
+class RcptReply:
+    """What the relay said to one RCPT."""
+
+    mailbox: str
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """The bare facts of one transaction; `core.policy.classify` says what they mean.
+
+    `terminator` is True from the moment a byte of the terminator was given to the transport. `fault` says in words
+    why there is no `reply` to the last command (connection lost, time-out, a reply that was none); '' if there is one.
+    `retracted` says that the intent was refused, so that the transaction was dropped on our side.
+    """
+
+    phase: Phase
+    reply: Reply | None = None
+    rcpts: tuple[RcptReply, ...] = ()
+    terminator: bool = False
+    fault: str = ""
+    retracted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """What is known of one SMTP connection: for the log, never a secret."""
+
+    host: str
+    port: int
+    peer: str = ""
+    tls_version: str = ""
+    cipher: str = ""
+    features: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """A sealed letter that a run has taken up, with what its next attempt needs to know.
+
+    `revision` is that of the plan that holds its template; `date` is set if an earlier attempt fixed it;
+    `not_before` is its slot in the account's pace.
+    """
+
+    id: int
+    letter: Letter
+    revision: int
+    date: datetime | None
+    attempts: int
+    first_attempt_at: datetime | None
+    not_before: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What a run may work on now; and if that is nothing: when the quota allows more, and when a letter is due."""
+
+    letters: tuple[Leased, ...] = ()
+    quota_free_at: datetime | None = None
+    next_due_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an attempt ended, for the ledger: where the letter goes, and the evidence.
+
+    `due_at` is for letters that wait; `counted` says whether the attempt counts for the retry schedule; `rcpts` holds
+    an outcome for each mailbox; `suppress` the mailboxes whose address is no good.
+    """
+
+    state: State
+    outcome: Outcome
+    phase: Phase
+    scope: str
+    reason: str
+    reply: Reply | None = None
+    rcpts: tuple[tuple[RcptReply, Outcome], ...] = ()
+    queue_id: str = ""
+    due_at: datetime | None = None
+    counted: bool = True
+    suppress: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What a new run found of an earlier one that did not end in order."""
+
+    run: int
+    unknown: int = 0
+    given_back: int = 0

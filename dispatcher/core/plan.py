@@ -1,0 +1,227 @@
+"""Campaign and rows → a plan: every letter proof-rendered through the gate, every skip with its reason, every problem
+with its place.
+
+Rows are taken one at a time and nothing is kept of them but keys and digests, so a plan does not grow with the text of
+its letters. Suppressions are not looked at here: they are the ledger's, and may change while a plan stands.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from dispatcher.core.address import AddressError, is_reserved, parse_mailboxes
+from dispatcher.core.campaign import Campaign, RecipientsList
+from dispatcher.core.errors import Place, Problem, UsageError
+from dispatcher.core.jinja import Expression
+from dispatcher.core.merge import Merge, Merged, attachment_name
+from dispatcher.core.model import Attachment, Mailbox, Recipient, Skip, SkipReason
+from dispatcher.core.render import RESERVED
+
+_FIELD: Final = re.compile(r"\{(\w+)\}")
+_UNSAFE_IN_PATH: Final = re.compile(r"[/\\:\x00-\x1f]|\.\.")
+
+Row = tuple[Place, Mapping[str, str]]
+"""Where a row stands, and its cells by column."""
+FindAttachment = Callable[[str, str], Attachment]
+"""(path in the folder, name the recipient sees) → the attachment. Raises UsageError."""
+Item = Merged | Skip | Problem
+
+
+def plan_digest(letters: Mapping[str, str]) -> str:
+    """The digest over a plan's letters (key → digest); the order of the rows does not matter."""
+    whole = hashlib.sha256()
+    for key in sorted(letters):
+        whole.update(f"{len(key.encode())}:{key}{letters[key]}\n".encode())
+    return whole.hexdigest()
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a plan comes to, added up while it is made."""
+
+    letters: dict[str, str] = field(default_factory=dict)
+    languages: Counter[str] = field(default_factory=Counter)
+    groups: Counter[str] = field(default_factory=Counter)
+    lists: Counter[str] = field(default_factory=Counter)
+    fallbacks: Counter[str] = field(default_factory=Counter)
+    attachments: Counter[tuple[str, str, int]] = field(default_factory=Counter)
+    skips: list[Skip] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    largest: int = 0
+    reserved: int = 0
+
+    @property
+    def digest(self) -> str:
+        return plan_digest(self.letters)
+
+    def add(self, item: Item) -> None:
+        """Count one item of the plan."""
+        if isinstance(item, Problem):
+            self.problems.append(item)
+        elif isinstance(item, Skip):
+            self.skips.append(item)
+        else:
+            self._letter(item)
+
+    def _letter(self, merged: Merged) -> None:
+        letter = merged.letter
+        recipient = letter.recipient
+        self.letters[letter.key] = letter.digest
+        self.languages[letter.language] += 1
+        self.groups[recipient.fields.get("group") or "(no group)"] += 1
+        self.lists[recipient.place.file] += 1
+        if recipient.language and recipient.language != letter.language:
+            self.fallbacks[f"{recipient.language} → {letter.language}"] += 1
+        for attachment in letter.attachments:
+            self.attachments[(attachment.path, attachment.name, attachment.size)] += 1
+        self.largest = max(self.largest, merged.message.size)
+        self.reserved += any(is_reserved(m.address) for m in recipient.mailboxes)
+
+
+class Planner:
+    """Makes the plan of one campaign. `items` may be run once."""
+
+    def __init__(self, campaign: Campaign, merge: Merge, find_attachment: FindAttachment) -> None:
+        self._campaign = campaign
+        self._merge = merge
+        self._find = find_attachment
+        self._keys: dict[str, Place] = {}
+        self._mailboxes: dict[str, str] = {}
+        own = (campaign.sender.mailbox("address"), campaign.sender.mailbox("return_path"))
+        self._own = {mailbox.identity for mailbox in own}
+
+    def items(self, lists: Iterable[tuple[RecipientsList, Sequence[str], Iterator[Row]]]) -> Iterator[Item]:
+        """Letters, skips and problems, in the order of the rows. `lists` gives each list's columns and rows."""
+        for number, (spec, columns, rows) in enumerate(lists):
+            yield from self._list(number, spec, columns, rows)
+
+    def _list(self, number: int, spec: RecipientsList, columns: Sequence[str], rows: Iterator[Row]) -> Iterator[Item]:
+        if problems := list(_column_problems(spec, columns)):
+            yield from problems
+            return
+        where = Place("campaign.toml", None, f"key recipients.{number}.where")
+        condition = Expression(spec.where, where) if spec.where else None
+        try:
+            for place, fields in rows:
+                if condition and not condition.holds(fields):
+                    key = fields.get("key") or fields.get("email", "")
+                    yield Skip(key, SkipReason.FILTERED, f"not {spec.where}", place)
+                else:
+                    yield self._row(place, fields)
+        except UsageError as error:  # the condition, or the list itself
+            yield from error.problems
+
+    def _row(self, place: Place, fields: Mapping[str, str]) -> Item:
+        try:
+            recipient = self._recipient(place, fields)
+            if twin := self._twin(recipient):
+                return twin
+            merged = self._merge.merge(recipient, self._attachments(recipient))
+        except (UsageError, AddressError) as error:
+            return self._invalid(place, fields, error)
+        self._keys[recipient.key] = place
+        for mailbox in recipient.mailboxes:
+            self._mailboxes.setdefault(mailbox.identity, recipient.key)
+        return merged
+
+    def _recipient(self, place: Place, fields: Mapping[str, str]) -> Recipient:
+        to = parse_mailboxes(fields.get("email", ""))
+        cc = parse_mailboxes(fields["cc"]) if fields.get("cc") else ()
+        if len(to) == 1 and not to[0].name:
+            to = (replace(to[0], name=fields.get("name", "")),)
+        for mailbox in (*to, *cc):
+            if mailbox.identity in self._own:
+                todo = "take it off the list: bounces and answers to oneself go in circles"
+                raise UsageError(Problem(f"{mailbox.address} is our own sender or bounce address", place, todo))
+        key = unicodedata.normalize("NFC", fields.get("key") or to[0].identity)
+        there = {m.identity for m in to}
+        return Recipient(
+            key,
+            _once(to),
+            tuple(m for m in _once(cc) if m.identity not in there),
+            fields.get("language", ""),
+            fields,
+            place,
+        )
+
+    def _twin(self, recipient: Recipient) -> Skip | Problem | None:
+        """What to do with a row whose key or mailbox has been met before."""
+        decision = self._campaign.on_duplicate
+        if earlier := self._keys.get(recipient.key):
+            what = f"key {recipient.key} stands twice, first at {earlier}"
+            return self._duplicate(recipient, what, skip=decision != "refuse")
+        for mailbox in recipient.mailboxes:
+            if (other := self._mailboxes.get(mailbox.identity)) and decision != "each":
+                what = f"{mailbox.address} is also recipient {other}'s, at {self._keys[other]}"
+                return self._duplicate(recipient, what, skip=decision == "first")
+        return None
+
+    def _duplicate(self, recipient: Recipient, what: str, *, skip: bool) -> Skip | Problem:
+        if skip:
+            return Skip(recipient.key, SkipReason.DUPLICATE, what, recipient.place)
+        todo = (
+            'delete one row, or decide for all in campaign.toml: on_duplicate = "first" (one letter a mailbox) '
+            'or "each" (one letter a key)'
+        )
+        return Problem(what, replace(recipient.place, recipient=recipient.key), todo)
+
+    def _invalid(self, place: Place, fields: Mapping[str, str], error: Exception) -> Skip | Problem:
+        key = fields.get("key") or fields.get("email", "")
+        problems = (
+            error.problems
+            if isinstance(error, UsageError)
+            else [Problem(str(error), replace(place, column="column email"))]
+        )
+        first = problems[0]
+        if self._campaign.on_invalid == "skip":
+            return Skip(key, SkipReason.INVALID, first.what, place)
+        where = first.where if first.where.file else place
+        return Problem(first.what, replace(where, recipient=key), first.todo or "mend the row")
+
+    def _attachments(self, recipient: Recipient) -> tuple[Attachment, ...]:
+        return tuple(self._attachment(pattern, recipient) for pattern in self._campaign.letter.attachments)
+
+    def _attachment(self, pattern: str, recipient: Recipient) -> Attachment:
+        language = self._merge.renderer.language(recipient)
+        path = _FIELD.sub(lambda found: _path_part(found.group(1), recipient, language), pattern)
+        name = self._merge.renderer.shown_name(language, path.rpartition("/")[2])
+        return self._find(path, attachment_name(name))
+
+
+def _once(mailboxes: Iterable[Mailbox]) -> tuple[Mailbox, ...]:
+    return tuple({m.identity: m for m in mailboxes}.values())
+
+
+def _path_part(name: str, recipient: Recipient, language: str) -> str:
+    text = {**recipient.fields, "key": recipient.key, "language": language}.get(name)
+    place = Place("campaign.toml", None, "key letter.attachments", recipient.key)
+    if text is None:
+        raise UsageError(Problem(f"there is no column '{name}'", place, "name a column of the list in {…}"))
+    if not text or _UNSAFE_IN_PATH.search(text):
+        what = f"'{name}' is {text!r}, which cannot be part of a file name"
+        raise UsageError(Problem(what, place, "use a column with plain short codes, such as key"))
+    return text
+
+
+def _column_problems(spec: RecipientsList, columns: Sequence[str]) -> Iterator[Problem]:
+    here = Place(spec.source, 1)
+    if "email" not in columns:
+        known = ", ".join(columns)
+        near = next((c for c in columns if "mail" in c.lower()), None)
+        todo = f"rename column '{near}' to 'email'" if near else "add a column 'email'"
+        yield Problem("there is no column 'email'", here, f"{todo}. Columns are: {known}")
+    for name in columns:
+        if name in RESERVED and name not in ("call", "close"):
+            yield Problem(f"column '{name}' has a name that templates use for something else", here, "rename it")
+
+
+def read_all(lists: Iterable[tuple[RecipientsList, Sequence[str], Iterator[Row]]], planner: Planner) -> Summary:
+    """The summary of a whole plan."""
+    summary = Summary()
+    for item in planner.items(lists):
+        summary.add(item)
+    return summary

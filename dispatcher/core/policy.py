@@ -1,0 +1,210 @@
+"""All failure policy, and the letter's state table: the one place for both.
+
+A relay reports bare facts (`HandOver`, or the phase and reply of a session that could not be set up). This module
+says what they mean: an outcome, and whose trouble it is (`Scope`). The scope alone decides what the run does next:
+
+    RECIPIENT   this recipient: the letter fails or waits; the session goes on
+    MESSAGE     this message, for whichever recipient: the letter fails or waits; the session goes on
+    POLICY      the relay's rules: as RECIPIENT, but several in a row stop the run and fail no letter
+    CONNECTION  this connection: the letter is ready again at once, on a new connection
+    RATE        too much at once: as CONNECTION, and one connection fewer
+    SENDER      our sender address is refused: the run stops, the letter stays ready
+    RELAY       the relay as a whole (down, or it refuses our login): the run waits or stops, letters stay ready
+
+The first digit of the basic code decides, the enhanced code refines (RFC 5321 §4.2.1, RFC 3463).
+Never does it look into the words of a reply for the class, except "too many" and "rate" beside a 4yz (RFC 5321 has
+no code for them).
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from dispatcher.core.model import HandOver, Outcome, Phase, Reply, State
+
+S = State
+TRANSITIONS: Final[frozenset[tuple[State, State]]] = frozenset(
+    {
+        (S.READY, S.LEASED),  # a run takes it up
+        (S.LEASED, S.READY),  # given back: not tried, refused for now, or the run ended
+        (S.LEASED, S.AT_RISK),  # the intent is durable; the terminator may leave
+        (S.LEASED, S.FAILED),  # refused for good before the terminator, or by us
+        (S.LEASED, S.SUPPRESSED),  # the address was suppressed meanwhile
+        (S.AT_RISK, S.READY),  # retracted, or refused for now after the dot
+        (S.AT_RISK, S.LEASED),  # refused by policy after the dot: held until the breaker has judged
+        (S.AT_RISK, S.ACCEPTED),
+        (S.AT_RISK, S.FAILED),
+        (S.AT_RISK, S.UNKNOWN),
+        (S.UNKNOWN, S.ACCEPTED),  # evidence, or a person's word
+        (S.UNKNOWN, S.FAILED),
+        (S.UNKNOWN, S.READY),  # resend: a person, or the campaign's on_unknown
+        (S.UNKNOWN, S.CLOSED_UNKNOWN),  # assume_sent: no longer held, still not known
+        (S.FAILED, S.READY),  # a person says resend, or the row was amended
+        (S.READY, S.FAILED),  # its life is over
+        (S.READY, S.SUPPRESSED),
+        (S.READY, S.CANCELLED),  # the row was removed
+        (S.SUPPRESSED, S.READY),  # the suppression was removed by a person
+        (S.SUPPRESSED, S.CANCELLED),
+        (S.FAILED, S.CANCELLED),
+        (S.CANCELLED, S.READY),  # the row came back
+        (S.CANCELLED, S.SUPPRESSED),
+    }
+)
+"""Every arrow there is; the ledger refuses all others. `accepted` and `closed_unknown` are terminal."""
+
+BREAKER: Final = 5
+"""So many policy refusals in a row stop the run, and so many unknown outcomes; or so many refusals among 50 letters."""
+BREAKER_WINDOW: Final = 50
+
+LIFE: Final = timedelta(hours=72)
+"""How long a letter is tried, from its first attempt. The relay queues by itself, so RFC 5321's 4-5 days are its."""
+
+SETTLE_AFTER: Final = 3
+"""After so many attempts a letter goes to those of its mailboxes that accept, even if others are refused for now."""
+
+_SCHEDULE: Final = (5, 15, 30, 60, 120, 240)
+_RECIPIENT_GONE: Final = frozenset({"5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.2.1"})
+_SUPPRESS: Final = frozenset({"5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10"})
+_AUTH: Final = frozenset({"5.7.8", "5.7.9", "5.7.11"})
+_RATE_WORDS: Final = re.compile(r"too many|too much|rate|throttl|quota|limit|slow down", re.IGNORECASE)
+_QUEUE_ID: Final = re.compile(r"(?:queued as|captured as|\bid=|message[- ]id:?|\bOk:?) <?([\w.@-]{4,128})>?", re.IGNORECASE)
+
+
+class Scope(StrEnum):
+    """Whose trouble it is; see the module's table."""
+
+    RECIPIENT = "recipient"
+    MESSAGE = "message"
+    POLICY = "policy"
+    CONNECTION = "connection"
+    RATE = "rate"
+    SENDER = "sender"
+    RELAY = "relay"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the facts mean. `why` is for people."""
+
+    outcome: Outcome
+    scope: Scope
+    why: str
+
+
+def classify(facts: HandOver) -> Verdict:
+    """Say what one transaction came to.
+
+    Once the terminator has left, only a whole 2yz, 4yz or 5yz reply is an outcome (RFC 5321 §4.2.5, 421 included);
+    everything else is UNKNOWN. Before it, nothing was sent, whatever happened.
+    """
+    if facts.terminator:
+        return _after_the_dot(facts)
+    if facts.reply is None:
+        return Verdict(Outcome.DEFERRED, Scope.CONNECTION, facts.fault or "given back before anything was sent")
+    return _before_the_dot(facts.phase, facts.reply)
+
+
+def _after_the_dot(facts: HandOver) -> Verdict:
+    reply = facts.reply
+    if reply is None or reply.code // 100 not in (2, 4, 5):
+        return Verdict(Outcome.UNKNOWN, Scope.CONNECTION, facts.fault or f"not a reply to a message: {reply}")
+    if reply.code // 100 == 2:
+        return Verdict(Outcome.ACCEPTED, Scope.RECIPIENT, str(reply))
+    if reply.code // 100 == 4:
+        return Verdict(Outcome.DEFERRED, _temporary_scope(reply, Scope.MESSAGE), str(reply))
+    return _permanent(reply, Scope.MESSAGE)
+
+
+def _before_the_dot(phase: Phase, reply: Reply) -> Verdict:
+    kind = reply.code // 100
+    if kind == 4:
+        default = Scope.RECIPIENT if phase is Phase.RCPT else Scope.MESSAGE
+        return Verdict(Outcome.DEFERRED, _temporary_scope(reply, default), str(reply))
+    if kind != 5:
+        return Verdict(Outcome.DEFERRED, Scope.CONNECTION, f"not a reply to {phase.upper()}: {reply}")
+    if reply.code in (530, 534, 535) or reply.enhanced in _AUTH:
+        return Verdict(Outcome.FAILED, Scope.RELAY, str(reply))
+    if phase is Phase.RCPT and reply.code == 552 and reply.enhanced in ("", "5.5.3"):
+        return Verdict(Outcome.DEFERRED, Scope.CONNECTION, str(reply))  # RFC 5321 §4.5.3.1.10: means 452
+    if phase is Phase.MAIL and not _about_the_message(reply):
+        return Verdict(Outcome.FAILED, Scope.SENDER, str(reply))
+    return _permanent(reply, Scope.RECIPIENT if phase is Phase.RCPT else Scope.MESSAGE)
+
+
+def _permanent(reply: Reply, default: Scope) -> Verdict:
+    """A 5yz that fails the letter."""
+    if reply.enhanced in _RECIPIENT_GONE or (not reply.enhanced and reply.code in (551, 553)):
+        return Verdict(Outcome.FAILED, Scope.RECIPIENT, str(reply))
+    if _mailbox_full(reply):
+        return Verdict(Outcome.DEFERRED, Scope.RECIPIENT, str(reply))
+    if _about_the_message(reply):
+        return Verdict(Outcome.FAILED, Scope.MESSAGE, str(reply))
+    if reply.enhanced.startswith("5.7.") or reply.code in (550, 554):
+        return Verdict(Outcome.FAILED, Scope.POLICY, str(reply))
+    return Verdict(Outcome.FAILED, default, str(reply))
+
+
+def _mailbox_full(reply: Reply) -> bool:
+    return reply.enhanced == "5.2.2"
+
+
+def _about_the_message(reply: Reply) -> bool:
+    """Too large, or of a kind the relay cannot take (RFC 3463 §3.4 and §3.7, RFC 6531 §3.5)."""
+    return reply.enhanced in ("5.3.4", "5.2.3") or reply.enhanced.startswith("5.6.") or (
+        reply.code == 552 and not reply.enhanced
+    )
+
+
+def _temporary_scope(reply: Reply, default: Scope) -> Scope:
+    if reply.code == 421 or reply.enhanced in ("4.7.0", "4.4.5") or _RATE_WORDS.search(reply.text):
+        return Scope.RATE
+    if reply.code == 452 and reply.enhanced in ("", "4.5.3"):
+        return Scope.CONNECTION
+    return default
+
+
+def rcpt_outcome(reply: Reply, letter: Outcome) -> Outcome:
+    """What one mailbox came to: refused there and then, or as the letter itself."""
+    return {2: letter, 4: Outcome.DEFERRED}.get(reply.code // 100, Outcome.FAILED)
+
+
+def address_is_gone(reply: Reply) -> bool:
+    """Whether a reply to RCPT says that the address itself is no good, so that it must not be written to again."""
+    return reply.code // 100 == 5 and reply.enhanced in _SUPPRESS
+
+
+def queue_id(reply: Reply | None) -> str:
+    """The relay's own number for a message, from the words it accepted it with; '' if it gave none we know."""
+    found = _QUEUE_ID.search(reply.text) if reply and reply.code // 100 == 2 else None
+    return found.group(1) if found else ""
+
+
+def classify_trouble(phase: Phase, reply: Reply | None, fault: str) -> Verdict:
+    """Say what a session that could not be set up means. No letter is harmed by any of it.
+
+    FAILED: trying again will not help until a person has changed something. DEFERRED: it may pass by itself.
+    """
+    why = f"{phase.upper()}: {reply or fault}"
+    login = phase is Phase.AUTH and (reply is None or reply.code // 100 == 5)
+    insecure = phase is Phase.STARTTLS
+    refused = reply is not None and (reply.code in (530, 534, 535) or reply.enhanced in _AUTH)
+    if login or insecure or refused:
+        return Verdict(Outcome.FAILED, Scope.RELAY, why)
+    if reply is not None and reply.code // 100 == 4 and _temporary_scope(reply, Scope.RELAY) is Scope.RATE:
+        return Verdict(Outcome.DEFERRED, Scope.RATE, why)
+    return Verdict(Outcome.DEFERRED, Scope.RELAY, why)
+
+
+def retry_at(attempts: int, first: datetime, now: datetime, spread: float) -> datetime | None:
+    """When a letter that was refused for now is due again; None when its life is over.
+
+    `attempts` counts this one; `spread` in [-1, 1] moves the pause by up to 20 %, so that letters refused together
+    do not come back together. Both the number of attempts and the age must be used up before a letter is given up,
+    so that a clock that jumps cannot burn its life.
+    """
+    if now - first >= LIFE and attempts > len(_SCHEDULE):
+        return None
+    minutes = _SCHEDULE[min(attempts, len(_SCHEDULE)) - 1]
+    return now + timedelta(minutes=minutes * (1 + 0.2 * spread))

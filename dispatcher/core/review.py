@@ -1,0 +1,58 @@
+"""Ledger facts → what people read: counts that add up, one letter's story, rows for export."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from dispatcher.core.model import State
+
+LOG_COLUMNS: Final = (
+    "key", "name", "addresses", "language", "state", "outcome", "at", "attempts", "code", "enhanced", "reply",
+    "queue_id", "relay", "tls_version", "message_id", "digest", "message_digest", "due_at", "reason",
+)  # fmt: skip
+WORDS: Final[Mapping[str, str]] = {
+    "ready": "waiting",
+    "leased": "waiting",
+    "at_risk": "in flight",
+    "closed_unknown": "unknown, closed",
+}
+"""States that people see under another word."""
+_FORMULA: Final = re.compile(r"[\ufeff\s\"'\u00a0]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
+
+
+def tally(counts: Mapping[State, int]) -> dict[str, int]:
+    """Letters by where they stand; the values add up to `letters`."""
+    waiting = sum(counts.get(s, 0) for s in (State.READY, State.LEASED))
+    rows = {
+        "accepted": counts.get(State.ACCEPTED, 0),
+        "waiting": waiting,
+        "in_flight": counts.get(State.AT_RISK, 0),
+        "failed": counts.get(State.FAILED, 0),
+        "unknown": counts.get(State.UNKNOWN, 0),
+        "closed_unknown": counts.get(State.CLOSED_UNKNOWN, 0),
+        "suppressed": counts.get(State.SUPPRESSED, 0),
+        "cancelled": counts.get(State.CANCELLED, 0),
+    }
+    return {"letters": sum(rows.values()), **rows}
+
+
+def log_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the ledger's log, for a table or an export: LOG_COLUMNS, in that order."""
+    recipient = json.loads(row["recipient"])
+    mailboxes = [*recipient["to"], *recipient["cc"]]
+    given = {
+        **row,
+        "name": recipient["to"][0]["name"],
+        "addresses": ", ".join(m["address"] for m in mailboxes),
+        "state": WORDS.get(row["state"], row["state"]),
+        "relay": f"{row['host']}:{row['port']}" if row["host"] else "",
+        "due_at": row["due_at"] if row["state"] == State.READY else "",
+    }
+    return {name: "" if given[name] is None else given[name] for name in LOG_COLUMNS}
+
+
+def safe_cell(value: object) -> str:
+    """A cell that no spreadsheet takes for a formula: such text gets an apostrophe in front."""
+    text = str(value)
+    return f"'{text}" if isinstance(value, str) and _FORMULA.match(text) else text

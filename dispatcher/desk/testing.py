@@ -1,0 +1,94 @@
+"""Letters to ourselves: real rows to a tester's mailbox, recorded as tests, never as letters."""
+
+import asyncio
+import secrets
+from collections.abc import Iterable, Iterator
+
+from dispatcher.core.address import AddressError, is_reserved, parse_mailboxes
+from dispatcher.core.errors import Place, Problem, RelayUnavailable, UsageError
+from dispatcher.core.jinja import Expression
+from dispatcher.core.merge import Merged
+from dispatcher.core.model import Letter, Mailbox
+from dispatcher.core.policy import classify, classify_trouble
+from dispatcher.core.ports import RelayTrouble, Session
+from dispatcher.desk import Desk, Draft
+from dispatcher.desk.sending import open_relay
+from dispatcher.ledgers.sealing import begin_test, end_test
+from dispatcher.ledgers.sqlite import SqliteLedger
+
+
+def one_mailbox(address: str) -> Mailbox:
+    """An address that a person typed. Raises UsageError."""
+    todo = "write one address, such as me@example.org"
+    try:
+        found = parse_mailboxes(address)
+    except AddressError as error:
+        raise UsageError(Problem(str(error), todo=todo)) from None
+    if len(found) != 1:
+        raise UsageError(Problem("one address is wanted", todo=todo))
+    return found[0]
+
+
+def send_tests(desk: Desk, address: str, *, only: str | None = None, limit: int | None = None) -> list[dict[str, str]]:
+    """Send real letters to a tester instead; without a choice, the first of each language.
+
+    Only the tester is in the envelope and in the headers. Raises UsageError, RelayUnavailable.
+    """
+    tester = one_mailbox(address)
+    draft = desk.draft()
+    if is_reserved(tester.address) and not desk.sandbox and not draft.campaign.relay.loopback:
+        raise UsageError(Problem(f"{tester.address} is in a reserved domain", todo="give an address of yours"))
+    condition = Expression(only, Place("--only")) if only else None
+    problems, merged = [], []
+    for item in draft.items():
+        if isinstance(item, Problem):
+            problems.append(item)
+        elif isinstance(item, Merged) and (not condition or condition.holds(item.letter.recipient.fields)):
+            merged.append(item.letter)
+    if problems:
+        raise UsageError(*problems)
+    chosen = merged[:limit] if only or limit else list(_first_of_each_language(merged))
+    with desk.ledger() as ledger:
+        return asyncio.run(_send_all(desk, ledger, draft, chosen, tester))
+
+
+def _first_of_each_language(letters: Iterable[Letter]) -> Iterator[Letter]:
+    languages: set[str] = set()
+    for letter in letters:
+        if letter.language not in languages:
+            languages.add(letter.language)
+            yield letter
+
+
+async def _send_all(
+    desk: Desk, ledger: SqliteLedger, draft: Draft, letters: Iterable[Letter], tester: Mailbox
+) -> list[dict[str, str]]:
+    async with open_relay(desk, draft.campaign) as relay:
+        try:
+            session = await relay.connect()
+        except RelayTrouble as trouble:
+            why = classify_trouble(trouble.phase, trouble.reply, trouble.fault).why
+            raise RelayUnavailable(f"{why}. Check [relay] in campaign.toml") from None
+        try:
+            account = "sandbox" if desk.sandbox else relay.account
+            return [await _send_one(desk, ledger, draft, letter, tester, account, session) for letter in letters]
+        finally:
+            await session.close()
+
+
+async def _send_one(
+    desk: Desk, ledger: SqliteLedger, draft: Draft, letter: Letter, tester: Mailbox, account: str, session: Session
+) -> dict[str, str]:
+    domain = draft.frozen.from_.address.rpartition("@")[2]
+    number = f"<test.{secrets.token_hex(12)}@{domain}>"
+    merged = draft.merge.test(letter, tester, number)
+    message = draft.merge.with_date(merged, desk.clock.now().replace(microsecond=0))
+    row = {"campaign": draft.campaign.id, "key": letter.key, "address": tester.address, "message_id": number}
+    noted = begin_test(ledger, {**row, "account": account})
+
+    async def intent() -> bool:
+        return True
+
+    verdict = classify(await session.hand_over(merged.envelope, message, intent))
+    end_test(ledger, noted, verdict.outcome, verdict.why)
+    return {"key": letter.key, "address": tester.address, "outcome": verdict.outcome, "reply": verdict.why}

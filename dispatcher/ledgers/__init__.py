@@ -1,0 +1,1 @@
+"""Ledgers: where plans, attempts, suppressions and events are kept."""

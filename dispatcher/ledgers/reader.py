@@ -1,0 +1,70 @@
+"""Reading a ledger: plain rows and values, nothing is ever changed. Raises LedgerUnavailable."""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from dispatcher.core.changes import Standing
+from dispatcher.core.errors import LedgerUnavailable
+from dispatcher.core.model import Letter, State
+from dispatcher.ledgers.rows import letter_of
+from dispatcher.ledgers.sqlite import connect
+from dispatcher.ledgers.statements import SQL
+
+
+class Reader:
+    """A ledger opened for reading alone, also while a run holds it. Use as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = connect(path, read_only=True)
+        self._connection.row_factory = sqlite3.Row
+
+    def __enter__(self) -> "Reader":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._connection.close()
+
+    def rows(self, name: str, **given: Any) -> Iterator[dict[str, Any]]:
+        """The rows of a named statement, as dictionaries."""
+        try:
+            with closing(self._connection.execute(SQL[name], given)) as cursor:
+                for row in cursor:
+                    yield dict(row)
+        except sqlite3.Error as error:
+            raise LedgerUnavailable(f"cannot read the ledger: {error}") from None
+
+    def one(self, name: str, **given: Any) -> dict[str, Any] | None:
+        """The first row of a named statement."""
+        return next(self.rows(name, **given), None)
+
+    def counts(self, campaign: str) -> Mapping[State, int]:
+        """Letters by state."""
+        return {State(row["state"]): row["letters"] for row in self.rows("counts", campaign=campaign)}
+
+    def standing(self, campaign: str) -> dict[str, Standing]:
+        """Every letter of a campaign by key."""
+        found = self.rows("standing", campaign=campaign)
+        return {row["key"]: Standing(row["id"], row["digest"], State(row["state"])) for row in found}
+
+    def frozen(self, campaign: str, revision: int) -> Mapping[str, Any]:
+        """What all letters of a revision share."""
+        row = self.one("frozen", campaign=campaign, revision=revision)
+        if row is None:
+            raise LedgerUnavailable(f"the ledger has no revision {revision} of {campaign}")
+        data: Mapping[str, Any] = json.loads(row["frozen"])
+        return data
+
+    def octets(self, digest: str) -> bytes:
+        """A sealed attachment."""
+        row = self.one("octets", digest=digest)
+        if row is None:
+            raise LedgerUnavailable(f"the ledger has no attachment {digest}")
+        return bytes(row["octets"])
+
+    def letter(self, row: Mapping[str, Any]) -> Letter:
+        """The sealed letter in a row that has its columns."""
+        return letter_of(*(row[name] for name in ("language", "message_id", "digest", "recipient", "attachments")))

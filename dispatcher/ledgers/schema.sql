@@ -1,0 +1,199 @@
+-- The ledger: plans, letters, attempts, suppressions and events. The only truth about a campaign.
+-- Rules that must hold even if the program is wrong stand here, as constraints and triggers.
+-- Times are ISO 8601 in UTC with microseconds; JSON columns hold one document each.
+
+CREATE TABLE ledger (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    uuid TEXT NOT NULL,
+    created_at TEXT NOT NULL
+) STRICT;
+
+-- The arrows of the letter's state table; filled from core/policy.py when the ledger is made.
+CREATE TABLE transition (
+    old TEXT NOT NULL,
+    new TEXT NOT NULL,
+    PRIMARY KEY (old, new)
+) STRICT, WITHOUT ROWID;
+
+-- What all letters of a revision share: templates, forms, sender. `digest` is over all its letters.
+CREATE TABLE plan (
+    campaign TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    sealed_at TEXT NOT NULL,
+    frozen TEXT NOT NULL,
+    PRIMARY KEY (campaign, revision)
+) STRICT, WITHOUT ROWID;
+
+-- Attachments, once each, as they were sealed.
+CREATE TABLE content (
+    digest TEXT PRIMARY KEY,
+    octets BLOB NOT NULL
+) STRICT;
+
+-- One campaign for one recipient: the unit of uniqueness.
+CREATE TABLE letter (
+    id INTEGER PRIMARY KEY,
+    campaign TEXT NOT NULL,
+    key TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    language TEXT NOT NULL,
+    message_id TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    mailboxes TEXT NOT NULL,         -- identities, space-separated, for the suppression check
+    recipient TEXT NOT NULL,         -- key, to, cc, language, fields, place
+    attachments TEXT NOT NULL,
+    date TEXT,                       -- the Date header, fixed at the first attempt
+    due_at TEXT NOT NULL,            -- not before
+    attempts INTEGER NOT NULL DEFAULT 0,   -- those that count for the retry schedule
+    first_attempt_at TEXT,
+    lease INTEGER REFERENCES run (id),     -- the run that holds it
+    reason TEXT NOT NULL DEFAULT '', -- why it is where it is, for people
+    UNIQUE (campaign, key),
+    UNIQUE (message_id),
+    FOREIGN KEY (campaign, revision) REFERENCES plan (campaign, revision)
+) STRICT;
+
+CREATE INDEX letter_by_state ON letter (campaign, state, due_at, id);
+
+CREATE TRIGGER letter_begins BEFORE INSERT ON letter
+WHEN NEW.state NOT IN ('ready', 'suppressed')
+BEGIN SELECT RAISE (ABORT, 'a letter begins ready or suppressed'); END;
+
+CREATE TRIGGER letter_moves BEFORE UPDATE OF state ON letter
+WHEN OLD.state <> NEW.state AND NOT EXISTS (SELECT 1 FROM transition WHERE old = OLD.state AND new = NEW.state)
+BEGIN SELECT RAISE (ABORT, 'no such transition of a letter'); END;
+
+CREATE TRIGGER letter_leased BEFORE UPDATE OF state ON letter
+WHEN NEW.state IN ('leased', 'at_risk') AND NEW.lease IS NULL
+BEGIN SELECT RAISE (ABORT, 'a letter in work belongs to a run'); END;
+
+CREATE TRIGGER letter_stays BEFORE UPDATE OF digest, recipient, attachments, message_id ON letter
+WHEN OLD.state IN ('leased', 'at_risk', 'accepted', 'unknown', 'closed_unknown')
+BEGIN SELECT RAISE (ABORT, 'a letter that may have left is not rewritten'); END;
+
+CREATE TRIGGER letter_remains BEFORE DELETE ON letter
+BEGIN SELECT RAISE (ABORT, 'letters are never deleted'); END;
+
+-- Rows that got no letter, with the reason, by revision.
+CREATE TABLE skip (
+    campaign TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    place TEXT NOT NULL,
+    FOREIGN KEY (campaign, revision) REFERENCES plan (campaign, revision)
+) STRICT;
+
+-- One process at work.
+CREATE TABLE run (
+    id INTEGER PRIMARY KEY,
+    campaign TEXT NOT NULL,
+    account TEXT NOT NULL,
+    started_at TEXT NOT NULL,
+    ended_at TEXT,
+    ending TEXT NOT NULL DEFAULT ''
+) STRICT;
+
+-- One SMTP connection.
+CREATE TABLE session (
+    id INTEGER PRIMARY KEY,
+    run INTEGER NOT NULL REFERENCES run (id),
+    opened_at TEXT NOT NULL,
+    host TEXT NOT NULL,
+    port INTEGER NOT NULL,
+    peer TEXT NOT NULL,
+    tls_version TEXT NOT NULL,
+    cipher TEXT NOT NULL
+) STRICT;
+
+-- One try for one letter; append-only. Only an attempt at risk gets its outcome later, once.
+CREATE TABLE attempt (
+    id INTEGER PRIMARY KEY,
+    letter INTEGER NOT NULL REFERENCES letter (id),
+    run INTEGER NOT NULL REFERENCES run (id),
+    session INTEGER REFERENCES session (id),
+    account TEXT NOT NULL,
+    at TEXT NOT NULL,                -- when the intent was durable, or when it was refused before that
+    ended_at TEXT,
+    phase TEXT NOT NULL,
+    outcome TEXT NOT NULL CHECK (outcome IN ('at_risk', 'accepted', 'deferred', 'failed', 'unknown')),
+    scope TEXT NOT NULL DEFAULT '',
+    code INTEGER,
+    enhanced TEXT NOT NULL DEFAULT '',
+    reply TEXT NOT NULL DEFAULT '',  -- verbatim, or in words why there was none
+    queue_id TEXT NOT NULL DEFAULT '',
+    message_digest TEXT NOT NULL DEFAULT '',  -- over the octets that left, Date included
+    override TEXT                    -- set when a person, or on_unknown, said: send again
+) STRICT;
+
+CREATE INDEX attempt_by_letter ON attempt (letter);
+CREATE INDEX attempt_by_account ON attempt (account, at);
+
+-- A second risky attempt is impossible, even with a bug in the sender.
+CREATE UNIQUE INDEX one_live ON attempt (letter)
+WHERE outcome IN ('at_risk', 'accepted', 'unknown') AND override IS NULL;
+
+CREATE TRIGGER attempt_ends_once BEFORE UPDATE ON attempt
+WHEN OLD.outcome <> 'at_risk' AND (
+    OLD.outcome <> NEW.outcome OR OLD.reply <> NEW.reply OR OLD.at <> NEW.at OR OLD.letter <> NEW.letter
+    OR OLD.override IS NOT NULL OR OLD.outcome <> 'unknown'
+)
+BEGIN SELECT RAISE (ABORT, 'attempts are append-only'); END;
+
+CREATE TRIGGER attempt_remains BEFORE DELETE ON attempt
+BEGIN SELECT RAISE (ABORT, 'attempts are never deleted'); END;
+
+-- What the relay said to each mailbox of an attempt.
+CREATE TABLE rcpt (
+    attempt INTEGER NOT NULL REFERENCES attempt (id),
+    mailbox TEXT NOT NULL,
+    outcome TEXT NOT NULL CHECK (outcome IN ('accepted', 'deferred', 'failed', 'unknown')),
+    code INTEGER NOT NULL,
+    enhanced TEXT NOT NULL,
+    reply TEXT NOT NULL,
+    PRIMARY KEY (attempt, mailbox)
+) STRICT, WITHOUT ROWID;
+
+-- Addresses that must not be written to.
+CREATE TABLE suppression (
+    identity TEXT PRIMARY KEY,
+    address TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    since TEXT NOT NULL,
+    source TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What people and the program decided, with the reason; append-only.
+CREATE TABLE event (
+    id INTEGER PRIMARY KEY,
+    at TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    letter INTEGER REFERENCES letter (id),
+    subject TEXT NOT NULL DEFAULT '',
+    who TEXT NOT NULL DEFAULT '',
+    why TEXT NOT NULL DEFAULT ''
+) STRICT;
+
+CREATE INDEX event_by_letter ON event (letter);
+
+-- Letters sent to ourselves to look at: real rows, rewritten envelope, never counted as letters.
+CREATE TABLE test (
+    id INTEGER PRIMARY KEY,
+    campaign TEXT NOT NULL,
+    key TEXT NOT NULL,
+    address TEXT NOT NULL,
+    account TEXT NOT NULL,
+    at TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    reply TEXT NOT NULL,
+    message_id TEXT NOT NULL
+) STRICT;
+
+-- When the next letter may leave, by account (generic cell rate algorithm: the theoretical arrival time).
+CREATE TABLE pace (
+    account TEXT PRIMARY KEY,
+    next_at TEXT NOT NULL
+) STRICT, WITHOUT ROWID;

@@ -1,0 +1,139 @@
+"""Sealing a plan into the ledger, taking over an amended one, and the decisions people make about letters.
+
+Each function is one transaction on a held ledger: all of it, or nothing.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dispatcher.core.changes import REWRITABLE, Standing
+from dispatcher.core.errors import PlanConflict, UsageError
+from dispatcher.core.model import Letter, Mailbox, Skip, State
+from dispatcher.ledgers.rows import letter_row, like
+from dispatcher.ledgers.sqlite import SqliteLedger, stamp, suppress, suppressed
+from dispatcher.ledgers.statements import SQL
+
+
+@dataclass(frozen=True, slots=True)
+class Sealable:
+    """A plan ready to be sealed. `letters` may be an iterator; `digest` is what was confirmed."""
+
+    campaign: str
+    digest: str
+    frozen: str
+    letters: Iterable[Letter]
+    skips: Iterable[Skip]
+    contents: Mapping[str, bytes]
+
+
+def seal(ledger: SqliteLedger, plan: Sealable, standing: Mapping[str, Standing], revision: int) -> None:
+    """Write a plan as the next revision (T0): new letters, rewritten ones, removed ones. Raises PlanConflict."""
+
+    def job(connection: sqlite3.Connection) -> None:
+        now = stamp(ledger.now())
+        head = {"campaign": plan.campaign, "revision": revision, "digest": plan.digest, "frozen": plan.frozen}
+        connection.execute(SQL["insert_plan"], {**head, "now": now})
+        for digest, octets in plan.contents.items():
+            connection.execute(SQL["insert_content"], {"digest": digest, "octets": octets})
+        seen: set[str] = set()
+        for letter in plan.letters:
+            seen.add(letter.key)
+            _put(connection, letter, standing.get(letter.key), {**head, "now": now})
+        for key, there in standing.items():
+            if key not in seen:
+                connection.execute(SQL["cancel_letter"], {"id": there.id})
+        for skip in plan.skips:
+            given = {"key": skip.key, "reason": skip.reason, "detail": skip.detail, "place": str(skip.place)}
+            connection.execute(SQL["insert_skip"], {**head, **given})
+        kind = "sealed" if revision == 1 else "amended"
+        ledger.event(connection, kind, subject=f"revision {revision}", why=plan.digest)
+
+    ledger.do(job)
+
+
+def _put(connection: sqlite3.Connection, letter: Letter, there: Standing | None, head: Mapping[str, Any]) -> None:
+    found = suppressed(connection, [m.identity for m in letter.recipient.mailboxes])
+    state = {
+        "state": State.SUPPRESSED if found else State.READY,
+        "reason": f"{found[0]} is suppressed: {found[1]}" if found else "",
+    }
+    row = {
+        **letter_row(letter),
+        **state,
+        "campaign": head["campaign"],
+        "revision": head["revision"],
+        "now": head["now"],
+    }
+    if there is None:
+        try:
+            connection.execute(SQL["insert_letter"], row)
+        except sqlite3.IntegrityError as error:
+            raise PlanConflict(f"letter {letter.key} cannot be sealed twice: {error}") from None
+    elif there.state in REWRITABLE and (there.digest != letter.digest or there.state is State.CANCELLED):
+        connection.execute(SQL["rewrite_letter"], {**row, "id": there.id})
+
+
+def resolve(ledger: SqliteLedger, letter: int, old: State, new: State, *, who: str, why: str) -> None:
+    """A person's word on a letter that is unknown or failed (T7)."""
+
+    def job(connection: sqlite3.Connection) -> None:
+        now = stamp(ledger.now())
+        reason = f"{new if new is not State.READY else 'resend'}, says {who}: {why}"
+        if new is not State.ACCEPTED:
+            connection.execute(SQL["override_attempts"], {"id": letter, "why": reason})
+        given = {"id": letter, "state": new, "reason": reason, "now": now}
+        if connection.execute(SQL["resolve"], given).rowcount != 1:
+            raise UsageError(f"the letter is {old}; only unknown and failed letters can be resolved")
+        ledger.event(connection, "resolved", letter=letter, subject=str(new), who=who, why=why)
+
+    ledger.do(job)
+
+
+def add_suppressions(
+    ledger: SqliteLedger, mailboxes: Iterable[Mailbox], *, reason: str, source: str, who: str
+) -> tuple[int, int]:
+    """Suppress mailboxes (or `@domain`s); letters to them that wait go with them. Returns (new ones, letters)."""
+
+    def job(connection: sqlite3.Connection) -> tuple[int, int]:
+        now = stamp(ledger.now())
+        added, letters = 0, 0
+        for mailbox in mailboxes:
+            if suppress(connection, mailbox.identity, mailbox.address, reason, source, now):
+                added += 1
+                ledger.event(connection, "suppressed", subject=mailbox.identity, who=who, why=reason)
+            given = {"pattern": like(mailbox.identity), "reason": f"{mailbox.address} is suppressed: {reason}"}
+            letters += connection.execute(SQL["suppress_ready"], given).rowcount
+        return added, letters
+
+    return ledger.do(job)
+
+
+def remove_suppression(ledger: SqliteLedger, identity: str, *, who: str, why: str) -> tuple[bool, int]:
+    """Lift a suppression; letters that only it held back wait again. Returns (was there, letters)."""
+
+    def job(connection: sqlite3.Connection) -> tuple[bool, int]:
+        there = connection.execute(SQL["delete_suppression"], {"identity": identity}).rowcount == 1
+        reopened = 0
+        if there:
+            ledger.event(connection, "unsuppressed", subject=identity, who=who, why=why)
+            for number, mailboxes in connection.execute(SQL["suppressed_letters"]).fetchall():
+                if not suppressed(connection, mailboxes.split()):
+                    given = {"id": number, "now": stamp(ledger.now())}
+                    reopened += connection.execute(SQL["reopen_suppressed"], given).rowcount
+        return there, reopened
+
+    return ledger.do(job)
+
+
+def begin_test(ledger: SqliteLedger, given: Mapping[str, Any]) -> int:
+    """Note a test letter before it leaves; returns its number."""
+    row = {**given, "now": stamp(ledger.now())}
+    return ledger.do(lambda connection: connection.execute(SQL["insert_test"], row).lastrowid or 0)
+
+
+def end_test(ledger: SqliteLedger, number: int, outcome: str, reply: str) -> None:
+    """Note what a test letter came to."""
+    given = {"id": number, "outcome": outcome, "reply": reply}
+    ledger.do(lambda connection: connection.execute(SQL["end_test"], given))

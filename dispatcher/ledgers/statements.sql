@@ -1,0 +1,211 @@
+-- name: recover_unknown_attempts
+UPDATE attempt SET outcome = 'unknown', ended_at = :now, reply = 'in flight when the sender stopped'
+WHERE outcome = 'at_risk';
+
+-- name: recover_unknown_letters
+UPDATE letter SET state = 'unknown', lease = NULL, reason = 'in flight when the sender stopped'
+WHERE state = 'at_risk';
+
+-- name: recover_leased
+UPDATE letter SET state = 'ready', lease = NULL WHERE state = 'leased';
+
+-- name: override_unknown_attempts
+UPDATE attempt SET override = :why
+WHERE outcome = 'unknown' AND override IS NULL
+  AND letter IN (SELECT id FROM letter WHERE campaign = :campaign AND state = 'unknown');
+
+-- name: resend_unknown
+UPDATE letter SET state = 'ready', due_at = :now, reason = :why WHERE campaign = :campaign AND state = 'unknown';
+
+-- name: assume_unknown_sent
+UPDATE letter SET state = 'closed_unknown', reason = :why WHERE campaign = :campaign AND state = 'unknown';
+
+-- name: insert_run
+INSERT INTO run (campaign, account, started_at) VALUES (:campaign, :account, :now);
+
+-- name: end_run
+UPDATE run SET ended_at = :now, ending = :ending WHERE id = :run;
+
+-- name: insert_session
+INSERT INTO session (run, opened_at, host, port, peer, tls_version, cipher)
+VALUES (:run, :now, :host, :port, :peer, :tls_version, :cipher);
+
+-- name: handed_over_since
+SELECT count(*), min(at) FROM (
+    SELECT at FROM attempt WHERE account = :account AND at > :since AND outcome IN ('at_risk', 'accepted', 'unknown')
+    UNION ALL SELECT at FROM test WHERE account = :account AND at > :since AND outcome IN ('accepted', 'unknown')
+);
+
+-- name: next_slot
+SELECT next_at FROM pace WHERE account = :account;
+
+-- name: keep_slot
+INSERT INTO pace (account, next_at) VALUES (:account, :next_at)
+ON CONFLICT (account) DO UPDATE SET next_at = excluded.next_at;
+
+-- name: due
+SELECT id, key, revision, language, message_id, digest, recipient, attachments, date, attempts, first_attempt_at
+FROM letter WHERE campaign = :campaign AND state = 'ready' AND due_at <= :now AND (:limited = 0 OR id IN (SELECT id FROM chosen))
+ORDER BY due_at, id LIMIT :limit;
+
+-- name: next_due
+SELECT min(due_at) FROM letter
+WHERE campaign = :campaign AND state = 'ready' AND (:limited = 0 OR id IN (SELECT id FROM chosen));
+
+-- name: lease
+UPDATE letter SET state = 'leased', lease = :run WHERE id = :id AND state = 'ready';
+
+-- name: give_back
+UPDATE letter SET state = 'ready', lease = NULL WHERE id = :id AND state = 'leased' AND lease = :run;
+
+-- name: suppressed_among
+SELECT identity, reason FROM suppression WHERE identity IN (SELECT value FROM json_each(:identities)) LIMIT 1;
+
+-- name: suppress_leased
+UPDATE letter SET state = 'suppressed', lease = NULL, reason = :reason
+WHERE id = :id AND state = 'leased' AND lease = :run;
+
+-- name: put_at_risk
+UPDATE letter SET state = 'at_risk', date = coalesce(date, :date), first_attempt_at = coalesce(first_attempt_at, :now)
+WHERE id = :id AND state = 'leased' AND lease = :run;
+
+-- name: insert_attempt
+INSERT INTO attempt (letter, run, session, account, at, ended_at, phase, outcome, scope, code, enhanced, reply, queue_id, message_digest)
+VALUES (:letter, :run, :session, :account, :now, :ended_at, :phase, :outcome, :scope, :code, :enhanced, :reply, :queue_id, :message_digest);
+
+-- name: end_attempt
+UPDATE attempt SET outcome = :outcome, ended_at = :ended_at, phase = :phase, scope = :scope, code = :code,
+    enhanced = :enhanced, reply = :reply, queue_id = :queue_id
+WHERE id = :attempt AND letter = :letter AND run = :run AND outcome = 'at_risk';
+
+-- name: insert_rcpt
+INSERT INTO rcpt (attempt, mailbox, outcome, code, enhanced, reply)
+VALUES (:attempt, :mailbox, :outcome, :code, :enhanced, :reply);
+
+-- name: end_letter
+UPDATE letter SET state = :state, lease = CASE WHEN :state = 'leased' THEN lease END, reason = :reason,
+    due_at = coalesce(:due_at, due_at), attempts = attempts + :counted,
+    first_attempt_at = coalesce(first_attempt_at, CASE WHEN :counted THEN :now END)
+WHERE id = :letter AND state IN ('leased', 'at_risk') AND lease = :run;
+
+-- name: judge
+UPDATE letter SET state = :state, lease = NULL, reason = CASE WHEN :reason = '' THEN reason ELSE :reason END
+WHERE id = :id AND state = 'leased' AND lease = :run;
+
+-- name: insert_suppression
+INSERT INTO suppression (identity, address, reason, since, source) VALUES (:identity, :address, :reason, :now, :source)
+ON CONFLICT (identity) DO NOTHING;
+
+-- name: delete_suppression
+DELETE FROM suppression WHERE identity = :identity;
+
+-- name: suppress_ready
+UPDATE letter SET state = 'suppressed', reason = :reason
+WHERE state = 'ready' AND (' ' || mailboxes || ' ') LIKE :pattern ESCAPE '\';
+
+-- name: suppressed_letters
+SELECT id, mailboxes FROM letter WHERE state = 'suppressed';
+
+-- name: reopen_suppressed
+UPDATE letter SET state = 'ready', due_at = :now, reason = '' WHERE id = :id AND state = 'suppressed';
+
+-- name: insert_event
+INSERT INTO event (at, kind, letter, subject, who, why) VALUES (:now, :kind, :letter, :subject, :who, :why);
+
+-- name: insert_plan
+INSERT INTO plan (campaign, revision, digest, sealed_at, frozen) VALUES (:campaign, :revision, :digest, :now, :frozen);
+
+-- name: insert_content
+INSERT INTO content (digest, octets) VALUES (:digest, :octets) ON CONFLICT (digest) DO NOTHING;
+
+-- name: insert_letter
+INSERT INTO letter (campaign, key, revision, state, language, message_id, digest, mailboxes, recipient, attachments, due_at, reason)
+VALUES (:campaign, :key, :revision, :state, :language, :message_id, :digest, :mailboxes, :recipient, :attachments, :now, :reason);
+
+-- name: rewrite_letter
+UPDATE letter SET revision = :revision, language = :language, digest = :digest, mailboxes = :mailboxes,
+    recipient = :recipient, attachments = :attachments, reason = :reason, state = :state, due_at = :now,
+    date = NULL, attempts = 0, first_attempt_at = NULL
+WHERE id = :id AND state IN ('ready', 'failed', 'suppressed', 'cancelled');
+
+-- name: cancel_letter
+UPDATE letter SET state = 'cancelled', reason = 'removed from the list'
+WHERE id = :id AND state IN ('ready', 'failed', 'suppressed');
+
+-- name: insert_skip
+INSERT INTO skip (campaign, revision, key, reason, detail, place)
+VALUES (:campaign, :revision, :key, :reason, :detail, :place);
+
+-- name: latest_plan
+SELECT revision, digest, sealed_at, frozen FROM plan WHERE campaign = :campaign ORDER BY revision DESC LIMIT 1;
+
+-- name: frozen
+SELECT frozen FROM plan WHERE campaign = :campaign AND revision = :revision;
+
+-- name: octets
+SELECT octets FROM content WHERE digest = :digest;
+
+-- name: standing
+SELECT key, id, digest, state FROM letter WHERE campaign = :campaign;
+
+-- name: counts
+SELECT state, count(*) AS letters FROM letter WHERE campaign = :campaign GROUP BY state;
+
+-- name: waiting
+SELECT count(*) AS letters, min(due_at) AS next_due_at FROM letter
+WHERE campaign = :campaign AND state = 'ready' AND attempts > 0;
+
+-- name: refused_mailboxes
+SELECT count(DISTINCT l.id) AS letters FROM letter l JOIN attempt a ON a.letter = l.id JOIN rcpt r ON r.attempt = a.id
+WHERE l.campaign = :campaign AND l.state = 'accepted' AND a.outcome = 'accepted' AND r.outcome <> 'accepted';
+
+-- name: letter_by_key
+SELECT id, key, revision, state, language, message_id, digest, recipient, attachments, date, due_at, attempts, reason
+FROM letter WHERE campaign = :campaign AND key = :key;
+
+-- name: letter_attempts
+SELECT a.id, a.at, a.ended_at, a.phase, a.outcome, a.scope, a.code, a.enhanced, a.reply, a.queue_id, a.message_digest,
+    a.override, a.run, s.host, s.port, s.peer, s.tls_version, s.cipher
+FROM attempt a LEFT JOIN session s ON s.id = a.session WHERE a.letter = :letter ORDER BY a.id;
+
+-- name: attempt_rcpts
+SELECT mailbox, outcome, code, enhanced, reply FROM rcpt WHERE attempt = :attempt ORDER BY mailbox;
+
+-- name: letter_events
+SELECT at, kind, subject, who, why FROM event WHERE letter = :letter ORDER BY id;
+
+-- name: log
+SELECT l.key, l.state, l.language, l.recipient, l.message_id, l.digest, l.revision, l.attempts, l.due_at, l.reason,
+    a.at, a.ended_at, a.phase, a.outcome, a.code, a.enhanced, a.reply, a.queue_id, a.message_digest, s.host, s.port, s.tls_version
+FROM letter l
+LEFT JOIN attempt a ON a.id = (SELECT max(id) FROM attempt WHERE letter = l.id)
+LEFT JOIN session s ON s.id = a.session
+WHERE l.campaign = :campaign
+  AND (:state = '' OR l.state = :state OR (:state = 'waiting' AND l.state IN ('ready', 'leased', 'at_risk'))
+       OR (:state = 'deferred' AND l.state = 'ready' AND l.attempts > 0))
+  AND (:key = '' OR l.key = :key OR instr(l.recipient, :key) > 0)
+  AND (:since = '' OR a.at >= :since)
+ORDER BY l.id;
+
+-- name: skips
+SELECT key, reason, detail, place FROM skip WHERE campaign = :campaign AND revision = :revision ORDER BY rowid;
+
+-- name: suppressions
+SELECT identity, address, reason, since, source FROM suppression ORDER BY identity;
+
+-- name: resolve
+UPDATE letter SET state = :state, reason = :reason, due_at = CASE WHEN :state = 'ready' THEN :now ELSE due_at END
+WHERE id = :id AND state IN ('unknown', 'failed');
+
+-- name: override_attempts
+UPDATE attempt SET override = :why WHERE letter = :id AND outcome = 'unknown' AND override IS NULL;
+
+-- name: insert_test
+INSERT INTO test (campaign, key, address, account, at, outcome, reply, message_id)
+VALUES (:campaign, :key, :address, :account, :now, 'at_risk', '', :message_id);
+
+-- name: end_test
+UPDATE test SET outcome = :outcome, reply = :reply WHERE id = :id;
+
+-- name: runs
+SELECT id, account, started_at, ended_at, ending FROM run WHERE campaign = :campaign ORDER BY id;

@@ -1,0 +1,1 @@
+"""Sources: reading the campaign folder (campaign.toml, recipients lists, templates, secrets)."""

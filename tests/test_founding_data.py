@@ -1,0 +1,577 @@
+"""The founding campaign's data: the two lists, the forms of address, the letters, the layout and the report."""
+
+import csv
+import datetime as dt
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import unicodedata
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jinja2 import StrictUndefined
+from jinja2.sandbox import SandboxedEnvironment
+from pypdf import PdfReader
+
+from dispatcher.core.errors import TemplateError
+from dispatcher.core.forms import GENDERS, Forms, parse_forms
+
+ROOT = Path(__file__).resolve().parent.parent
+LETTERS = ROOT / "templates" / "upr_submission"
+GOLD = ROOT.parent / "shared" / "domain" / "un_forms.csv"
+LANGUAGES = ("en", "fr", "es")
+Row = dict[str, str]
+
+
+@cache
+def rows(name: str) -> list[Row]:
+    with (ROOT / "recipients" / name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, strict=True))
+
+
+def missions() -> list[Row]:
+    return rows("un_missions.csv")
+
+
+def ngos() -> list[Row]:
+    return rows("ngos.csv")
+
+
+def keys(column: str) -> set[str]:
+    return {row["key"] for row in missions() if row[column] == "true"}
+
+
+@cache
+def forms(language: str) -> Forms:
+    path = ROOT / "templates" / "forms" / f"{language}.toml"
+    return parse_forms(path.read_text(encoding="utf-8"), path.name)
+
+
+# The lists
+
+
+def test_the_list_holds_193_members_and_2_observers() -> None:
+    assert len(missions()) == 195
+    assert Counter(row["status"] for row in missions()) == {"member": 193, "observer": 2}
+    assert {row["key"] for row in missions() if row["status"] == "observer"} == {"VAT", "PSE"}
+
+
+def test_the_flag_of_2009_chooses_the_192_members_of_that_day() -> None:
+    members = {row["key"] for row in missions() if row["status"] == "member"}
+    assert len(keys("member_on_2009_10_01")) == 192
+    assert members - keys("member_on_2009_10_01") == {"SSD"}
+
+
+def test_council_troika_and_the_state_under_review() -> None:
+    assert len(keys("hrc_member_2009")) == 47
+    assert keys("upr_troika_cambodia_2009") == {"BHR", "CMR", "NIC"}
+    assert keys("upr_troika_cambodia_2009") <= keys("hrc_member_2009")
+    assert keys("under_review") == {"KHM"}
+
+
+def test_regional_groups_add_up_to_the_members() -> None:
+    groups = Counter(row["group"] for row in missions() if row["status"] == "member")
+    african_asian = {"African Group": 54, "Asia-Pacific Group": 54}
+    assert groups == {**african_asian, "Eastern European Group": 23, "GRULAC": 33, "WEOG": 29}
+
+
+def test_codes_keep_their_shape() -> None:
+    """ISO alpha-3 keys; M49 as text, leading zeros and all; flags are nothing but true or false."""
+    assert all(re.fullmatch("[A-Z]{3}", row["key"]) and re.fullmatch("[0-9]{3}", row["m49"]) for row in missions())
+    assert {row["key"]: row["m49"] for row in missions()}["AFG"] == "004"
+    flags = ("member_on_2009_10_01", "hrc_member_2009", "upr_troika_cambodia_2009", "under_review")
+    assert {row[flag] for row in missions() for flag in flags} == {"true", "false"}
+    assert {row["kind"] for row in missions()} == {"mission"}
+    assert {row["post"] for row in missions()} == {"Geneva"}
+
+
+def test_twelve_ngos_in_three_languages() -> None:
+    assert len(ngos()) == 12
+    assert {row["kind"] for row in ngos()} == {"ngo"}
+    assert {row["language"] for row in ngos()} == set(LANGUAGES)
+    assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", row["key"]) for row in ngos())
+    assert all(row["rank"] in forms(row["language"]).ranks for row in ngos())
+
+
+def test_nobody_has_a_gender_and_no_mission_a_rank() -> None:
+    assert {row["gender"] for row in missions() + ngos()} == {""}
+    assert {row["rank"] for row in missions()} == {""}
+
+
+def test_every_address_is_reserved_and_nobody_elses() -> None:
+    """RFC 2606: no mail can leave by accident. One NGO has two mailboxes, all others one."""
+    mailboxes = [box.strip() for row in missions() + ngos() for box in row["email"].split(",")]
+    assert all(re.fullmatch(r"[a-z0-9.-]+@(missions|ngos)\.example\.org", box) for box in mailboxes)
+    assert len(mailboxes) == len(set(mailboxes)) == 195 + 12 + 1
+    assert all(row["email"] == f"{row['key'].lower()}@missions.example.org" for row in missions())
+    everyone = [row["key"] for row in missions() + ngos()]
+    assert len(everyone) == len(set(everyone))
+
+
+@pytest.mark.parametrize("name", ["un_missions.csv", "ngos.csv"])
+def test_lists_are_plain_utf_8(name: str) -> None:
+    """No byte order mark, lines end in LF, composed characters (NFC), no blanks at the edges, every row complete."""
+    raw = (ROOT / "recipients" / name).read_bytes()
+    assert not raw.startswith(b"\xef\xbb\xbf")
+    assert b"\r" not in raw
+    assert raw.endswith(b"\n")
+    text = raw.decode("utf-8")
+    assert unicodedata.is_normalized("NFC", text)
+    table = list(csv.reader(text.splitlines(), strict=True))
+    assert {len(row) for row in table} == {len(table[0])}
+    assert all(cell == cell.strip() and "  " not in cell for row in table for cell in row)
+
+
+# Names
+
+
+def test_names_are_those_of_the_gold_list() -> None:
+    if not GOLD.exists():
+        pytest.skip("un_forms.csv, the gold list of names, is not on this machine")
+    with GOLD.open(encoding="utf-8", newline="") as file:
+        gold = list(csv.DictReader(file))
+    wanted = [
+        (g["iso3"], *(g[f"short_of_{x}"] for x in LANGUAGES), *(g[f"mission_{x}"] for x in LANGUAGES)) for g in gold
+    ]
+    found = [
+        (r["key"], *(r[f"of_{x}"] for x in LANGUAGES), *(r[f"mission_{x}"] for x in LANGUAGES)) for r in missions()
+    ]
+    assert found == wanted
+
+
+NAMES_2009 = """
+CPV|en|Cape Verde|of Cape Verde|Permanent Mission of the Republic of Cape Verde
+CPV|fr|Cap-Vert|du Cap-Vert|Mission permanente de la République du Cap-Vert
+CPV|es|Cabo Verde|de Cabo Verde|Misión Permanente de la República de Cabo Verde
+CZE|en|Czech Republic|of the Czech Republic|Permanent Mission of the Czech Republic
+CZE|fr|République tchèque|de la République tchèque|Mission permanente de la République tchèque
+CZE|es|República Checa|de la República Checa|Misión Permanente de la República Checa
+SWZ|en|Swaziland|of Swaziland|Permanent Mission of the Kingdom of Swaziland
+SWZ|fr|Swaziland|du Swaziland|Mission permanente du Royaume du Swaziland
+SWZ|es|Swazilandia|de Swazilandia|Misión Permanente del Reino de Swazilandia
+MKD|en|The former Yugoslav Republic of Macedonia|of the former Yugoslav Republic of Macedonia\
+|Permanent Mission of the former Yugoslav Republic of Macedonia
+MKD|fr|ex-République yougoslave de Macédoine|de l'ex-République yougoslave de Macédoine\
+|Mission permanente de l'ex-République yougoslave de Macédoine
+MKD|es|ex República Yugoslava de Macedonia|de la ex República Yugoslava de Macedonia\
+|Misión Permanente de la ex República Yugoslava de Macedonia
+TUR|en|Turkey|of Turkey|Permanent Mission of the Republic of Turkey
+TUR|fr|Turquie|de la Turquie|Mission permanente de la République turque
+TUR|es|Turquía|de Turquía|Misión Permanente de la República de Turquía
+LBY|en|Libyan Arab Jamahiriya|of the Libyan Arab Jamahiriya\
+|Permanent Mission of the Socialist People's Libyan Arab Jamahiriya
+LBY|fr|Jamahiriya arabe libyenne|de la Jamahiriya arabe libyenne\
+|Mission permanente de la Jamahiriya arabe libyenne populaire et socialiste
+LBY|es|Jamahiriya Árabe Libia|de la Jamahiriya Árabe Libia\
+|Misión Permanente de la Jamahiriya Árabe Libia Popular y Socialista
+NLD|en|Netherlands|of the Netherlands|Permanent Mission of the Kingdom of the Netherlands
+NLD|fr|Pays-Bas|des Pays-Bas|Mission permanente du Royaume des Pays-Bas
+NLD|es|Países Bajos|de los Países Bajos|Misión Permanente del Reino de los Países Bajos
+NPL|en|Nepal|of Nepal|Permanent Mission of the Federal Democratic Republic of Nepal
+NPL|fr|Népal|du Népal|Mission permanente de la République fédérale démocratique du Népal
+NPL|es|Nepal|de Nepal|Misión Permanente de la República Democrática Federal de Nepal
+GUY|en|Guyana|of Guyana|Permanent Mission of the Republic of Guyana
+GUY|fr|Guyana|du Guyana|Mission permanente de la République du Guyana
+GUY|es|Guyana|de Guyana|Misión Permanente de la República de Guyana
+MMR|en|Myanmar|of Myanmar|Permanent Mission of the Union of Myanmar
+MMR|fr|Myanmar|du Myanmar|Mission permanente de l'Union du Myanmar
+MMR|es|Myanmar|de Myanmar|Misión Permanente de la Unión de Myanmar
+FJI|en|Fiji|of Fiji|Permanent Mission of the Republic of the Fiji Islands
+FJI|fr|Fidji|des Fidji|Mission permanente de la République des Îles Fidji
+FJI|es|Fiji|de Fiji|Misión Permanente de la República de las Islas Fiji
+HUN|en|Hungary|of Hungary|Permanent Mission of the Republic of Hungary
+HUN|fr|Hongrie|de la Hongrie|Mission permanente de la République de Hongrie
+HUN|es|Hungría|de Hungría|Misión Permanente de la República de Hungría
+SOM|en|Somalia|of Somalia|Permanent Mission of the Somali Republic
+SOM|fr|Somalie|de la Somalie|Mission permanente de la République somalienne
+SOM|es|Somalia|de Somalia|Misión Permanente de la República Somalí
+"""
+CHANGED = [tuple(line.split("|")) for line in NAMES_2009.strip().splitlines()]
+
+
+@pytest.mark.parametrize(("key", "language", "name", "of", "mission"), CHANGED)
+def test_names_of_2009(key: str, language: str, name: str, of: str, mission: str) -> None:
+    row = next(row for row in missions() if row["key"] == key)
+    found = [row[f"{part}_{language}_2009"] or row[f"{part}_{language}"] for part in ("name", "of", "mission")]
+    assert found == [name, of, mission]
+
+
+def test_a_name_of_2009_is_given_only_where_it_differs() -> None:
+    parts = [f"{part}_{language}" for part in ("name", "of", "mission") for language in LANGUAGES]
+    assert all(row[f"{part}_2009"] != row[part] for row in missions() for part in parts)
+    changed = {row["key"] for row in missions() if any(row[f"{part}_2009"] for part in parts)}
+    assert changed == {key for key, *_ in CHANGED}
+    assert len(changed) == 13
+
+
+def test_the_name_beside_the_address_is_the_title_of_2009_in_the_letters_language() -> None:
+    for row in missions():
+        mission = f"mission_{row['language']}"
+        assert row["name"] == (row[f"{mission}_2009"] or row[mission])
+
+
+def test_articles_are_contracted() -> None:
+    """French de + le, de + les and Spanish de + el melt together, except before a name such as El Salvador."""
+    for row in missions():
+        for suffix in ("", "_2009"):
+            french, spanish = row["mission_fr" + suffix] + " ", row["mission_es" + suffix] + " "
+            assert not re.search(r"\bde les? |\bde [AEIOUÉÎ]", french), row["key"]
+            assert not re.search(r"\bde el ", spanish), row["key"]
+
+
+# Forms of address and dates
+
+SALUTATIONS = {
+    "en": {
+        "mission": ("Your Excellency,", "Your Excellency,", "Your Excellency,"),
+        "ambassador": ("Your Excellency,", "Your Excellency,", "Your Excellency,"),
+        "charge_daffaires": ("Sir or Madam,", "Madam,", "Sir,"),
+        "nuncio": ("Your Excellency,", "Your Excellency,", "Your Excellency,"),
+        "organisation": ("Dear Sir or Madam,", "Dear Madam,", "Dear Sir,"),
+    },
+    "fr": {
+        "mission": ("Excellence,", "Excellence,", "Excellence,"),
+        "ambassador": ("Excellence,", "Madame l’Ambassadrice,", "Monsieur l’Ambassadeur,"),
+        "charge_daffaires": ("Madame, Monsieur,", "Madame la Chargée d’affaires,", "Monsieur le Chargé d’affaires,"),
+        "nuncio": ("Excellence,", "Excellence,", "Excellence,"),
+        "organisation": ("Madame, Monsieur,", "Madame,", "Monsieur,"),
+    },
+    "es": {
+        "mission": ("Excelencia:", "Excelencia:", "Excelencia:"),
+        "ambassador": ("Excelencia:", "Excelentísima Señora Embajadora:", "Excelentísimo Señor Embajador:"),
+        "charge_daffaires": (
+            "Distinguida Señora, distinguido Señor:",
+            "Señora Encargada de Negocios:",
+            "Señor Encargado de Negocios:",
+        ),
+        "nuncio": ("Excelencia Reverendísima:", "Excelencia Reverendísima:", "Excelencia Reverendísima:"),
+        "organisation": ("Estimadas señoras, estimados señores:", "Estimada señora:", "Estimado señor:"),
+    },
+}
+EVERY_FORM = [
+    (language, rank, gender, salutation)
+    for language, ranks in SALUTATIONS.items()
+    for rank, salutations in ranks.items()
+    for gender, salutation in zip(GENDERS, salutations, strict=True)
+]
+
+
+@pytest.mark.parametrize(("language", "rank", "gender", "salutation"), EVERY_FORM)
+def test_every_form_of_address(language: str, rank: str, gender: str, salutation: str) -> None:
+    """The salutation is the one in the table; French repeats the call in the close, Spanish ends it in a colon."""
+    address = forms(language).address(rank, gender, {})
+    assert address.salutation == salutation
+    assert salutation.endswith(":" if language == "es" else ",")
+    assert "{" not in address.close
+    if language == "fr":
+        assert address.call == salutation.removesuffix(",")
+        assert f", {address.call}, " in address.close
+    if rank == "charge_daffaires":
+        assert "Excel" not in f"{address}"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_table_holds_every_rank(language: str) -> None:
+    assert set(forms(language).ranks) == set(SALUTATIONS[language])
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_nothing_known_is_the_form_of_an_organisation(language: str) -> None:
+    """A list without ranks gets no "Excellency"; missions get theirs by their kind."""
+    assert forms(language).address("", "", {}) == forms(language).address("organisation", "", {})
+
+
+CLOSES = {
+    "en": "Accept, Excellency, the assurances of our highest consideration.",
+    "fr": "Veuillez agréer, Excellence, les assurances de notre très haute considération.",
+    "es": "Aprovechamos esta oportunidad para expresar a Vuestra Excelencia "
+    "las seguridades de nuestra más alta consideración.",
+}
+
+
+@pytest.mark.parametrize(("language", "close"), CLOSES.items())
+def test_the_close_to_a_mission(language: str, close: str) -> None:
+    assert forms(language).address("mission", "", {}).close == close
+
+
+def test_the_close_to_an_organisation_is_a_plain_one() -> None:
+    assert [forms(language).address("organisation", "", {}).close for language in LANGUAGES] == [
+        "Yours faithfully,",
+        "Veuillez agréer, Madame, Monsieur, l’expression de nos salutations distinguées.",
+        "Les saludamos atentamente.",
+    ]
+
+
+def test_a_recipients_own_salutation_is_also_the_call() -> None:
+    address = forms("fr").address("mission", "", {"salutation": "Monsieur le Chargé d’affaires a.i.,", "close": " "})
+    assert address.call == "Monsieur le Chargé d’affaires a.i."
+    assert (
+        address.close
+        == "Veuillez agréer, Monsieur le Chargé d’affaires a.i., les assurances de notre très haute considération."
+    )
+
+
+def test_a_recipients_own_words_win() -> None:
+    own = {"salutation": "Altesse,", "call": "Votre Altesse", "close": "Respectueusement, {call}.", "rank": "x"}
+    address = forms("fr").address("ambassador", "f", own)
+    assert (address.salutation, address.call, address.close) == (
+        "Altesse,",
+        "Votre Altesse",
+        "Respectueusement, Votre Altesse.",
+    )
+
+
+@given(st.text(max_size=20), st.sampled_from(LANGUAGES))
+def test_an_empty_column_changes_nothing(rank: str, language: str) -> None:
+    if rank in forms(language).ranks or not rank:
+        own = {"salutation": "", "call": "", "close": ""}
+        assert forms(language).address(rank, "", own) == forms(language).address(rank, "", {})
+    else:
+        with pytest.raises(TemplateError, match="ambassador, charge_daffaires, mission, nuncio, organisation"):
+            forms(language).address(rank, "", {})
+
+
+@given(st.text(min_size=1, max_size=6).filter(lambda text: text not in GENDERS))
+def test_an_unknown_gender_is_an_error(gender: str) -> None:
+    with pytest.raises(TemplateError, match="Known: f, m"):
+        forms("en").address("ambassador", gender, {})
+
+
+@pytest.mark.parametrize(
+    ("language", "first", "second"),
+    [
+        ("en", "1 October 2009", "22 March 2010"),
+        ("fr", "1er octobre 2009", "22 mars 2010"),
+        ("es", "1 de octubre de 2009", "22 de marzo de 2010"),
+    ],
+)
+def test_long_dates(language: str, first: str, second: str) -> None:
+    assert forms(language).long_date(dt.date(2009, 10, 1)) == first
+    assert forms(language).long_date(dt.date(2010, 3, 22)) == second
+
+
+@given(st.dates(), st.sampled_from(LANGUAGES))
+def test_every_day_is_written_with_its_day_and_year(day: dt.date, language: str) -> None:
+    words = forms(language).long_date(day).split()
+    assert words[0] == ("1er" if language == "fr" and day.day == 1 else str(day.day))
+    assert words[-1] == str(day.year)
+    assert forms(language).date.months[day.month - 1] in words
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("[date]", "[date", r"^en\.toml(:\d+)?: this is not TOML"),
+        ("[date]", "[date]\nera = 'AD'", r"en\.toml, date\.era: this key is not known"),
+        ("call = ", "cal = ", r"en\.toml, ranks\.mission\.call: this key is missing"),
+        ("{call}", "{cal}", r"en\.toml, ranks\.mission\.close: only \{call\} may stand in braces"),
+        ("{call}", "{call} {call}", r"ranks\.mission\.close: only \{call\} may stand in braces, once"),
+        ('"January", ', "", r"en\.toml, date\.months: "),
+        ('default = "organisation"', 'default = "king"', r'en\.toml: default = "king" has no \[ranks\.king\]'),
+        ('first = "1"', 'first = ""', r"en\.toml, date\.first: "),
+    ],
+)
+def test_a_forms_file_that_cannot_be_used_names_file_and_key(old: str, new: str, says: str) -> None:
+    text = (ROOT / "templates" / "forms" / "en.toml").read_text(encoding="utf-8")
+    assert old in text
+    with pytest.raises(TemplateError, match=says):
+        parse_forms(text.replace(old, new), "en.toml")
+
+
+# Letters
+
+SENDER = {
+    "organisation": "Khmer M'Chas Srok",
+    "name": "Khmer M'Chas Srok",
+    "address": "office@kms.example.org",
+    "reply_to": "reply@kms.example.org",
+    "signatory": "Dr. Sakhonn CHAK",
+    "function": "President",
+    "postal_address": "",
+}
+
+
+def front_matter(language: str) -> tuple[dict[str, str], str, str]:
+    """The attachments' names, the subject and the body of a letter."""
+    empty, head, body = (LETTERS / f"letter.{language}.md").read_text(encoding="utf-8").split("+++\n", 2)
+    front = tomllib.loads(head)
+    assert empty == ""
+    assert set(front) == {"subject", "attachments"}
+    return front["attachments"], front["subject"], body
+
+
+@cache
+def letters() -> dict[str, tuple[Row, str]]:
+    """Every recipient's letter, filled strictly; it is Markdown still."""
+    environment = SandboxedEnvironment(undefined=StrictUndefined)
+    filled = {}
+    for row in missions() + ngos():
+        language = row["language"]
+        names, _, body = front_matter(language)
+        address = forms(language).address(row["rank"], row["gender"], row)
+        filled[row["key"]] = (
+            row,
+            environment.from_string(body).render(
+                **{name: {"true": True, "false": False}.get(cell, cell) for name, cell in row.items()},
+                salutation=address.salutation,
+                call=address.call,
+                close=address.close,
+                today=forms(language).long_date(dt.date(2009, 10, 1)),
+                long_date=lambda iso, language=language: forms(language).long_date(dt.date.fromisoformat(iso)),
+                campaign={"title": ""},
+                sender=SENDER,
+                attachments=list(names.values()),
+            ),
+        )
+    return filled
+
+
+def test_everybody_gets_a_letter_of_one_page() -> None:
+    sizes = {key: len(letter.split()) for key, (_, letter) in letters().items()}
+    assert len(sizes) == 207
+    assert [key for key, words in sizes.items() if not 280 <= words <= 390] == []
+
+
+def test_every_letter_has_its_parts_in_order() -> None:
+    """Date, addressee, salutation, the day of the review, report, way off the list, close, signatory, enclosure."""
+    for row, letter in letters().values():
+        language = row["language"]
+        address = forms(language).address(row["rank"], "", {})
+        review = {"en": "Tuesday, 1 December 2009", "fr": "mardi 1er décembre 2009", "es": "martes 1 de diciembre"}
+        parts = [
+            forms(language).long_date(dt.date(2009, 10, 1)),
+            row["name"],
+            f"\n\n{address.salutation}\n\n",
+            review[language],
+            "The Perpetual Violation Of The Khmer People’s Rights: An Extension Of The Khmer People Genocide?",
+            SENDER["reply_to"],
+            f"\n\n{address.close}\n\n",
+            SENDER["signatory"],
+            *front_matter(language)[0].values(),
+        ]
+        places = [letter.find(part) for part in parts]
+        assert -1 not in places, row["key"]
+        assert places == sorted(places), row["key"]
+
+
+OPENINGS = {
+    "council": ("As a member of the Human Rights", "Membre du Conseil", "Como miembro del Consejo"),
+    "troika": (
+        "We ask nothing of it in that office",
+        "Nous ne lui demandons rien à ce titre",
+        "Nada le pedimos en esa",
+    ),
+    "review": ("As a matter of courtesy", "Par courtoisie", "Por cortesía"),
+    "others": ("is open to every State", "est ouvert à tous les États", "está abierto a todos los Estados"),
+    "ngo": ("States alone take the floor", "Seuls les États prennent la parole", "solo intervienen los Estados"),
+}
+
+
+def test_the_paragraph_that_differs_goes_to_those_it_is_meant_for() -> None:
+    found: dict[str, set[str]] = {
+        part: {key for key, (_, letter) in letters().items() if any(words in letter for words in phrases)}
+        for part, phrases in OPENINGS.items()
+    }
+    troika = keys("upr_troika_cambodia_2009")
+    assert found["troika"] == troika
+    assert found["council"] == keys("hrc_member_2009") - troika
+    assert found["review"] == {"KHM"}
+    assert found["ngo"] == {row["key"] for row in ngos()}
+    assert found["others"] == {row["key"] for row in missions()} - troika - found["council"] - {"KHM"}
+
+
+def test_the_delegation_is_named_as_of_2009() -> None:
+    assert "the delegation of Turkey would" in letters()["TUR"][1]
+    assert "la délégation du Cap-Vert " in letters()["CPV"][1]
+    assert "la delegación de El Salvador considerase" in letters()["SLV"][1]
+    assert "la delegación del Ecuador considerase" in letters()["ECU"][1]
+
+
+def test_observers_have_no_permanent_representative() -> None:
+    assert "The Permanent Observer\\\nPermanent Observer Mission of the State of Palestine\\" in letters()["PSE"][1]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_typography(language: str) -> None:
+    """Curly apostrophes and quotation marks; in French U+202F before ; : ! ? » and after «."""
+    _, subject, body = front_matter(language)
+    text = re.sub(r"\{[{%].*?[%}]\}", "", f"{subject}\n{body}")
+    assert not re.search(r"['\"]", text)
+    assert unicodedata.is_normalized("NFC", text)
+    if language == "fr":
+        prose = text.replace("Rights: An Extension Of The Khmer People Genocide?", "")
+        assert re.findall(r".?(?<!\u202f)[;:!?»]", prose) == []
+        assert re.findall(r"«[^\u202f]", prose) == []
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_report_has_a_name_in_the_readers_language(language: str) -> None:
+    names = front_matter(language)[0]
+    assert set(names) == {"report.pdf"}
+    assert len({name for other in LANGUAGES for name in front_matter(other)[0].values()}) == 3
+    name = names["report.pdf"]
+    assert len(name) <= 100
+    assert re.fullmatch(r"[\w-]+\.pdf", name)
+
+
+SHIPPED = [
+    path
+    for folder in ("recipients", "templates")
+    for path in sorted((ROOT / folder).rglob("*"))
+    if path.suffix in {".csv", ".toml", ".md", ".html", ".typ"}
+]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_procedure_and_nothing_else(path: Path) -> None:
+    """No telephone number, no polemics, no status that is not there, no address outside the reserved domains."""
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"\+\d|\(\d{2,4}\) ?\d|\b\d{2,4}[ .]\d{2,4}[ .]\d{2,4}\b|\d{3}-\d{3,}|\d{8,}", text)
+    assert not re.search(r"(?i)\br[eé]gim|dictat|dictad|tyran|tiran|puppet|marionn|títere|traitor|traîtr|traidor", text)
+    assert not re.search(r"(?i)consultative status|statut consultatif|(estado|carácter) consultivo", text)
+    domains = set(re.findall(r"@([\w.-]+\.\w+)", text))
+    assert domains <= {"missions.example.org", "ngos.example.org"}
+
+
+def test_the_layout_refers_to_nothing_outside() -> None:
+    layout = (ROOT / "templates" / "house" / "layout.html").read_text(encoding="utf-8")
+    assert not re.search(r"(?i)https?:|//|url\(|src=|@import|<script|<link", layout)
+    assert layout.startswith('<!doctype html>\n<html lang="{{ language }}" dir="{{ direction }}">')
+    assert layout.count("{{ body }}") == 1
+    assert "<title>{{ subject }}</title>" in layout
+
+
+# The report
+
+
+def test_the_report_is_a_specimen_of_five_pages() -> None:
+    pages = [page.extract_text() for page in PdfReader(LETTERS / "report.pdf").pages]
+    assert len(pages) == 5
+    for number, page in enumerate(pages, 1):
+        assert "SPECIMEN" in page
+        assert f"Section {number}" in page
+        assert "Suggested questions" in page
+        assert "Suggested recommendations" in page
+
+
+def check_report(root: Path) -> int:
+    return subprocess.run([sys.executable, str(root / "docs" / "report.py"), "--check"], check=False).returncode
+
+
+def test_the_report_is_what_its_source_gives_byte_for_byte() -> None:
+    assert check_report(ROOT) == 0
+
+
+def test_a_report_that_its_source_does_not_give_is_noticed(tmp_path: Path) -> None:
+    shutil.copytree(LETTERS, tmp_path / "templates" / "upr_submission")
+    (tmp_path / "docs").mkdir()
+    shutil.copy(ROOT / "docs" / "report.py", tmp_path / "docs")
+    source = tmp_path / "templates" / "upr_submission" / "report.typ"
+    source.write_text(source.read_text(encoding="utf-8").replace("Section 5", "Section 6"), encoding="utf-8")
+    assert check_report(tmp_path) == 1
