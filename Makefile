@@ -9,6 +9,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet install
 
 demo: $(VENV)/.installed
 	$(BIN)/dispatcher send --sandbox --fresh
+	@echo "To type these as they stand, first: . $(BIN)/activate"
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest

@@ -23,16 +23,15 @@ from dispatcher.core.address import AddressError, parse_mailboxes
 from dispatcher.core.compose import (
     Composer,
     ContentError,
-    GateError,
     Headers,
     boundary,
     date_line,
     dated,
     envelope,
-    gate,
     letter_digest,
     message_id,
 )
+from dispatcher.core.gate import GateError, gate
 from dispatcher.core.headers import (
     FORBIDDEN,
     HeaderError,

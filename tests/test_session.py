@@ -20,6 +20,7 @@ from tests.smtp_server import CLOSE, HANG, RESET, STORE, Action, Actions, Cut, S
 ENVELOPE = Envelope("sender@example.org", ("mission@one.example",))
 MESSAGE = Message(b"Date: Thu, 1 Oct 2009 12:00:00 +0000\r\n", b"Subject: UPR\r\n\r\nYour Excellency,\r\n")
 LARGE = Message(b"Date: x\r\n", b"\r\n", (b"a line of the report, without a dot at its beginning\r\n" * 20_000,))
+HUGE = Message(b"", b"\r\n", (b"more than all the buffers on the way hold\r\n" * 600_000,))
 PATIENT = Timeouts().scaled(1 / 10)
 HASTY = Timeouts().scaled(1 / 3000)
 
@@ -131,7 +132,7 @@ def test_many_letters_go_through_one_session() -> None:
 text = st.lists(st.sampled_from([b".", b"..", b"\r\n", b"\r\n.\r\n", b"a", b"\r", b"\n", b"\n.\n"])).map(b"".join)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(text, min_size=2, max_size=5))
 @example([b"\r", b"\n"])
 @example([b"a\r\n", b"", b".\r\n", b".\r", b"\n."])
@@ -323,12 +324,26 @@ def test_a_drop_in_the_middle_of_the_content_is_known_not_sent(after: int) -> No
 
 @pytest.mark.parametrize("step", ["MAIL", "RCPT", "DATA", "BODY"])
 def test_a_relay_that_says_nothing_runs_into_the_time_limit(step: str) -> None:
-    result, server = against(
-        {step: (HANG, b"")}, timeouts=HASTY, message=Message(b"", b"x" * 998 + b"\r\n", (b"y\r\n" * 9_000_000,))
-    )
+    """Each step has its own; for the content it is a relay that reads none."""
+    limit = Timeouts(**{"block" if step == "BODY" else step.lower(): 0.1})
+    result, server = against({step: (HANG, b"")}, timeouts=limit, message=HUGE)
     assert (result.facts.phase.upper(), result.facts.reply, result.facts.terminator) == (step, None, False)
-    assert "within" in result.facts.fault
+    assert "within 0.1 s" in result.facts.fault
     assert server.stored == []
+
+
+def test_a_relay_that_speaks_during_the_content_is_heard_at_once() -> None:
+    """Though it reads no more: the sender does not wait for it, and asks for no intent."""
+    asked = []
+
+    async def intent() -> bool:
+        asked.append(1)
+        return True
+
+    result, server = against({"BODY": (b"552 5.3.4 enough\r\n", HANG)}, message=HUGE, intent=intent)
+    assert (result.facts.phase, result.facts.reply, result.facts.terminator) == (Phase.BODY, None, False)
+    assert "552 5.3.4 enough" in result.facts.fault
+    assert (asked, server.stored) == ([], [])
 
 
 def test_a_stray_250_with_the_354_is_a_fault_before_the_dot() -> None:
@@ -452,6 +467,12 @@ def test_421_ends_the_session(step: str) -> None:
     assert result.facts.terminator == (step == "DOT")
     assert not result.usable
     assert b"RSET" not in verbs(server)
+
+
+def test_421_to_one_path_asks_for_no_other() -> None:
+    envelope = Envelope("sender@example.org", ("mission@one.example", "mission@two.example"))
+    result, server = against({"RCPT": b"421 4.3.2 leaving\r\n"}, envelope=envelope)
+    assert (result.code, len(result.facts.rcpts), verbs(server).count(b"RCPT")) == (421, 1, 1)
 
 
 def test_a_session_that_is_over_sends_nothing_more() -> None:

@@ -9,11 +9,10 @@ A `Composer` is made once a campaign. What all its letters share is encoded once
 A letter without attachments is the multipart/alternative alone. The Date field is apart: it is fixed when a letter
 first goes out, all else when it is planned. The same input gives the same octets, always.
 
-The octets are made without the standard library's `email` package; `gate` then looks at the finished octets alone
-and takes nothing on trust. It is the last step before a relay, for every letter, every time.
+The octets are made without the standard library's `email` package; `core.gate` then looks at them.
 
-Raises `HeaderError` (a value cannot stand in a field), `ContentError` (a text or attachment cannot be sent as it
-is) and `GateError` (octets that must not leave: our own fault, never the list's).
+Raises `HeaderError` (a value cannot stand in a field) and `ContentError` (a text or attachment cannot be sent as it
+is).
 """
 
 import base64
@@ -27,6 +26,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from urllib.parse import quote
 
+from dispatcher.core.gate import CRLF, longest
 from dispatcher.core.headers import (
     LONGEST_LINE,
     HeaderError,
@@ -39,11 +39,6 @@ from dispatcher.core.headers import (
 )
 from dispatcher.core.model import Attachment, Envelope, Mailbox, Message, Recipient, Rendering
 
-CRLF = b"\r\n"
-ADDRESS_FIELDS = ("From", "To", "Cc", "Reply-To")
-"""Where an address with a non-ASCII local part may stand as raw UTF-8 (RFC 6532 §3.2)."""
-
-_ONCE = ("Date", "From", "To", "Subject", "Message-ID")
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _DOT_ATOM = r"[!#$%&'*+\-/=?^_`{|}~0-9A-Za-z]+(?:\.[!#$%&'*+\-/=?^_`{|}~0-9A-Za-z]+)*"
@@ -55,10 +50,6 @@ _NOT_7BIT = re.compile(b"[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f-\xff]")
 
 class ContentError(ValueError):
     """A text or an attachment cannot be sent as it is."""
-
-
-class GateError(ValueError):
-    """Octets that must not leave. The text says what is wrong with them, and where."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +161,7 @@ class Composer:
             raise ContentError(f"text/{subtype}: U+{ord(found[0]):04X} at character {found.start() + 1} cannot be sent")
         octets = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n").encode()
         encoding, body = "7bit", octets
-        if _NOT_7BIT.search(octets) or _longest(octets) > LONGEST_LINE or self._token in text:
+        if _NOT_7BIT.search(octets) or longest(octets) > LONGEST_LINE or self._token in text:
             encoding, body = _encoded_text(octets)
         head = f'Content-Type: text/{subtype}; charset="utf-8"\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n'
         return head.encode() + body
@@ -246,79 +237,6 @@ def message_digest(message: Message) -> str:
     return whole.hexdigest()
 
 
-def gate(message: Message, planned: Sequence[str], *, eight_bit: bool) -> None:
-    """The last look at the octets before they leave. Raises GateError.
-
-    They pass if the header has exactly the planned fields in this order, each once, with From, To, Subject, Date and
-    Message-ID among them and no Bcc; if every line ends in CRLF and has at most 998 octets; and if there is no NUL
-    and no octet over 127, unless `eight_bit` (SMTPUTF8) allows UTF-8 in the address fields.
-    """
-    for where, octets in (("Date", message.date), ("own part", message.own)):
-        _require_lines(where, octets)
-    for part in message.shared:
-        _require_shared(part)
-    if message.date.count(CRLF) != 1 or message.own[:1] in (b" ", b"\t", b"\r"):
-        raise GateError("Date: it is not one field on one line")
-    header, empty, body = message.own.partition(CRLF + CRLF)
-    if not empty:
-        raise GateError("header: there is no empty line after it")
-    if not body.isascii():
-        raise GateError("body: an octet over 127")
-    names = _field_names(message.date + header, eight_bit=eight_bit)
-    if names != tuple(planned):
-        raise GateError(f"header: the fields are {', '.join(names)}; planned were {', '.join(planned)}")
-    lower = [name.lower() for name in names]
-    if len(set(lower)) < len(lower) or "bcc" in lower or not {name.lower() for name in _ONCE} <= set(lower):
-        raise GateError(f"header: one of {', '.join(_ONCE)} is missing, a field stands twice, or there is a Bcc")
-
-
-def _field_names(header: bytes, *, eight_bit: bool) -> tuple[str, ...]:
-    """The names of the fields in order; a folded line belongs to the field before it."""
-    names: list[str] = []
-    for text in header.split(CRLF):
-        if text[:1] not in (b" ", b"\t"):
-            name, colon, _ = text.partition(b":")
-            if not colon or not re.fullmatch(rb"[!-9;-~]+", name):  # RFC 5322 §2.2
-                raise GateError(f"header: a line that is no field, after {names[-1] if names else 'nothing'}")
-            names.append(name.decode())
-        elif not text.strip():
-            raise GateError(f"{names[-1]}: a folded line is blank")
-        if not text.isascii():
-            _require_utf8(names[-1], text, eight_bit=eight_bit)
-    return tuple(names)
-
-
-def _require_utf8(name: str, text: bytes, *, eight_bit: bool) -> None:
-    if not eight_bit or name not in ADDRESS_FIELDS:
-        raise GateError(f"{name}: an octet over 127")
-    try:
-        text.decode()
-    except UnicodeDecodeError:
-        raise GateError(f"{name}: not UTF-8") from None
-
-
-def _require_lines(where: str, octets: bytes) -> None:
-    """Whole lines, CRLF only, none too long, no NUL."""
-    breaks = octets.count(CRLF)
-    if octets.count(b"\r") != breaks:
-        raise GateError(f"{where}: a CR without LF")
-    if octets.count(b"\n") != breaks:
-        raise GateError(f"{where}: a LF without CR")
-    if not octets.endswith(CRLF):
-        raise GateError(f"{where}: it does not end in CRLF")
-    if b"\0" in octets:
-        raise GateError(f"{where}: a NUL")
-    if _longest(octets) > LONGEST_LINE:
-        raise GateError(f"{where}: a line of more than {LONGEST_LINE} octets")
-
-
-@lru_cache(maxsize=8)  # a part is one object for all letters; its hash is kept in the object
-def _require_shared(part: bytes) -> None:
-    _require_lines("shared part", part)
-    if not part.isascii():
-        raise GateError("shared part: an octet over 127")
-
-
 @lru_cache(maxsize=8)
 def _digest(part: bytes) -> bytes:
     return hashlib.sha256(part).digest()
@@ -327,10 +245,6 @@ def _digest(part: bytes) -> bytes:
 def _framed(*values: bytes) -> bytes:
     """Values one after the other, each behind its length, so that no two lists of values give the same octets."""
     return b"".join(len(value).to_bytes(8, "big") + value for value in values)
-
-
-def _longest(octets: bytes) -> int:
-    return max(map(len, octets.split(CRLF)))
 
 
 def _base64(octets: bytes) -> bytes:
@@ -344,7 +258,7 @@ def _encoded_text(octets: bytes) -> tuple[str, bytes]:
     body = binascii.b2a_qp(octets + CRLF, istext=True)[:-2]
     size = (len(octets) + 2) // 3 * 4
     # binascii writes 77 octets where a blank ends a full line; RFC 2045 §6.7 allows 76.
-    if len(body) <= size + (size - 1) // 76 * 2 and _longest(body) <= 76:
+    if len(body) <= size + (size - 1) // 76 * 2 and longest(body) <= 76:
         return "quoted-printable", body
     return "base64", _base64(octets).removesuffix(CRLF)
 

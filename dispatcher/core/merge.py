@@ -20,12 +20,12 @@ from dispatcher.core.compose import (
     date_line,
     dated,
     envelope,
-    gate,
     letter_digest,
     message_digest,
     message_id,
 )
 from dispatcher.core.errors import PlanConflict, Problem, UsageError
+from dispatcher.core.gate import gate
 from dispatcher.core.headers import HeaderError, clean_file_name
 from dispatcher.core.model import Attachment, Envelope, Letter, Mailbox, Message, Recipient, Rendering
 from dispatcher.core.render import Renderer, TemplateSource

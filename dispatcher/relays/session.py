@@ -260,7 +260,7 @@ def check_path(path: str) -> None:
     """
     if len(path.encode()) > _MAX_ADDRESS:
         raise ValueError(f"an address of more than {_MAX_ADDRESS} octets")
-    if any(c in "<>" or c.isspace() or unicodedata.category(c) in ("Cc", "Zl", "Zp", "Zs") for c in path):
+    if any(c in "<>" or c.isspace() or unicodedata.category(c) == "Cc" for c in path):
         raise ValueError(f"an address with a control character, a space or an angle bracket: {path!r}")
 
 

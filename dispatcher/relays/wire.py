@@ -94,8 +94,8 @@ class Wire(asyncio.Protocol):
         self._transport.write(octets)
 
     async def drained(self, seconds: float) -> None:
-        """Wait until the transport takes more octets. Raises Fault if it does not within `seconds`."""
-        await self._until(lambda: not self._paused or None, seconds, "the relay took no more octets")
+        """Wait until the transport takes more octets, or the relay speaks. Raises Fault after `seconds`."""
+        await self._until(lambda: not self._paused or self.pending or None, seconds, "the relay took no more octets")
 
     async def reply(self, seconds: float) -> Reply:
         """The next whole reply. Raises Fault if it does not come within `seconds`, or is none."""
@@ -131,10 +131,6 @@ class Wire(asyncio.Protocol):
         self._transport.abort()
 
     async def close(self, seconds: float) -> None:
-        """Close in order (with close_notify under TLS), or break off after `seconds`. Never raises for the relay."""
+        """Close in order (with close_notify under TLS), and wait for the end of it, but no longer than `seconds`."""
         self._transport.close()
-        try:
-            await asyncio.wait((self._gone,), timeout=seconds)
-        finally:
-            self._transport.abort()
         await asyncio.wait((self._gone,), timeout=seconds)

@@ -1,0 +1,99 @@
+"""The final gate: the last look at a message's octets before they leave, taking nothing on trust.
+
+It knows nothing of how they were made. Every letter passes it at planning and again, with its Date, for every attempt.
+Raises GateError, which is our own fault and never the list's.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+from dispatcher.core.headers import LONGEST_LINE
+from dispatcher.core.model import Message
+
+CRLF = b"\r\n"
+ADDRESS_FIELDS = ("From", "To", "Cc", "Reply-To")
+"""Where an address with a non-ASCII local part may stand as raw UTF-8 (RFC 6532 §3.2)."""
+_ONCE = ("Date", "From", "To", "Subject", "Message-ID")
+
+
+class GateError(ValueError):
+    """Octets that must not leave. The text says what is wrong with them, and where."""
+
+
+def gate(message: Message, planned: Sequence[str], *, eight_bit: bool) -> None:
+    """The last look at the octets before they leave. Raises GateError.
+
+    They pass if the header has exactly the planned fields in this order, each once, with From, To, Subject, Date and
+    Message-ID among them and no Bcc; if every line ends in CRLF and has at most 998 octets; and if there is no NUL
+    and no octet over 127, unless `eight_bit` (SMTPUTF8) allows UTF-8 in the address fields.
+    """
+    for where, octets in (("Date", message.date), ("own part", message.own)):
+        _require_lines(where, octets)
+    for part in message.shared:
+        _require_shared(part)
+    if message.date.count(CRLF) != 1 or message.own[:1] in (b" ", b"\t", b"\r"):
+        raise GateError("Date: it is not one field on one line")
+    header, empty, body = message.own.partition(CRLF + CRLF)
+    if not empty:
+        raise GateError("header: there is no empty line after it")
+    if not body.isascii():
+        raise GateError("body: an octet over 127")
+    names = _field_names(message.date + header, eight_bit=eight_bit)
+    if names != tuple(planned):
+        raise GateError(f"header: the fields are {', '.join(names)}; planned were {', '.join(planned)}")
+    lower = [name.lower() for name in names]
+    if len(set(lower)) < len(lower) or "bcc" in lower or not {name.lower() for name in _ONCE} <= set(lower):
+        raise GateError(f"header: one of {', '.join(_ONCE)} is missing, a field stands twice, or there is a Bcc")
+
+
+def _field_names(header: bytes, *, eight_bit: bool) -> tuple[str, ...]:
+    """The names of the fields in order; a folded line belongs to the field before it."""
+    names: list[str] = []
+    for text in header.split(CRLF):
+        if text[:1] not in (b" ", b"\t"):
+            name, colon, _ = text.partition(b":")
+            if not colon or not re.fullmatch(rb"[!-9;-~]+", name):  # RFC 5322 §2.2
+                raise GateError(f"header: a line that is no field, after {names[-1] if names else 'nothing'}")
+            names.append(name.decode())
+        elif not text.strip():
+            raise GateError(f"{names[-1]}: a folded line is blank")
+        if not text.isascii():
+            _require_utf8(names[-1], text, eight_bit=eight_bit)
+    return tuple(names)
+
+
+def _require_utf8(name: str, text: bytes, *, eight_bit: bool) -> None:
+    if not eight_bit or name not in ADDRESS_FIELDS:
+        raise GateError(f"{name}: an octet over 127")
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        raise GateError(f"{name}: not UTF-8") from None
+
+
+def _require_lines(where: str, octets: bytes) -> None:
+    """Whole lines, CRLF only, none too long, no NUL."""
+    breaks = octets.count(CRLF)
+    if octets.count(b"\r") != breaks:
+        raise GateError(f"{where}: a CR without LF")
+    if octets.count(b"\n") != breaks:
+        raise GateError(f"{where}: a LF without CR")
+    if not octets.endswith(CRLF):
+        raise GateError(f"{where}: it does not end in CRLF")
+    if b"\0" in octets:
+        raise GateError(f"{where}: a NUL")
+    if longest(octets) > LONGEST_LINE:
+        raise GateError(f"{where}: a line of more than {LONGEST_LINE} octets")
+
+
+@lru_cache(maxsize=8)  # a part is one object for all letters; its hash is kept in the object
+def _require_shared(part: bytes) -> None:
+    _require_lines("shared part", part)
+    if not part.isascii():
+        raise GateError("shared part: an octet over 127")
+
+
+def longest(octets: bytes) -> int:
+    """The length of the longest line."""
+    return max(map(len, octets.split(CRLF)))
