@@ -138,11 +138,7 @@ class _Receiver(SMTP):
 
 def _silence() -> None:
     """Its server logs every line it reads: slow, and letters do not belong in a log."""
-    log = logging.getLogger("mail.log")
-    log.setLevel(logging.CRITICAL)
-    log.propagate = False
-    if not log.handlers:
-        log.addHandler(logging.NullHandler())
+    logging.getLogger("mail.log").disabled = True
 
 
 def _last_number(folder: Path) -> int:

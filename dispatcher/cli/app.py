@@ -26,7 +26,7 @@ def _version(value: bool) -> None:  # noqa: FBT001 (typer's callback)
 
 @app.callback()
 def _main(
-    version: Annotated[  # noqa: ARG001 (handled by its callback)
+    version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:

@@ -1,13 +1,17 @@
 """Commands on the campaign folder: init, check, preview. Nothing is sent by any of them."""
 
-import webbrowser
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from dispatcher.cli.options import HERE, AsJson, CampaignFolder, OnSandbox
-from dispatcher.cli.output import note, note_problems, say, say_json
+from dispatcher.cli.output import as_rows, many, note, note_problems, say, say_json
+
+if TYPE_CHECKING:
+    from dispatcher.desk.checking import Check
+
+_SHOWN: Final = 3
 
 
 def init(
@@ -17,7 +21,8 @@ def init(
 
     Example: dispatcher init spring-appeal
     """
-    from dispatcher.desk.starting import copy_starter  # noqa: PLC0415 (loaded when it runs)
+    from dispatcher.desk import quoted
+    from dispatcher.desk.starting import copy_starter
 
     copy_starter(directory)
     say(f"{directory} is a campaign folder now. It sends nothing before its addresses are yours. Edit:")
@@ -25,7 +30,8 @@ def init(
     say("  recipients/*.csv                     who gets it: key, email, name, language, and any column of yours")
     say("  templates/upr_submission/letter.*.md the letter, one file a language")
     say("  templates/upr_submission/report.pdf  what is attached")
-    say(f"Then: cd {directory} && dispatcher check && dispatcher preview --open && dispatcher send --sandbox")
+    go = f"cd {quoted(str(directory))}"
+    say(f"Then: {go} && dispatcher check && dispatcher preview --open && dispatcher send --sandbox")
 
 
 def check(campaign: CampaignFolder = HERE, *, sandbox: OnSandbox = False, as_json: AsJson = False) -> None:
@@ -33,43 +39,48 @@ def check(campaign: CampaignFolder = HERE, *, sandbox: OnSandbox = False, as_jso
 
     Example: dispatcher check
     """
-    from dispatcher.desk import Desk  # noqa: PLC0415
-    from dispatcher.desk.checking import check_folder  # noqa: PLC0415
+    from dispatcher.desk import Desk
+    from dispatcher.desk.checking import check_folder
 
-    found = check_folder(Desk(campaign, sandbox=sandbox))
+    desk = Desk(campaign, sandbox=sandbox)
+    found = check_folder(desk)
     if as_json:
-        say_json(found.as_data())
+        say_json({**found.as_data(), "problems": as_rows(found.problems)})
     else:
-        _say_check(found)
+        _say_counts(found)
+        _say_skips(found)
+        note_problems(found.problems)
+        for line in found.notes:
+            say(f"note: {line}")
+        if found.problems:
+            note(f"{many(len(found.problems), 'problem')}: nothing can be sent before that is mended.", name="red")
+        else:
+            say(f"Nothing is wrong. Next: dispatcher preview{desk.folder_flag} --open", name="green")
     raise typer.Exit(2 if found.problems else 0)
 
 
-def _say_check(found: Any) -> None:
+def _say_counts(found: "Check") -> None:
     say(f"{found.title} ({found.campaign})", name="bold")
-    say(f"{found.letters:,} letters, the largest {found.largest / 1024:,.0f} KB; plan {found.digest[:16]}")
+    say(f"{many(found.letters, 'letter')}, the largest {found.largest / 1000:,.0f} kB; plan {found.digest[:16]}")
     for words, counts in (("by language", found.languages), ("by group", found.groups), ("by list", found.lists)):
-        say(f"  {words}: " + ", ".join(f"{name} {n:,}" for name, n in counts.items()))
+        say(f"  {words}: " + (", ".join(f"{name} {n:,}" for name, n in counts.items()) or "none"))
     for name, n in found.fallbacks.items():
         say(f"  {n:,} in another language than asked for: {name}", name="yellow")
     for attachment in found.attachments:
-        say(f"  attached to {attachment['letters']:,}: {attachment['name']} ({attachment['size'] / 1024:,.0f} KB)")
+        say(f"  attached to {attachment['letters']:,}: {attachment['name']} ({attachment['size'] / 1000:,.0f} kB)")
     for table in found.guesses:
         samples = ", ".join(table["samples"])
         say(f"  {table['file']}: encoding guessed as {table['encoding']}; look at: {samples}", name="yellow")
         say('    if that is wrong, add encoding = "…" to its [[recipients]]')
+
+
+def _say_skips(found: "Check") -> None:
     for reason, rows in found.skips.items():
         say(f"{len(rows):,} skipped, {reason}:")
-        for row in rows[:3]:
+        for row in rows[:_SHOWN]:
             say(f"  {row['key']} at {row['place']}: {row['detail']}")
-        if len(rows) > 3:
-            say(f"  and {len(rows) - 3:,} more")
-    note_problems(found.problems)
-    for line in found.notes:
-        say(line)
-    if found.problems:
-        note(f"{len(found.problems):,} problems: nothing can be sent before they are mended.", name="red")
-    else:
-        say("Nothing is wrong. Next: dispatcher preview --open", name="green")
+        if len(rows) > _SHOWN:
+            say(f"  and {len(rows) - _SHOWN:,} more (all of them with --json)")
 
 
 def preview(
@@ -84,8 +95,8 @@ def preview(
 
     Example: dispatcher preview --open
     """
-    from dispatcher.desk import HIDDEN, Desk  # noqa: PLC0415
-    from dispatcher.web.preview import write_preview  # noqa: PLC0415
+    from dispatcher.desk import HIDDEN, Desk
+    from dispatcher.web.preview import write_preview
 
     desk = Desk(campaign)
     folder = out or campaign / HIDDEN / "preview"
@@ -93,7 +104,14 @@ def preview(
     if as_json:
         say_json({"sent": 0, "letters": written.letters, "page": str(written.index), "eml": str(written.eml)})
     else:
-        say(f"{written.letters:,} letters are in {written.eml}, and one page to look at: {written.index}")
+        say(f"{many(written.letters, 'letter')} in {written.eml}, and one page to look at: {written.index}")
         say("Nothing was sent.")
-    if open_page and not webbrowser.open(written.index.resolve().as_uri()):
-        note(f"no browser could be opened; open the page by hand: {written.index}")
+    if open_page:
+        _open(written.index)
+
+
+def _open(page: Path) -> None:
+    import webbrowser
+
+    if not webbrowser.open(page.resolve().as_uri()):
+        note(f"no browser could be opened; open the page by hand: {page}")

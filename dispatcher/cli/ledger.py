@@ -2,14 +2,17 @@
 
 import csv
 import sys
+from collections.abc import Iterable
 from enum import StrEnum
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from dispatcher.cli.options import HERE, AsJson, CampaignFolder, OnSandbox
-from dispatcher.cli.output import counts_line, say, say_json, say_table
+from dispatcher.cli.output import counts_line, many, moment, say, say_json, say_table
+from dispatcher.core.text import printable
 
 Why = Annotated[str, typer.Option("--why", help="The reason, for the record.")]
 
@@ -48,25 +51,26 @@ def status(campaign: CampaignFolder = HERE, *, sandbox: OnSandbox = False, as_js
 
     Example: dispatcher status --sandbox
     """
-    from dispatcher.desk import Desk  # noqa: PLC0415 (loaded when it runs)
-    from dispatcher.desk.reading import status as read_status  # noqa: PLC0415
+    from dispatcher.desk import Desk
+    from dispatcher.desk.reading import status as read_status
 
     found = read_status(Desk(campaign, sandbox=sandbox))
     if as_json:
         say_json(found)
         return
-    say(f"{found['campaign']}, revision {found['revision']}, sealed {found['sealed_at'] or 'not yet'}", name="bold")
+    sealed = f"sealed {moment(found['sealed_at'])} UTC" if found["sealed_at"] else "not sealed yet"
+    say(f"{found['campaign']}, revision {found['revision']}, {sealed}", name="bold")
     say(counts_line(found["counts"]))
     if found["deferred"]:
-        say(f"{found['deferred']:,} of the waiting were refused for now; the next is due {found['next_due_at']}")
+        due = f"the next is due {moment(found['next_due_at'])} UTC"
+        say(f"{found['deferred']:,} of the waiting were refused for now; {due}")
     if found["accepted_with_a_refused_mailbox"]:
         say(f"{found['accepted_with_a_refused_mailbox']:,} of the accepted had a mailbox that was refused")
     if found["skips"]:
-        say(f"{len(found['skips']):,} rows got no letter (see --json for each, with the reason)")
+        say(f"{many(len(found['skips']), 'row')} got no letter (each, with the reason: dispatcher status --json)")
     for run in found["runs"][-5:]:
-        say(
-            f"run {run['id']}: {run['started_at']} – {run['ended_at'] or 'did not end'} {run['ending']} ({run['account']})"
-        )
+        ending = f"{run['ending']} {moment(run['ended_at'])} UTC" if run["ended_at"] else "did not end"
+        say(f"run {run['id']}, {moment(run['started_at'])} UTC, {run['account']}: {ending}")
 
 
 def log(
@@ -74,8 +78,8 @@ def log(
     campaign: CampaignFolder = HERE,
     *,
     outcome: Annotated[Standing | None, typer.Option(help="Only letters that stand there.")] = None,
-    recipient: Annotated[str, typer.Option(help="Only letters with this key, or this text in their row.")] = "",
-    since: Annotated[str, typer.Option(help="Only attempts since then, as 2009-10-01 or 2009-10-01T12:00.")] = "",
+    recipient: Annotated[str, typer.Option(help="Only letters with this text in key, name or address.")] = "",
+    since: Annotated[str, typer.Option(help="Only attempts since then (UTC): 2009-10-01 or 2009-10-01T12:00.")] = "",
     output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
     sandbox: OnSandbox = False,
     as_json: AsJson = False,
@@ -83,10 +87,11 @@ def log(
     """The delivery log: a row for each letter, or one letter's whole story.
 
     Example: dispatcher log --outcome failed --format csv > failed.csv
+
     Example: dispatcher log FRA
     """
-    from dispatcher.desk import Desk  # noqa: PLC0415
-    from dispatcher.desk.reading import log as read_log  # noqa: PLC0415
+    from dispatcher.desk import Desk
+    from dispatcher.desk.reading import log as read_log
     from dispatcher.desk.reading import story
 
     desk = Desk(campaign, sandbox=sandbox)
@@ -98,23 +103,32 @@ def log(
             _say_story(found)
         return
     rows = read_log(desk, state=outcome or "", recipient=recipient, since=since)
-    if output is Format.CSV and not as_json:
+    if as_json:
+        found_rows = list(rows)
+        say_json({"letters": len(found_rows), "rows": found_rows})
+    elif output is Format.CSV:
         _write_csv(rows)
-    elif as_json or output is Format.JSONL:
+    elif output is Format.JSONL:
         for row in rows:
             say_json(row)
     else:
         columns = ("key", "state", "at", "attempts", "addresses", "reply")
-        say_table(columns, ([row[name] for name in columns] for row in rows))
+        shown = ({**row, "at": moment(row["at"])} for row in rows)
+        say_table(("key", "state", "at (UTC)", *columns[3:]), ([row[name] for name in columns] for row in shown))
 
 
-def _write_csv(rows: Any) -> None:
-    from dispatcher.core.review import LOG_COLUMNS, safe_cell  # noqa: PLC0415
+def _write_csv(rows: Iterable[dict[str, Any]]) -> None:
+    """For spreadsheets: no cell is a formula. UTF-8 whatever the terminal speaks, unless it goes to one."""
+    from dispatcher.core.review import LOG_COLUMNS, safe_cell
 
+    shown = sys.stdout.isatty()
+    if not shown and isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(LOG_COLUMNS)
     for row in rows:
-        writer.writerow([safe_cell(value) for value in row.values()])
+        cells = [safe_cell(value) for value in row.values()]
+        writer.writerow([printable(str(cell)) for cell in cells] if shown else cells)
 
 
 def _say_story(found: dict[str, Any]) -> None:
@@ -128,11 +142,12 @@ def _say_story(found: dict[str, Any]) -> None:
     for number, attempt in enumerate(found["attempts"], 1):
         _say_attempt(number, attempt)
     for event in found["events"]:
-        say(f"{event['at']} {event['kind']} {event['subject']} by {event['who']}: {event['why']}")
+        who = f" by {event['who']}" if event["who"] else ""
+        say(f"{moment(event['at'])} UTC: {event['kind']} {event['subject']}{who}: {event['why']}")
 
 
 def _say_attempt(number: int, attempt: dict[str, Any]) -> None:
-    say(f"attempt {number}, {attempt['at']}: {attempt['outcome']} at {attempt['phase'].upper()}")
+    say(f"attempt {number}, {moment(attempt['at'])} UTC: {attempt['outcome']} at {attempt['phase'].upper()}")
     say(f"  reply: {attempt['code'] or ''} {attempt['reply']}".rstrip())
     if attempt["host"]:
         tls = f", {attempt['tls_version']} {attempt['cipher']}" if attempt["tls_version"] else ", no TLS"
@@ -157,8 +172,8 @@ def resolve(
 
     Example: dispatcher resolve FRA --as accepted --why "the mission confirmed it by telephone"
     """
-    from dispatcher.desk import Desk  # noqa: PLC0415
-    from dispatcher.desk.deciding import resolve as resolve_now  # noqa: PLC0415
+    from dispatcher.desk import Desk
+    from dispatcher.desk.deciding import resolve as resolve_now
 
     before = resolve_now(Desk(campaign, sandbox=sandbox), key, as_, why=why)
     if as_json:
@@ -183,8 +198,8 @@ def suppress_add(
 
     Example: dispatcher suppress add desk@ngo.example --why "asked to be taken off"
     """
-    from dispatcher.desk import Desk  # noqa: PLC0415
-    from dispatcher.desk.deciding import suppress as suppress_now  # noqa: PLC0415
+    from dispatcher.desk import Desk
+    from dispatcher.desk.deciding import suppress as suppress_now
 
     added, letters = suppress_now(Desk(campaign, sandbox=sandbox), addresses, reason=why, source="by hand")
     _say_suppressed(added, letters, as_json=as_json)
@@ -194,7 +209,7 @@ def _say_suppressed(added: int, letters: int, *, as_json: bool) -> None:
     if as_json:
         say_json({"added": added, "letters": letters})
     else:
-        say(f"{added:,} added; {letters:,} waiting letters are held back.")
+        say(f"{added:,} added; held back: {many(letters, 'waiting letter')}.")
 
 
 @suppress.command("remove")
@@ -210,14 +225,14 @@ def suppress_remove(
 
     Example: dispatcher suppress remove desk@ngo.example --why "added by mistake"
     """
-    from dispatcher.desk import Desk  # noqa: PLC0415
-    from dispatcher.desk.deciding import unsuppress  # noqa: PLC0415
+    from dispatcher.desk import Desk
+    from dispatcher.desk.deciding import unsuppress
 
     letters = unsuppress(Desk(campaign, sandbox=sandbox), address, why=why)
     if as_json:
         say_json({"removed": address, "letters": letters})
     else:
-        say(f"{address} may be written to; {letters:,} letters wait again.")
+        say(f"{address} may be written to; waiting again: {many(letters, 'letter')}.")
 
 
 @suppress.command("list")
@@ -226,20 +241,20 @@ def suppress_list(campaign: CampaignFolder = HERE, *, sandbox: OnSandbox = False
 
     Example: dispatcher suppress list --json
     """
-    from dispatcher.desk import Desk  # noqa: PLC0415
-    from dispatcher.desk.reading import suppressions  # noqa: PLC0415
+    from dispatcher.desk import Desk
+    from dispatcher.desk.reading import suppressions
 
     rows = suppressions(Desk(campaign, sandbox=sandbox))
     if as_json:
-        say_json(rows)
-        return
-    columns = ("address", "reason", "since", "source")
-    say_table(columns, ([row[name] for name in columns] for row in rows))
+        say_json({"addresses": len(rows), "rows": rows})
+    else:
+        shown = ((row["address"], row["reason"], moment(row["since"]), row["source"]) for row in rows)
+        say_table(("address", "reason", "since (UTC)", "source"), shown)
 
 
 @suppress.command("import")
 def suppress_import(
-    file: Annotated[Path, typer.Argument(help="A list with a column 'email' (or 'address'), and maybe 'reason'.")],
+    file: Annotated[Path, typer.Argument(help="A list with a column 'email' (or 'address').")],
     why: Why,
     campaign: CampaignFolder = HERE,
     *,
@@ -250,8 +265,8 @@ def suppress_import(
 
     Example: dispatcher suppress import stop-list.csv --why "our stop list of 2009"
     """
-    from dispatcher.desk import Desk  # noqa: PLC0415
-    from dispatcher.desk.deciding import import_suppressions  # noqa: PLC0415
+    from dispatcher.desk import Desk
+    from dispatcher.desk.deciding import import_suppressions
 
     added, letters = import_suppressions(Desk(campaign, sandbox=sandbox), file, reason=why)
     _say_suppressed(added, letters, as_json=as_json)

@@ -1,6 +1,8 @@
-"""Watching a run: a progress bar on a terminal, plain lines elsewhere, both on stderr; and stopping it by Ctrl-C.
+"""Watching a run: a progress bar on a terminal, plain lines elsewhere, both on stderr; and stopping it by a signal.
 
-The first Ctrl-C (or SIGTERM) takes up nothing new and lets letters in flight finish; the second stops at once.
+The first Ctrl-C (SIGTERM and a closed terminal alike) takes up nothing new and lets letters in flight finish; the
+second stops at once. A signal that whoever started us had ignored (`nohup`) stays ignored. Nothing here ever raises
+into the run, whatever becomes of the terminal.
 """
 
 import asyncio
@@ -9,15 +11,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType, TracebackType
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 from dispatcher.cli.output import note
 from dispatcher.dispatch import Dispatch
 
+_SIGNALS: Final = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)
+)
+_STOPPING: Final = "Stopping: letters in flight get 10 s to finish. Ctrl-C again stops at once."
 _EVERY: Final = 0.2
 _PLAIN_EVERY: Final = 10.0
 
@@ -31,10 +38,11 @@ class Watch:
         self._dispatch: Dispatch | None = None
         self._done = threading.Event()
         self._began = time.monotonic()
-        self._thread: threading.Thread | None = None
-        self._before: dict[int, Any] = {}
+        self._threads: list[threading.Thread] = []
+        self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> Self:
+        self._before = {number: signal.getsignal(number) for number in _SIGNALS}
         return self
 
     def observe(self, dispatch: Dispatch) -> None:
@@ -43,31 +51,39 @@ class Watch:
         loop = asyncio.get_running_loop()
 
         def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (signal's signature)
-            loop.call_soon_threadsafe(dispatch.stop)
-            note("Stopping: letters in flight get 10 s to finish. Ctrl-C again stops at once.", name="yellow")
+            if not loop.is_closed():  # else the run is over, and its result is about to be shown
+                loop.call_soon_threadsafe(self._stop, dispatch)
 
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, stop)
-        if not self._quiet:
-            show = self._bar if sys.stderr.isatty() else self._lines
-            self._thread = threading.Thread(target=self._guarded, args=(show,), name="progress", daemon=True)
-            self._thread.start()
+        for number, before in self._before.items():
+            if before is not signal.SIG_IGN:
+                signal.signal(number, stop)
+        if not self._quiet and sys.stderr is not None:
+            self._show(self._bar if sys.stderr.isatty() else self._lines)
+
+    def _stop(self, dispatch: Dispatch) -> None:
+        dispatch.stop()
+        if sys.stderr is not None:
+            self._show(lambda: note(_STOPPING, name="yellow"))
+
+    def _show(self, what: Callable[[], None]) -> None:
+        """In a thread of its own: a terminal that is not read, or went away, must not touch the run."""
+
+        def guarded() -> None:
+            with suppress(OSError, ValueError):
+                what()
+
+        self._threads.append(threading.Thread(target=guarded, name="progress", daemon=True))
+        self._threads[-1].start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._done.set()
-        if self._thread:
-            self._thread.join()
+        for thread in self._threads:
+            thread.join()
         for number, before in self._before.items():
-            signal.signal(number, before)
-
-    def _guarded(self, show: Callable[[], None]) -> None:
-        """A terminal that went away must not touch the run."""
-        try:
-            show()
-        except (OSError, ValueError):
-            return
+            if before is not None:  # a handler that is not Python's cannot be put back
+                signal.signal(number, before)
 
     def _finished(self) -> int:
         tally = self._dispatch.tally if self._dispatch else None
@@ -80,7 +96,7 @@ class Watch:
         tally = self._dispatch.tally
         seconds = max(0.001, time.monotonic() - self._began)
         rate = self._finished() / seconds
-        left = (self._total - self._finished()) / rate if rate else 0.0
+        left = max(0, self._total - self._finished()) / rate if rate else 0.0
         return (
             f"accepted {tally.accepted:,}, deferred {tally.deferred:,}, failed {tally.failed:,}, "
             f"unknown {tally.unknown:,}; {_pace(rate)}, {_span(left)} left"
@@ -88,7 +104,7 @@ class Watch:
 
     def _bar(self) -> None:
         console = Console(stderr=True)
-        with Progress(BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), console=console) as bar:
+        with Progress(BarColumn(None), TextColumn("{task.description}"), console=console, expand=True) as bar:
             task = bar.add_task("", total=self._total)
             while not self._done.wait(_EVERY):
                 bar.update(task, completed=self._finished(), description=self.words())

@@ -1,14 +1,12 @@
 """Commands that send: send, amend, sandbox."""
 
-import asyncio
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dispatcher.cli.options import HERE, AsJson, CampaignFolder
-from dispatcher.cli.output import counts_line, note, say, say_json
+from dispatcher.cli.output import ask, at_terminal, counts_line, many, note, say, say_json
 from dispatcher.core.errors import Problem, UsageError
 
 if TYPE_CHECKING:
@@ -18,6 +16,7 @@ if TYPE_CHECKING:
 ToSandbox = Annotated[bool, typer.Option("--sandbox", help="Into the embedded sandbox, which captures every letter.")]
 Confirm = Annotated[int | None, typer.Option("--confirm", help="The number of letters, to say that you mean it.")]
 Only = Annotated[str | None, typer.Option("--only", help="Only rows for which this expression holds.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many letters.")]
 
 
 def send(
@@ -27,7 +26,7 @@ def send(
     fresh: Annotated[bool, typer.Option("--fresh", help="With --sandbox: forget the last rehearsal.")] = False,
     confirm: Confirm = None,
     only: Only = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many letters.")] = None,
+    limit: Limit = None,
     test_to: Annotated[str | None, typer.Option(help="Send real letters to this address instead, as tests.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Stay until every letter has its end.")] = False,
     as_json: AsJson = False,
@@ -37,60 +36,86 @@ def send(
     The first send seals the plan: what is in the folder then is what leaves.
 
     Example: dispatcher send --confirm 204
+
     Example: dispatcher send --only 'language == "fr"' --limit 3 --test-to me@example.org
     """
-    from dispatcher.desk import Desk  # noqa: PLC0415 (loaded when it runs)
-    from dispatcher.desk.sending import outlook  # noqa: PLC0415
+    from dispatcher.desk import Desk
+    from dispatcher.desk.sending import outlook
 
+    _refuse_contradictions(sandbox=sandbox, fresh=fresh, confirm=confirm, test_to=test_to, wait=wait)
     desk = Desk(campaign, sandbox=sandbox)
     if fresh:
-        if not sandbox:
-            raise UsageError(Problem("--fresh is for --sandbox alone", todo="a real ledger is never thrown away"))
         desk.forget_sandbox()
-    if test_to:
+    if test_to is not None:
         _send_tests(desk, test_to, only=only, limit=limit, as_json=as_json)
         return
     plan = outlook(desk, only=only, limit=limit)
-    if not sandbox and plan.count and not _confirmed(plan.count, confirm, as_json=as_json):
-        _say_dry_run(plan, only=only, limit=limit, as_json=as_json)
+    command = _command(desk, plan.count, only=only, limit=limit)
+    if not plan.count and not (plan.sealed and plan.keys is None):
+        _say_nothing_to_send(desk, plan, as_json=as_json)
+        return
+    if not _confirmed(plan, confirm, command, sandbox=sandbox, as_json=as_json):
         return
     result = _send(desk, plan, wait=wait, as_json=as_json)
     _say_result(desk, result, as_json=as_json)
     raise typer.Exit(result.exit_code)
 
 
-def _confirmed(count: int, confirm: int | None, *, as_json: bool) -> bool:
-    if confirm is not None:
-        if confirm != count:
-            what = f"--confirm {confirm}, but {count} letters would be sent"
-            raise UsageError(Problem(what, todo=f"look again, then: dispatcher send --confirm {count}"))
+def _refuse_contradictions(*, sandbox: bool, fresh: bool, confirm: int | None, test_to: str | None, wait: bool) -> None:
+    """Options that would be passed over in silence."""
+    if fresh and not sandbox:
+        raise UsageError(Problem("--fresh is for --sandbox alone", todo="a real ledger is never thrown away"))
+    if test_to is not None and (confirm is not None or wait):
+        todo = "leave them out: a test needs no count, and is tried once"
+        raise UsageError(Problem("--confirm and --wait do not go with --test-to", todo=todo))
+
+
+def _command(desk: "Desk", count: int, *, only: str | None, limit: int | None) -> str:
+    """What to type to send these letters."""
+    from dispatcher.desk import quoted
+
+    choice = (f" --only {quoted(only)}" if only else "") + (f" --limit {limit}" if limit else "")
+    return f"dispatcher send{desk.flag}{choice} --confirm {count}"
+
+
+def _confirmed(plan: "Outlook", confirm: int | None, command: str, *, sandbox: bool, as_json: bool) -> bool:
+    """Whether this very number is meant; if not, this was a dry run, and says so."""
+    if confirm is not None and confirm != plan.count:
+        what = f"--confirm {confirm}, but {many(plan.count, 'letter')} would be sent"
+        raise UsageError(Problem(what, todo=f"look again, then: {command}"))
+    if sandbox or not plan.count or confirm is not None:
         return True
-    if as_json or not (sys.stdin.isatty() and sys.stdout.isatty()):
-        return False
-    typed = input(f"{count} letters will be sent. Type the number to send them, or nothing to stop: ").strip()
-    return typed == str(count)
-
-
-def _say_dry_run(plan: "Outlook", *, only: str | None, limit: int | None, as_json: bool) -> None:
-    choice = f" --only '{only}'" if only else ""
-    choice += f" --limit {limit}" if limit else ""
-    command = f"dispatcher send{choice} --confirm {plan.count}"
     if as_json:
-        say_json({"sent": 0, "to_send": plan.count, "sealed": plan.sealed, "command": command})
-        return
-    say(f"{plan.count:,} letters would be sent: {_by_language(plan)}.")
+        held = {"letters": len(plan.summary.letters), "held_back": len(plan.held_back), "sealed": plan.sealed}
+        say_json({"sent": 0, "to_send": plan.count, **held, "command": command})
+        return False
+    say(f"{many(plan.count, 'letter')} would be sent{_by_language(plan)}.")
     if plan.held_back:
-        say(f"{len(plan.held_back):,} are suppressed and stay behind.")
+        say(f"{len(plan.held_back):,} suppressed, and held back.")
+    if at_terminal() and ask("Type the number of letters to send them, or nothing to stop: ") == str(plan.count):
+        return True
     say(f"Nothing was sent. To send: {command}")
+    return False
 
 
 def _by_language(plan: "Outlook") -> str:
-    return ", ".join(f"{n:,} {code}" for code, n in plan.summary.languages.most_common())
+    if plan.count != len(plan.summary.letters):
+        return ""
+    return ": " + ", ".join(f"{n:,} {code}" for code, n in plan.summary.languages.most_common())
+
+
+def _say_nothing_to_send(desk: "Desk", plan: "Outlook", *, as_json: bool) -> None:
+    if as_json:
+        say_json({"sent": 0, "to_send": 0, "letters": len(plan.summary.letters), "held_back": len(plan.held_back)})
+    elif plan.sealed:
+        say(f"Nothing was sent: no letter that waits is among the chosen. See: dispatcher status{desk.flag}")
+    else:
+        say(f"Nothing was sent: there is no letter to send. See: dispatcher check{desk.flag}")
 
 
 def _send(desk: "Desk", plan: "Outlook", *, wait: bool, as_json: bool) -> "Result":
-    from dispatcher.cli.progress import Watch  # noqa: PLC0415
-    from dispatcher.desk.sending import send as send_now  # noqa: PLC0415
+    from dispatcher.cli.progress import Watch
+    from dispatcher.desk.sending import send as send_now
 
     with Watch(plan.count, quiet=as_json) as watch:
         return send_now(desk, plan, wait=wait, observe=watch.observe)
@@ -105,20 +130,22 @@ def _say_result(desk: "Desk", result: "Result", *, as_json: bool) -> None:
         say_json({**result.counts, **refused, **why, "exit_code": result.exit_code})
         return
     if result.recovered.unknown:
-        say(f"recovered: {result.recovered.unknown:,} letters were in flight when the last run broke off: unknown now")
+        lost = many(result.recovered.unknown, "letter")
+        say(f"Recovered: {lost} in flight when the last run broke off; whether accepted is unknown", name="yellow")
     say(counts_line(result.counts), name="green" if result.exit_code == 0 else "yellow")
     if result.refused_mailboxes:
-        say(
-            f"{result.refused_mailboxes:,} of the accepted had a mailbox that was refused; see: dispatcher log{desk.flag}"
-        )
+        refusals = f"{result.refused_mailboxes:,} of the accepted had a mailbox that was refused"
+        say(f"{refusals}; see: dispatcher log --outcome accepted{desk.flag}")
     if report.why:
         until = f", until {report.until.astimezone():%Y-%m-%d %H:%M}" if report.until else ""
         note(f"The run ended: {report.why}{until}.", name="yellow")
+    if result.exit_code == 4:
+        note(f"  → {desk.relay_advice(report.why)}")
     if result.exit_code == 0 and desk.sandbox:
         say(f"Captured mail: {desk.mail_path}")
-        say("Look at it:  dispatcher status --sandbox")
-        say("             dispatcher log --sandbox")
-        say("             dispatcher preview --open")
+        say(f"Look at it:  dispatcher status{desk.flag}")
+        say(f"             dispatcher log{desk.flag}")
+        say(f"             dispatcher preview{desk.folder_flag} --open")
     elif result.exit_code:
         _say_next(desk, result)
 
@@ -130,21 +157,22 @@ def _say_next(desk: "Desk", result: "Result") -> None:
         say(f"See the failed: dispatcher log --outcome failed{desk.flag}")
     if left := result.counts.get("waiting"):
         go_on = f"dispatcher send{desk.flag}" + ("" if desk.sandbox else f" --confirm {left}")
-        say(f"To go on: {go_on}" + ("" if result.report.close == "paused" else "   (or with --wait, to stay)"))
+        say(f"To go on: {go_on}" + ("" if result.exit_code == 4 else "   (or with --wait, to stay)"))
 
 
 def _send_tests(desk: "Desk", address: str, *, only: str | None, limit: int | None, as_json: bool) -> None:
-    from dispatcher.desk.testing import send_tests  # noqa: PLC0415
+    from dispatcher.desk.testing import send_tests
 
     rows = send_tests(desk, address, only=only, limit=limit)
-    for row in rows:
-        if as_json:
-            say_json(row)
-        else:
+    accepted = sum(row["outcome"] == "accepted" for row in rows)
+    code = 0 if accepted == len(rows) else 3
+    if as_json:
+        say_json({"tests": len(rows), "accepted": accepted, "rows": rows, "exit_code": code})
+    else:
+        for row in rows:
             say(f"test of {row['key']} to {row['address']}: {row['outcome']} ({row['reply']})")
-    if not as_json:
-        say("Tests are not letters: nobody else was written to, and the ledger counts none of them.")
-    raise typer.Exit(0 if rows and all(row["outcome"] == "accepted" for row in rows) else 3)
+        say(f"{many(len(rows), 'test')}, {accepted:,} accepted. Nobody else was written to; tests are not letters.")
+    raise typer.Exit(code)
 
 
 def amend(
@@ -158,47 +186,49 @@ def amend(
 
     Example: dispatcher amend --confirm 3
     """
-    from dispatcher.desk import Desk  # noqa: PLC0415
-    from dispatcher.desk.deciding import amend as amend_now  # noqa: PLC0415
+    from dispatcher.desk import Desk
+    from dispatcher.desk.deciding import amend as amend_now
     from dispatcher.desk.deciding import changes
 
     desk = Desk(campaign, sandbox=sandbox)
     draft, summary, found, lines = changes(desk)
     count = len(found.new) + len(found.changed) + len(found.removed)
-    meant = confirm == count or (sandbox and confirm is None)
+    command = f"dispatcher amend{desk.flag} --confirm {count}"
     if confirm is not None and confirm != count:
-        raise UsageError(Problem(f"--confirm {confirm}, but there are {count} changes", todo="look at them again"))
-    if not meant and not as_json and sys.stdin.isatty() and sys.stdout.isatty():
+        raise UsageError(Problem(f"--confirm {confirm}, but it is {many(count, 'change')}", todo=f"then: {command}"))
+    meant = sandbox or confirm is not None
+    if not as_json:
         for line in lines:
             say(line)
-        meant = input(f"{count} changes. Type the number to take them over, or nothing to stop: ").strip() == str(count)
+        if not meant and at_terminal():
+            typed = ask(f"{many(count, 'change')}. Type the number to take them over, or nothing to stop: ")
+            meant = typed == str(count)
     if meant:
         amend_now(desk, draft, summary)
     if as_json:
-        say_json({**found.counts(), "changes": count, "amended": meant})
-        return
-    for line in lines:
-        say(line)
-    if meant:
-        say(f"Taken over: {count} changes. Nothing was sent. Next: dispatcher send{desk.flag}")
+        say_json({**found.counts(), "changes": count, "amended": meant, "lines": lines, "command": command})
+    elif meant:
+        say(f"Taken over: {many(count, 'change')}. Nothing was sent. Next: dispatcher send{desk.flag}")
     else:
-        say(f"Nothing was changed. To take it over: dispatcher amend{desk.flag} --confirm {count}")
+        say(f"Nothing was taken over. To do it: {command}")
 
 
 def sandbox(
-    port: Annotated[int, typer.Option(help="The port on 127.0.0.1; 0 takes a free one.")] = 2525,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port on 127.0.0.1; 0 takes a free one.")] = 2525,
     out: Annotated[Path, typer.Option(help="Where captured mail goes.")] = Path(".dispatcher/sandbox/mail"),
 ) -> None:
     """Run the capture server alone, for other programs to send to. Ctrl-C ends it.
 
     Example: dispatcher sandbox --port 2525
     """
-    from dispatcher.sandbox import Sandbox  # noqa: PLC0415
+    import asyncio
+
+    from dispatcher.sandbox import Sandbox
 
     async def serve() -> None:
         async with Sandbox(out, port=port) as server:
             note(f"Capturing on {server.host}:{server.port} into {out}; nothing is delivered. Ctrl-C ends it.")
-            await asyncio.Event().wait()
+            await server.serve_forever()
 
     try:
         asyncio.run(serve())

@@ -1,5 +1,6 @@
 """The shape of campaign.toml and the rules between its keys. Reading the file is `sources.campaign`'s."""
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from datetime import date
@@ -14,6 +15,7 @@ from pydantic import (
     Field,
     PositiveInt,
     StringConstraints,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -21,9 +23,9 @@ from pydantic import (
 from dispatcher.core.address import parse_mailboxes
 from dispatcher.core.model import Mailbox
 
-_RATE: Final = re.compile(r"\s*([\d,]+)\s*/\s*(s|sec|second|min|minute|h|hr|hour|d|day)\s*\Z")
+_RATE: Final = re.compile(r"\s*([0-9,]{1,12})\s*/\s*(s|sec|second|min|minute|h|hr|hour|d|day)\s*\Z")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_LOOPBACK: Final = re.compile(r"localhost|127(?:\.\d{1,3}){3}|::1|\[::1\]")
+_HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?")
 
 
 class Rate(BaseModel):
@@ -43,10 +45,8 @@ class Rate(BaseModel):
         return f"{self.count:,}/{unit}"
 
 
-def _parse_rate(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    found = _RATE.match(value)
+def _parse_rate(value: Any) -> Rate:
+    found = _RATE.match(value) if isinstance(value, str) else None
     count = int(found.group(1).replace(",", "") or 0) if found else 0
     if not found or not count:
         raise ValueError('write it as "30/min" or "1,000/hr"')
@@ -57,6 +57,12 @@ def _one_line(value: str) -> str:
     if any(c < " " or "\x7f" <= c <= "\x9f" or c in "\u2028\u2029" for c in value):
         raise ValueError("a line break or control character cannot stand here")
     return value
+
+
+def _lines(value: str) -> str:
+    for line in value.split("\n"):
+        _one_line(line)
+    return value.strip()
 
 
 def _one_mailbox(value: str) -> str:
@@ -70,17 +76,50 @@ def _inside(value: str) -> str:
     parts = re.split(r"[/\\]", value)
     if not value or value[0] in "/\\~" or ".." in parts or ":" in value:
         raise ValueError("paths are relative to campaign.toml and stay inside its folder")
+    return _one_line(value)
+
+
+def _host(value: str) -> str:
+    if not _HOST.fullmatch(value) and not _ip(value):
+        raise ValueError("write a host name or an IP address alone; the port has a line of its own")
     return value
+
+
+def _ip(value: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(value.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return None
+
+
+def _as_tuple(value: Any) -> Any:
+    """TOML's arrays come as lists; what is kept cannot change."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+Array = BeforeValidator(_as_tuple)
 
 
 Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(_one_line)]
 Address = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(_one_mailbox)]
 FolderPath = Annotated[str, AfterValidator(_inside)]
-Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
+_CODE: Final = "[a-z]{2,3}(-[A-Za-z0-9]{2,8})*"
+Language = Annotated[str, StringConstraints(pattern=f"^{_CODE}$")]
+
+
+def _for_all_languages(value: Any) -> Any:
+    return {"": value} if isinstance(value, str) else value
+
+
+ByLanguage = Annotated[
+    dict[Annotated[str, StringConstraints(pattern=f"^({_CODE})?$")], Line], BeforeValidator(_for_all_languages)
+]
+"""A text for each language code; under "" the one for all others."""
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    # strict: TOML knows text from numbers and dates, so what is of another kind is a slip
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
 
 
 class Sender(_Table):
@@ -96,8 +135,8 @@ class Sender(_Table):
     return_path: Address | None = None
     unsubscribe: Address | None = None
     signatory: Line
-    function: Line | dict[Language, Line] = ""
-    postal_address: str = ""
+    function: ByLanguage = Field(default_factory=dict)
+    postal_address: Annotated[str, AfterValidator(_lines)] = ""
 
     def mailbox(self, field: Literal["address", "reply_to", "return_path", "unsubscribe"]) -> Mailbox:
         """One of the sender's mailboxes; those not given fall back to reply_to, then address."""
@@ -109,7 +148,7 @@ class LetterFiles(_Table):
     """Where the letter and its attachments are. `{language}` and `{key}` (any column) are filled for each recipient."""
 
     template: FolderPath
-    attachments: tuple[FolderPath, ...] = ()
+    attachments: Annotated[tuple[FolderPath, ...], Array] = ()
     forms: FolderPath = "templates/forms/{language}.toml"
     layout: FolderPath = "templates/house/layout.html"
 
@@ -118,18 +157,24 @@ class RecipientsList(_Table):
     """One list. `where` is an expression over the row; the others override what is recognised in the file."""
 
     source: FolderPath
-    where: str | None = None
-    sheet: str | None = None
-    encoding: str | None = None
+    where: Line | None = None
+    sheet: Line | None = None
+    encoding: Line | None = None
     delimiter: Annotated[str, StringConstraints(min_length=1, max_length=1)] | None = None
+
+
+def _variable(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):  # it may be the password itself: never shown
+        raise ValueError('this is not the name of an environment variable; write { env = "DISPATCHER_PASSWORD" }')
+    return value
 
 
 class Password(_Table):
     """Where the password is: the name of an environment variable, a file of mode 0600, or a command's argv."""
 
-    env: str | None = None
-    file: str | None = None
-    command: tuple[str, ...] | None = None
+    env: Annotated[str, AfterValidator(_variable)] | None = None
+    file: FolderPath | None = None
+    command: Annotated[tuple[Line, ...], Array, Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> "Password":
@@ -147,7 +192,7 @@ def _password_is_not_text(value: Any) -> Any:
 class RelayAccount(_Table):
     """The submission server and how to log in there."""
 
-    host: Line
+    host: Annotated[Line, AfterValidator(_host)]
     port: Annotated[int, Field(ge=1, le=65535)] = 587
     security: Literal["starttls", "tls", "none"] = "starttls"
     user: Line | None = None
@@ -158,19 +203,33 @@ class RelayAccount(_Table):
     @property
     def loopback(self) -> bool:
         """Whether the relay is this very machine."""
-        return bool(_LOOPBACK.fullmatch(self.host.lower()))
+        return _is_loopback(self.host)
+
+    @field_validator("security")
+    @classmethod
+    def _nothing_in_clear(cls, value: str, info: ValidationInfo) -> str:
+        host = info.data.get("host", "localhost")
+        if value == "none" and not _is_loopback(host):
+            raise ValueError(f'security = "none" is only for this machine, not for {host}; use "starttls" or "tls"')
+        return value
+
+    @field_validator("user")
+    @classmethod
+    def _no_login_in_clear(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("security") == "none":
+            raise ValueError('security = "none" would send the password in clear; use "starttls" or "tls"')
+        return value
 
     @model_validator(mode="after")
-    def _nothing_in_clear(self) -> "RelayAccount":
-        if self.security == "none" and self.user:
-            raise ValueError('security = "none" would send the password in clear; use "starttls" or "tls"')
-        if self.security == "none" and not self.loopback:
-            raise ValueError(
-                f'security = "none" is only for this machine, not for {self.host}; use "starttls" or "tls"'
-            )
+    def _user_with_password(self) -> "RelayAccount":
         if (self.user is None) != (self.password is None):
             raise ValueError("user and password go together; give both or neither")
         return self
+
+
+def _is_loopback(host: str) -> bool:
+    address = _ip(host)
+    return address.is_loopback if address else host.lower() == "localhost"
 
 
 class Pace(_Table):
@@ -182,7 +241,7 @@ class Pace(_Table):
 
 
 class Campaign(_Table):
-    """One mailing. What is printed or decides who is written to is sealed; pace, relay and deadline may change freely."""
+    """One mailing. What is printed or says who is written to is sealed; pace, relay and deadline may change freely."""
 
     id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,47}$")]
     title: Line
@@ -194,7 +253,7 @@ class Campaign(_Table):
     on_invalid: Literal["refuse", "skip"] = "refuse"
     sender: Sender
     letter: LetterFiles
-    recipients: Annotated[tuple[RecipientsList, ...], Field(min_length=1)]
+    recipients: Annotated[tuple[RecipientsList, ...], Array, Field(min_length=1)]
     relay: RelayAccount
     pace: Pace = Pace()
 
@@ -207,9 +266,8 @@ class Campaign(_Table):
 
     def printed_sender(self, language: str) -> Mapping[str, str]:
         """What a letter in this language may say of its sender."""
-        function = self.sender.function
-        if not isinstance(function, str):
-            function = function.get(language) or function.get(self.language, "")
+        functions = self.sender.function
+        function = functions.get(language) or functions.get("") or functions.get(self.language, "")
         return {
             "organisation": self.sender.organisation,
             "name": self.sender.name,

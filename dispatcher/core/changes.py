@@ -1,4 +1,4 @@
-"""A plan against what is sealed: which letters are new, changed or gone, and what lies behind it, in lines for people."""
+"""A plan against what is sealed: which letters are new, changed or gone, and what lies behind it, in plain lines."""
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,8 +7,10 @@ from typing import Any, Final
 
 from dispatcher.core.model import State
 
-REWRITABLE = (State.READY, State.FAILED, State.SUPPRESSED, State.CANCELLED)
-_KEPT = (State.ACCEPTED, State.CLOSED_UNKNOWN)
+REWRITABLE: Final = (State.READY, State.FAILED, State.SUPPRESSED, State.CANCELLED)
+_KEPT: Final = (State.ACCEPTED, State.CLOSED_UNKNOWN)
+_IN_DOUBT: Final = (State.UNKNOWN, State.AT_RISK)
+_LEFT_OUT: Final = (*_KEPT, *_IN_DOUBT, State.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +53,14 @@ def compare(standing: Mapping[str, Standing], digests: Mapping[str, str]) -> Cha
             changes.new.append(key)
         elif there.state in _KEPT:
             changes.accepted.append(key)
-        elif there.state is State.UNKNOWN:
+        elif there.state in _IN_DOUBT:
             changes.unknown.append(key)
         elif there.digest != digest or there.state is State.CANCELLED:
             changes.changed.append(key)
         else:
             changes.same += 1
     for key, there in standing.items():
-        if key not in digests and there.state in REWRITABLE and there.state is not State.CANCELLED:
+        if key not in digests and there.state not in _LEFT_OUT:
             changes.removed.append(key)
     return changes
 
@@ -101,5 +103,7 @@ def _values(name: str, old: Any, new: Any) -> Iterator[str]:
         yield from (f"    {line}" for line in found[2 : 2 + _LINES])
         if len(found) - 2 > _LINES:
             yield f"    … {len(found) - 2 - _LINES} lines more"
+    elif isinstance(old or new, Mapping):
+        yield f"{name} is {'gone' if new is None else 'new'}"
     else:
         yield f"{name}: {old!r} → {new!r}"

@@ -1,7 +1,8 @@
-"""Jinja2 as this house uses it: sandboxed, strict, without anything that is not a function of its input.
+"""Jinja2 as this house uses it: sandboxed, strict, and bounded; nothing in it that is not a function of its input.
 
 Templates and expressions come from the campaign folder; data from the lists are values and never compiled. Nothing
-that marks text as safe HTML, loads other files, or yields another result the next time is there to be called.
+that marks text as safe HTML, loads other files, or yields another result the next time is there to be called. Text
+may only be made longer within bounds: a template is either done in a moment or refused.
 """
 
 import difflib
@@ -9,18 +10,31 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from jinja2 import StrictUndefined, TemplateSyntaxError, UndefinedError
+from jinja2 import StrictUndefined, Undefined, UndefinedError, nodes
 from jinja2 import TemplateError as JinjaError
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup, escape
 
+from dispatcher.core.bounds import bounded, bounded_filters, joined, tame, words
 from dispatcher.core.errors import Place, Problem, TemplateError
 
-_WITHHELD: Final = frozenset({"safe", "forceescape", "xmlattr", "urlize", "tojson", "random", "attr", "pprint"})
-_LARGEST: Final = 100_000
+_METHODS: Final[Mapping[type, frozenset[str]]] = {
+    str: words("""
+        capitalize casefold count endswith find index isalnum isalpha isascii isdigit islower isspace istitle isupper
+        lower lstrip partition removeprefix removesuffix rfind rpartition rsplit rstrip split splitlines startswith
+        strip swapcase title upper
+    """),
+    dict: frozenset({"get", "items", "keys", "values"}),
+    list: frozenset({"count", "index"}),
+    tuple: frozenset({"count", "index"}),
+    int: frozenset(),
+    float: frozenset(),
+}
+"""What may be called on a value; on anything else, what the sandbox allows."""
 _LINK: Final = re.compile(r"(?:https?://|mailto:)[^\s]+\Z", re.IGNORECASE)
-_QUOTED: Final = re.compile(r"'([^']*)'(?= is undefined)|attribute '([^']*)'")
+_MISSING: Final = re.compile(r"'([^']*)'(?= is undefined)")
+_NOT_IN: Final = re.compile(r"has no attribute '([^']*)'")
 
 
 class Flag(str):
@@ -34,7 +48,7 @@ class Flag(str):
 
 def value(text: str) -> str:
     """A cell as templates and expressions see it: text, and a Flag if it is `true` or `false`."""
-    return Flag(text) if text.lower() in ("true", "false") else text
+    return Flag(text) if 4 <= len(text) <= 5 and text.lower() in ("true", "false") else text
 
 
 def link(text: object) -> str:
@@ -45,61 +59,99 @@ def link(text: object) -> str:
     return plain
 
 
-def _lines_as_breaks(result: object) -> object:
-    """Line breaks inside a value are kept in HTML."""
+def link_part(text: object) -> str:
+    """A value in the middle of a link: without blanks and line ends, or ValueError."""
+    plain = str(text)
+    if plain.split() not in ([plain], []):
+        raise ValueError(f"{plain!r} cannot stand in a link: it has blanks; write |urlencode behind it")
+    return plain
+
+
+def _printed(result: object) -> object:
+    """What `{{ }}` may print: text and numbers; a missing field speaks for itself."""
+    if isinstance(result, str | Undefined) or (isinstance(result, int | float) and not isinstance(result, bool)):
+        return result
+    kinds = {list: "a list: use |join(', ')", type(None): "nothing at all", bool: "a truth value: use if"}
+    kind = kinds.get(type(result), f"a {type(result).__name__}")
+    raise ValueError(f"only text and numbers can be printed, and this is {kind}")
+
+
+def _printed_in_html(result: object) -> object:
+    """As `_printed`; line breaks inside a value are kept in HTML."""
     if isinstance(result, str) and "\n" in result:
         return Markup("<br>\n").join(escape(line) for line in result.splitlines())
-    return result
+    return _printed(result)
 
 
 class Environment(ImmutableSandboxedEnvironment):
-    """The sandbox: strict about missing fields, deaf to attempts to fill the memory."""
+    """The sandbox: strict about missing fields, deaf to attempts to fill the memory or to take for ever."""
 
-    intercepted_binops = frozenset({"*", "**"})
+    intercepted_binops = frozenset({"+", "*", "**", "%"})
+    concat = staticmethod(joined)
 
     def __init__(self, *, html: bool) -> None:
         super().__init__(
             autoescape=html,
             undefined=StrictUndefined,
             keep_trailing_newline=True,
-            finalize=_lines_as_breaks if html else None,
+            finalize=_printed_in_html if html else _printed,
         )
         self.globals.clear()
-        for name in _WITHHELD:
-            self.filters.pop(name, None)
-        self.filters["link"] = link
+        self.filters = {**bounded_filters(), "link": link, "link_part": link_part}
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         numbers = isinstance(left, int | float) and isinstance(right, int | float)
-        if operator == "**" or not numbers:
-            raise SecurityError(f"{operator} is for numbers only here" if operator == "*" else "** is not allowed here")
-        return super().call_binop(context, operator, left, right)
+        if operator == "**" or (operator != "+" and not numbers):
+            raise SecurityError(
+                "** is not allowed here" if operator == "**" else f"{operator} is for numbers only here"
+            )
+        return bounded(super().call_binop(context, operator, left, right))
 
-    def call(self, context: Any, obj: Any, *args: Any, **kwargs: Any) -> Any:
-        result = super().call(context, obj, *args, **kwargs)
-        if isinstance(result, str) and len(result) > _LARGEST:
-            raise SecurityError("one call yields more text than a letter can hold")
-        return result
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        for kind, names in _METHODS.items():
+            if isinstance(obj, kind):
+                return attr in names
+        return super().is_safe_attribute(obj, attr, value)
+
+    def wrap_str_format(self, value: Any) -> None:
+        """Not needed: `format` is not among the methods of text."""
+
+    def call(self, context: Any, obj: Any, *args: Any, **options: Any) -> Any:
+        return bounded(super().call(context, obj, *args, **options))
+
+    def tame(self, source: str, name: str) -> nodes.Template:
+        """Parse a template, within bounds (see `core.bounds`). Raises Jinja's errors."""
+        return tame(self.parse(source, name, name), self)
 
 
 TEXT: Final = Environment(html=False)
 HTML: Final = Environment(html=True)
 
-Failure = (JinjaError, SecurityError, TypeError, ValueError, ArithmeticError, KeyError, IndexError, AttributeError)
-"""What a template of somebody's writing can raise while it is filled."""
+Failure = (JinjaError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError, MemoryError)
+"""What a template of somebody's writing can raise while it is compiled and filled."""
 
 
-def in_words(error: BaseException, known: Iterable[str]) -> tuple[str, str]:
+def in_words(error: BaseException, known: Mapping[str, Any]) -> tuple[str, str]:
     """What a template's failure means and what to do, for people; with the nearest known field."""
-    if isinstance(error, UndefinedError):
-        found = _QUOTED.search(error.message or "")
-        name = (found.group(1) or found.group(2)) if found else ""
-        if not name:
-            return f"a field is missing ({error.message})", "add the column, or guard the place with {% if … %}"
-        near = difflib.get_close_matches(name, list(known), n=1)
-        hint = f"did you mean '{near[0]}'? " if near else ""
-        return f"field '{name}' is missing", f"{hint}Add a column '{name}' to the list, or guard the place with an if"
-    return str(error) or type(error).__name__, "mend the template at that place"
+    if isinstance(error, RecursionError):
+        return "nested too deeply", "write it more simply"
+    if not isinstance(error, UndefinedError):
+        return str(error) or type(error).__name__, "mend the template at that place"
+    message = error.message or ""
+    if found := _MISSING.search(message):
+        name = found.group(1)
+        todo = f"{_hint(name, known)}Add a column '{name}' to the list, or guard the place with an if"
+        return f"field '{name}' is missing", todo
+    if found := _NOT_IN.search(message):
+        name = found.group(1)
+        inner = [key for value in known.values() if isinstance(value, Mapping) for key in value]
+        return f"there is no '{name}' in it", f"{_hint(name, inner)}Mend the name behind the dot"
+    return f"a field is missing ({message})", "add the column, or guard the place with an if"
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean '{near[0]}'? " if near else ""
 
 
 class Expression:
@@ -113,14 +165,15 @@ class Expression:
         self.place = place
         try:
             self._test = TEXT.compile_expression(source, undefined_to_none=False)
-        except TemplateSyntaxError as error:
+        except Failure as error:
+            what = in_words(error, {})[0]
             todo = 'write a condition over columns, such as: language == "fr" and not observer'
-            raise TemplateError(Problem(f"cannot understand {source!r}: {error.message}", place, todo)) from None
+            raise TemplateError(Problem(f"cannot understand {source[:80]!r}: {what}", place, todo)) from None
 
     def holds(self, fields: Mapping[str, str]) -> bool:
         """Whether it holds for a row. Raises TemplateError naming the missing column or what else went wrong."""
         try:
-            return bool(self._test(**{name: value(text) for name, text in fields.items()}))
+            return bool(self._test({name: value(text) for name, text in fields.items()}))
         except Failure as error:
             what, todo = in_words(error, fields)
             columns = ", ".join(fields)

@@ -1,150 +1,74 @@
-"""Markdown with Jinja tags → an HTML template and a plain-text template, once per letter, before any value is known.
+"""Markdown with Jinja tags → an HTML template and its twin in plain text, once per letter, before any value is known.
 
-Each tag is replaced by a mark of letters and digits, Markdown and CSS inlining work on what is left, and the tags are
-put back. So a value is never read as Markdown, and merging one letter is no more than filling two templates. Raises
-TemplateError with file and line.
+Tags may stand round and among the items of a list and the rows of a table. A tag on a line of its own beside a list,
+with no blank line between, belongs into the list; with a blank line it stands outside.
+
+Never fetches anything: a picture, or a style sheet or script from elsewhere, is refused, and so is a link that is not
+http, https or mailto. Raises TemplateError with file and line.
 """
 
-import bisect
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 import css_inline
-from jinja2 import TemplateSyntaxError
 from markdown_it import MarkdownIt
 from markdown_it.rules_block import StateBlock
 from markdown_it.token import Token
 
 from dispatcher.core.errors import Place, Problem, TemplateError
-from dispatcher.core.jinja import TEXT
+from dispatcher.core.plain import PlainText
+from dispatcher.core.tags import MARK, Tag, Tags, unmatched
 
-_MARK: Final = re.compile(r"zqTAG(\d+)zq")
-_ONLY_MARKS: Final = re.compile(r"(?:[ \t]*zqTAG\d+zq)+[ \t]*\Z")
-_BEGINS: Final = {"variable_begin": "variable_end", "block_begin": "block_end", "comment_begin": "comment_end"}
+_ONLY_MARKS: Final = re.compile(rf"(?:[ \t]*{MARK.pattern})+[ \t]*\Z")
+_TARGET: Final = re.compile(rf"(?:https?://|mailto:).|{MARK.pattern}", re.IGNORECASE)
+_LISTS: Final = ("bullet_list_open", "ordered_list_open")
+_COMMENT: Final = re.compile(rf"<!--({MARK.pattern})-->")
+_FROM_ELSEWHERE: Final = re.compile(
+    r"<(?:script|link|img|iframe|object|embed|video|audio|source|base|form|svg)\b|\b(?:src|background)\s*=|url\(|@import",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Tag:
-    """One Jinja tag with the place it stands at."""
+class Source:
+    """A protected letter: its text, the tags that were taken out, and the file and line where it begins."""
 
-    source: str
+    text: str
+    tags: Tags
     file: str
     line: int
 
-    @property
-    def prints(self) -> bool:
-        return self.source.startswith("{{")
+    def place(self, line: int) -> Place:
+        """The place of a line of the protected text, counted from 0."""
+        offset = sum(len(text) + 1 for text in self.text.split("\n")[:line])
+        return Place(self.file, self.tags.line_at(self.text, offset, self.line))
 
 
-@dataclass(slots=True)
-class Tags:
-    """The tags that were taken out, by the number in their mark."""
-
-    all: list[Tag] = field(default_factory=list)
-
-    def protect(self, source: str, file: str, line: int) -> str:
-        """Take the tags out of `source`, which begins at `line` of `file`."""
-        if _MARK.search(source):
-            raise TemplateError(Problem("the text 'zqTAG…zq' is used inside; choose another", Place(file)))
-        try:
-            TEXT.parse(source)
-            return "".join(self._marks(source, file, line))
-        except TemplateSyntaxError as error:
-            place = Place(file, line + error.lineno - 1)
-            raise TemplateError(Problem(str(error.message), place, "mend the Jinja tag at that line")) from None
-
-    def _marks(self, source: str, file: str, line: int) -> Iterator[str]:
-        end, tag, tag_line = "", "", 0
-        for number, kind, text in TEXT.lex(source):
-            if end:
-                tag += text
-                if kind == end:
-                    yield self._mark(tag, file, line + tag_line - 1)
-                    end = ""
-            elif kind in _BEGINS:
-                end, tag, tag_line = _BEGINS[kind], text, number
-            elif kind in ("raw_begin", "raw_end"):
-                yield self._mark(text, file, line + number - 1)
-            else:
-                yield text
-
-    def _mark(self, source: str, file: str, line: int) -> str:
-        self.all.append(Tag(source, file, line))
-        # A tag swallows the line break behind it as data, never as part of itself.
-        tail = source[len(source.rstrip()) :]
-        return f"zqTAG{len(self.all) - 1}zq{tail}"
-
-    def restore(self, text: str, file: str) -> "Restored":
-        """Put the tags back. Each expression gets a line of its own inside its tag, so that errors can be placed."""
-        out: list[str] = []
-        starts: list[int] = []
-        tags: list[Tag] = []
-        line, at = 1, 0
-        for mark in _MARK.finditer(text):
-            tag = self.all[int(mark.group(1))]
-            before = text[at : mark.start()]
-            line += before.count("\n")
-            starts.append(line + 1)
-            tags.append(tag)
-            body = _on_its_own_line(tag, in_link=before.endswith(('href="', 'src="')))
-            line += body.count("\n")
-            out += (before, body)
-            at = mark.end()
-        out.append(text[at:])
-        return Restored("".join(out), file, tuple(starts), tuple(tags))
-
-
-@dataclass(frozen=True, slots=True)
-class Restored:
-    """Template text, and which tag stands at which of its lines."""
-
-    text: str
-    file: str
-    starts: Sequence[int]
-    tags: Sequence[Tag]
-
-    def place(self, line: int | None, recipient: str = "") -> Place:
-        """The place in the source for a line of this text."""
-        index = bisect.bisect_right(self.starts, line or 0) - 1
-        if index < 0:
-            return Place(self.file, recipient=recipient)
-        return Place(self.tags[index].file, self.tags[index].line, recipient=recipient)
-
-
-def _on_its_own_line(tag: Tag, *, in_link: bool) -> str:
-    source = tag.source.rstrip()
-    if source.startswith("{#") or "raw" in source[:8]:
-        return source
-    head = 3 if source[2:3] in "+-" else 2
-    if tag.prints and in_link:
-        tail = 3 if source[-3] in "+-" else 2
-        return f"{source[:head]}\n({source[head:-tail]})|link{source[-tail:]}"
-    return f"{source[:head]}\n{source[head:]}"
+def _is_tag_line(line: str, tags: Tags) -> bool:
+    """Whether a line holds tags alone, of which none prints."""
+    return bool(_ONLY_MARKS.match(line)) and not any(tag.prints for tag in tags.of(line))
 
 
 def _tag_line(state: StateBlock, start: int, end: int, silent: bool) -> bool:  # noqa: ARG001, FBT001 (markdown-it's signature)
-    """A line that holds tags alone and prints nothing is a block of its own, outside any paragraph."""
+    """A line of tags alone is a block of its own, outside any paragraph."""
     line = state.src[state.bMarks[start] + state.tShift[start] : state.eMarks[start]]
-    if not _ONLY_MARKS.match(line):
+    if not _is_tag_line(line, state.env["tags"]):
         return False
-    tags: Tags = state.env["tags"]
-    if any(tags.all[int(n)].prints for n in _MARK.findall(line)):
-        return False
-    if not silent:
-        token = state.push("tag_line", "", 0)
-        token.content = line.strip()
-        token.map = [start, start + 1]
-        state.line = start + 1
+    if silent:
+        return str(state.parentType) != "table"  # there it is a row, until `_arranged` sees to it
+    token = state.push("tag_line", "", 0)
+    token.content = line.strip()
+    token.map = [start, start + 1]
+    state.line = start + 1
     return True
 
 
 def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False, "linkify": True}).enable(["table", "linkify"])
-    parser.block.ruler.before(
-        "table", "tag_line", _tag_line, {"alt": ["paragraph", "reference", "blockquote", "list"]}
-    )
+    parser.block.ruler.before("table", "tag_line", _tag_line, {"alt": ["paragraph", "reference", "blockquote", "list"]})
     parser.add_render_rule("tag_line", lambda self, tokens, index, options, env: tokens[index].content + "\n")  # noqa: ARG005
     return parser
 
@@ -152,133 +76,166 @@ def _parser() -> MarkdownIt:
 _PARSER: Final = _parser()
 
 
-def to_html(protected: str, tags: Tags, layout: str) -> str:
-    """HTML of a protected letter inside its protected layout, with the styles inlined; still protected."""
-    body = str(_PARSER.render(protected, {"tags": tags}))
-    slot = next((n for n, tag in enumerate(tags.all) if tag.source.strip("{}+- ") == "body"), None)
-    if slot is None:
-        raise TemplateError(Problem("the layout has no {{ body }}", todo="put {{ body }} where the letter's text goes"))
-    page = layout.replace(f"zqTAG{slot}zq", body)
-    return css_inline.CSSInliner(load_remote_stylesheets=False, keep_at_rules=True).inline(page)
-
-
-def to_text(protected: str, tags: Tags) -> str:
-    """Plain text of a protected letter: one line a paragraph, to be wrapped when it is filled; still protected."""
-    return _Text().blocks(_PARSER.parse(protected, {"tags": tags}))
-
-
-class _Text:
-    """Markdown's tokens as a person would type them."""
-
-    def __init__(self) -> None:
-        self.out: list[str] = []
-        self.prefix: list[str] = []  # what each line of the open blocks begins with
-        self.bullets: list[int] = []  # of each open list: 0 for bullets, else the next number
-        self.marker = ""  # the bullet or number that the next line carries instead of its indent
-        self.cells: list[str] | None = None
-
-    def blocks(self, tokens: Sequence[Token]) -> str:
-        for token in tokens:
-            step = getattr(self, f"_{token.type}", None)
-            if step:
-                step(token)
-        return re.sub(r"\n{3,}", "\n\n", "\n".join(self.out)).strip("\n") + "\n"
-
-    def _line(self, text: str) -> None:
-        prefix = "".join(self.prefix)
-        if self.marker:
-            prefix = prefix[: len(prefix) - len(self.marker)] + self.marker
-            self.marker = ""
-        self.out.append((prefix + text).rstrip(" "))
-
-    def _gap(self) -> None:
-        if not self.bullets:
-            self.out.append("".join(self.prefix).rstrip())
-
-    def _inline(self, token: Token) -> None:
-        text = inline_text(token.children or [])
-        if self.cells is not None:
-            self.cells.append(text)
-            return
-        for line in text.split("\n"):
-            self._line(line)
-
-    def _paragraph_close(self, token: Token) -> None:  # noqa: ARG002 (called by token type)
-        self._gap()
-
-    _heading_close = _paragraph_close
-
-    def _tag_line(self, token: Token) -> None:
-        self.out.append(token.content)
-
-    def _hr(self, token: Token) -> None:  # noqa: ARG002
-        self._line("-" * 3)
-        self._gap()
-
-    def _fence(self, token: Token) -> None:
-        for line in token.content.rstrip("\n").split("\n"):
-            self._line("    " + line)
-        self._gap()
-
-    _code_block = _fence
-
-    def _bullet_list_open(self, token: Token) -> None:  # noqa: ARG002
-        self.bullets.append(0)
-
-    def _ordered_list_open(self, token: Token) -> None:
-        self.bullets.append(int(token.attrs.get("start", 1)))
-
-    def _bullet_list_close(self, token: Token) -> None:  # noqa: ARG002
-        self.bullets.pop()
-        self._gap()
-
-    _ordered_list_close = _bullet_list_close
-
-    def _list_item_open(self, token: Token) -> None:  # noqa: ARG002
-        number = self.bullets[-1]
-        self.marker = f"{number}. " if number else "- "
-        self.bullets[-1] += 1 if number else 0
-        self.prefix.append(" " * len(self.marker))
-
-    def _list_item_close(self, token: Token) -> None:  # noqa: ARG002
-        self.prefix.pop()
-
-    def _blockquote_open(self, token: Token) -> None:  # noqa: ARG002
-        self.prefix.append("> ")
-
-    def _blockquote_close(self, token: Token) -> None:  # noqa: ARG002
-        self.prefix.pop()
-        self._gap()
-
-    def _tr_open(self, token: Token) -> None:  # noqa: ARG002
-        self.cells = []
-
-    def _tr_close(self, token: Token) -> None:  # noqa: ARG002
-        cells, self.cells = self.cells or [], None
-        self._line(" | ".join(cells))
-
-    def _table_close(self, token: Token) -> None:  # noqa: ARG002
-        self._gap()
-
-
-def inline_text(tokens: Sequence[Token]) -> str:
-    """Inline tokens as text: links are written out, emphasis is dropped, hard breaks are kept."""
-    out: list[str] = []
-    links: list[tuple[str, int]] = []
+def twins(source: Source, layout: Source) -> tuple[str, str]:
+    """A letter as plain text, one line a paragraph, and as HTML inside its layout, styles inlined; still protected."""
+    tokens = _PARSER.parse(source.text, {"tags": source.tags})
     for token in tokens:
-        if token.type in ("text", "code_inline", "text_special"):
-            out.append(token.content)
-        elif token.type == "softbreak":
-            out.append(" ")
-        elif token.type == "hardbreak":
-            out.append("\n")
-        elif token.type == "image":
-            out.append(token.content)
-        elif token.type == "link_open":
-            links.append((str(token.attrs.get("href", "")), len(out)))
-        elif token.type == "link_close":
-            href, start = links.pop()
-            shown = "".join(out[start:])
-            if href.removeprefix("mailto:") != shown and href != shown:
-                out.append(f" <{href}>")
-    return "".join(out)
+        _check_inline(token, source)
+    tokens = _Arranger(source).arranged(tokens)
+    body = str(_PARSER.renderer.render(tokens, _PARSER.options, {}))
+    return PlainText(source.tags).write(tokens), _page(body, layout)
+
+
+def _page(body: str, layout: Source) -> str:
+    if found := _FROM_ELSEWHERE.search(layout.text):
+        what = f"'{found.group()}' in the layout would fetch something from elsewhere, or run it"
+        line = layout.text.count("\n", 0, found.start())
+        raise TemplateError(Problem(what, layout.place(line), "leave it out: a letter holds all it shows"))
+    marks = [
+        m.group() for m in MARK.finditer(layout.text) if layout.tags.of(m.group())[0].source.strip("{}+- ") == "body"
+    ]
+    if len(marks) != 1:
+        what = "the layout has no {{ body }}" if not marks else "the layout has {{ body }} twice"
+        raise TemplateError(Problem(what, Place(layout.file), "put {{ body }} once, where the letter's text goes"))
+    if "<body" not in layout.text.lower():
+        raise TemplateError(
+            Problem("the layout has no <body>", Place(layout.file), "put {{ body }} between <body> and </body>")
+        )
+    page = "".join(_as_comments(layout.text.replace(marks[0], body), layout.tags))
+    inlined = css_inline.CSSInliner(load_remote_stylesheets=False, keep_at_rules=True).inline(page)
+    return _COMMENT.sub(r"\1", inlined)
+
+
+def _as_comments(page: str, tags: Tags) -> Iterator[str]:
+    """Tags that print nothing as comments, for HTML allows no text between the rows of a table."""
+    at = 0
+    for mark in MARK.finditer(page):
+        inside = page.rfind("<", 0, mark.start()) > page.rfind(">", 0, mark.start())
+        if not inside and not tags.of(mark.group())[0].prints:
+            yield f"{page[at : mark.start()]}<!--{mark.group()}-->"
+            at = mark.end()
+    yield page[at:]
+
+
+def _check_inline(token: Token, source: Source) -> None:
+    """Refuse pictures, and links that lead nowhere from a letter; cut found links at a tag that does not print."""
+    line = token.map[0] if token.map else 0
+    children = token.children or []
+    for number, child in enumerate(children):
+        if child.type in ("softbreak", "hardbreak"):
+            line += 1
+        elif child.type == "image":
+            todo = "attach the file, or say it in words: a letter fetches nothing and carries no pictures in its text"
+            raise TemplateError(Problem("there is a picture", source.place(line), todo))
+        elif child.type == "link_open":
+            target = str(child.attrs.get("href", ""))
+            if child.markup == "linkify":
+                _cut_at_tag(children, number, source.tags)
+            elif not (found := _TARGET.match(target)) or not all(t.prints for t in source.tags.of(found.group())):
+                todo = "begin it with https://, http:// or mailto:, or with a field that holds such a link"
+                raise TemplateError(Problem(f"a link to '{_shown(target, source.tags)}'", source.place(line), todo))
+
+
+def _shown(text: str, tags: Tags) -> str:
+    return MARK.sub(lambda found: tags.of(found.group())[0].source, text)
+
+
+def _cut_at_tag(children: list[Token], number: int, tags: Tags) -> None:
+    """A link found in running text ends where a tag that prints nothing begins."""
+    opening, text = children[number], children[number + 1]
+
+    def kept(whole: str) -> str:
+        stops = (m.start() for m in MARK.finditer(whole) if not tags.of(m.group())[0].prints)
+        return whole[: next(stops, len(whole))]
+
+    href, shown = kept(str(opening.attrs["href"])), kept(text.content)
+    if shown != text.content:
+        children.insert(number + 3, Token("text", "", 0, content=text.content[len(shown) :]))
+        opening.attrs["href"], text.content = href, shown
+
+
+class _Arranger:
+    """Puts tags that stand beside lists and among rows to where they belong in HTML."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._lines = source.text.split("\n")
+
+    def arranged(self, tokens: Sequence[Token]) -> list[Token]:
+        nodes: list[list[Token]] = []
+        for node in _siblings(tokens):
+            inner = [node[0], *self.arranged(node[1:-1]), node[-1]] if len(node) > 1 else node
+            nodes += self._table(inner) if node[0].type == "table_open" else [inner]
+        return [token for node in self._joined(nodes) for token in node]
+
+    def _table(self, table: list[Token]) -> list[list[Token]]:
+        """Rows that are tags become tags; those at the end whose partner is elsewhere go behind the table."""
+        start = next((n + 1 for n, token in enumerate(table) if token.type == "tbody_open"), None)
+        if start is None:
+            return [table]
+        rows = [self._row(node) for node in _siblings(table[start:-2])]
+        single = unmatched(self._tags(row) for row in rows)
+        end = len(rows)
+        while end - 1 in single:
+            end -= 1
+        if (lost := min(single, default=end)) < end:
+            tag = self._tags(rows[lost])[0]
+            todo = "open and close it between the rows of one table, or around the whole of it"
+            what = f"{tag.source} stands among the rows of a table, and what belongs to it does not"
+            raise TemplateError(Problem(what, Place(tag.file, tag.line), todo))
+        return [[*table[:start], *chain.from_iterable(rows[:end]), *table[-2:]], *rows[end:]]
+
+    def _row(self, node: list[Token]) -> list[Token]:
+        cells = [token.content for token in node if token.type == "inline"]
+        if node[0].type != "tr_open" or any(cells[1:]) or not _is_tag_line(cells[0], self._source.tags):
+            return node
+        return [Token("tag_line", "", 0, content=cells[0], map=node[0].map)]
+
+    def _joined(self, nodes: list[list[Token]]) -> Iterator[list[Token]]:
+        """Lists of one kind with nothing but tags between them, and no blank line, become one list."""
+        at = 0
+        while at < len(nodes):
+            run = self._run(nodes, at)
+            at += len(run)
+            lists = [node for node in run if node[0].type in _LISTS]
+            loops = any(tag.keyword == "for" for node in run for tag in self._tags(node))
+            if len(lists) > 1 or (lists and loops):
+                lists[0][0].meta["tags"] = True
+                items = chain.from_iterable(node[1:-1] if node[0].type in _LISTS else node for node in run)
+                yield [lists[0][0], *items, lists[0][-1]]
+            else:
+                yield from run
+
+    def _run(self, nodes: list[list[Token]], start: int) -> list[list[Token]]:
+        """From `start` on: as many nodes as make one list, in which every tag has its partner; at least one."""
+        run: list[list[Token]] = []
+        kind = ""
+        for node in nodes[start:]:
+            first = node[0]
+            if first.type not in (*_LISTS, "tag_line") or (run and self._after_blank(first)):
+                break
+            if first.type in _LISTS:
+                if kind not in ("", first.type + first.markup):
+                    break
+                kind = first.type + first.markup
+            run.append(node)
+        single = unmatched(self._tags(node) for node in run)
+        return run[: min(single, default=len(run))] or nodes[start : start + 1]
+
+    def _after_blank(self, token: Token) -> bool:
+        return not token.map or not self._lines[token.map[0] - 1].strip()
+
+    def _tags(self, node: Sequence[Token]) -> list[Tag]:
+        return self._source.tags.of(node[0].content) if node[0].type == "tag_line" else []
+
+
+def _siblings(tokens: Sequence[Token]) -> Iterator[list[Token]]:
+    """Tokens of one level, each with all that it encloses."""
+    node: list[Token] = []
+    depth = 0
+    for token in tokens:
+        node.append(token)
+        depth += token.nesting
+        if depth == 0:
+            yield node
+            node = []

@@ -118,7 +118,9 @@ class Merge:
             place = replace(recipient.place, recipient=recipient.key)
             raise UsageError(Problem(str(error), place, "mend the row or the letter")) from None
         path = envelope(self.frozen.return_path, recipient)
-        gate(replace(message, date=_ANY_DATE), self._composer.planned(recipient), eight_bit=path.smtputf8)
+        gate(
+            Message(_ANY_DATE, message.own, message.shared), self._composer.planned(recipient), eight_bit=path.smtputf8
+        )
         letter = Letter(recipient, rendering.language, number, attachments, letter_digest(path, message))
         return Merged(letter, rendering, message, path)
 

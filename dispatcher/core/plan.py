@@ -15,19 +15,28 @@ from typing import Final
 
 from dispatcher.core.address import AddressError, is_reserved, parse_mailboxes
 from dispatcher.core.campaign import Campaign, RecipientsList
-from dispatcher.core.errors import Place, Problem, UsageError
+from dispatcher.core.errors import CampaignError, Place, Problem, UsageError
+from dispatcher.core.headers import FORBIDDEN
 from dispatcher.core.jinja import Expression
 from dispatcher.core.merge import Merge, Merged, attachment_name
 from dispatcher.core.model import Attachment, Mailbox, Recipient, Skip, SkipReason
-from dispatcher.core.render import RESERVED
+from dispatcher.core.render import OVERRIDES, RESERVED
+from dispatcher.core.toml import did_you_mean
 
+KNOWN_COLUMNS: Final = frozenset({"key", "email", "cc", "name", "language", "kind", "rank", "gender"}) | OVERRIDES
+"""Columns that are more than a field for the template."""
+LONGEST_KEY: Final = 254
+"""Octets: as many as an address, which is the key where there is none."""
 _FIELD: Final = re.compile(r"\{(\w+)\}")
-_UNSAFE_IN_PATH: Final = re.compile(r"[/\\:\x00-\x1f]|\.\.")
+# No other folder, device, or name that some system would read as another one.
+_UNSAFE_IN_PATH: Final = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]|\.\.|[. ]\Z')
 
 Row = tuple[Place, Mapping[str, str]]
 """Where a row stands, and its cells by column."""
-FindAttachment = Callable[[str, str], Attachment]
-"""(path in the folder, name the recipient sees) → the attachment. Raises UsageError."""
+FindAttachment = Callable[[str, str, int], Attachment]
+"""(path in the folder, name the recipient sees, position in letter.attachments) → the attachment. Raises UsageError."""
+PlaceOf = Callable[..., Place]
+"""The way to a key of campaign.toml → where it stands."""
 Item = Merged | Skip | Problem
 
 
@@ -74,7 +83,7 @@ class Summary:
         self.languages[letter.language] += 1
         self.groups[recipient.fields.get("group") or "(no group)"] += 1
         self.lists[recipient.place.file] += 1
-        if recipient.language and recipient.language != letter.language:
+        if recipient.language and recipient.language.lower() != letter.language.lower():
             self.fallbacks[f"{recipient.language} → {letter.language}"] += 1
         for attachment in letter.attachments:
             self.attachments[(attachment.path, attachment.name, attachment.size)] += 1
@@ -85,34 +94,35 @@ class Summary:
 class Planner:
     """Makes the plan of one campaign. `items` may be run once."""
 
-    def __init__(self, campaign: Campaign, merge: Merge, find_attachment: FindAttachment) -> None:
+    def __init__(self, campaign: Campaign, merge: Merge, find_attachment: FindAttachment, place: PlaceOf) -> None:
         self._campaign = campaign
         self._merge = merge
         self._find = find_attachment
+        self._place = place
         self._keys: dict[str, Place] = {}
         self._mailboxes: dict[str, str] = {}
+        self._shared: dict[tuple[int, str], Attachment] = {}
         own = (campaign.sender.mailbox("address"), campaign.sender.mailbox("return_path"))
         self._own = {mailbox.identity for mailbox in own}
 
     def items(self, lists: Iterable[tuple[RecipientsList, Sequence[str], Iterator[Row]]]) -> Iterator[Item]:
         """Letters, skips and problems, in the order of the rows. `lists` gives each list's columns and rows."""
         for number, (spec, columns, rows) in enumerate(lists):
-            yield from self._list(number, spec, columns, rows)
+            if problems := list(_column_problems(spec, columns)):
+                yield from problems
+            else:
+                yield from self._list(number, spec, rows)
 
-    def _list(self, number: int, spec: RecipientsList, columns: Sequence[str], rows: Iterator[Row]) -> Iterator[Item]:
-        if problems := list(_column_problems(spec, columns)):
-            yield from problems
-            return
-        where = Place("campaign.toml", None, f"key recipients.{number}.where")
-        condition = Expression(spec.where, where) if spec.where else None
+    def _list(self, number: int, spec: RecipientsList, rows: Iterator[Row]) -> Iterator[Item]:
         try:
+            condition = Expression(spec.where, self._place("recipients", number, "where")) if spec.where else None
             for place, fields in rows:
                 if condition and not condition.holds(fields):
                     key = fields.get("key") or fields.get("email", "")
                     yield Skip(key, SkipReason.FILTERED, f"not {spec.where}", place)
                 else:
                     yield self._row(place, fields)
-        except UsageError as error:  # the condition, or the list itself
+        except UsageError as error:  # what concerns the whole list: the condition, an attachment of all, the file
             yield from error.problems
 
     def _row(self, place: Place, fields: Mapping[str, str]) -> Item:
@@ -121,7 +131,9 @@ class Planner:
             if twin := self._twin(recipient):
                 return twin
             merged = self._merge.merge(recipient, self._attachments(recipient))
-        except (UsageError, AddressError) as error:
+        except CampaignError:
+            raise
+        except UsageError as error:
             return self._invalid(place, fields, error)
         self._keys[recipient.key] = place
         for mailbox in recipient.mailboxes:
@@ -129,24 +141,21 @@ class Planner:
         return merged
 
     def _recipient(self, place: Place, fields: Mapping[str, str]) -> Recipient:
-        to = parse_mailboxes(fields.get("email", ""))
-        cc = parse_mailboxes(fields["cc"]) if fields.get("cc") else ()
-        if len(to) == 1 and not to[0].name:
-            to = (replace(to[0], name=fields.get("name", "")),)
+        to = _parsed("email", place, fields.get("email", ""))
+        cc = _parsed("cc", place, fields["cc"]) if fields.get("cc") else ()
+        if len(to) == 1 and not to[0].name and fields.get("name"):
+            to = (Mailbox(to[0].address, fields["name"], to[0].identity),)
         for mailbox in (*to, *cc):
             if mailbox.identity in self._own:
                 todo = "take it off the list: bounces and answers to oneself go in circles"
                 raise UsageError(Problem(f"{mailbox.address} is our own sender or bounce address", place, todo))
         key = unicodedata.normalize("NFC", fields.get("key") or to[0].identity)
-        there = {m.identity for m in to}
-        return Recipient(
-            key,
-            _once(to),
-            tuple(m for m in _once(cc) if m.identity not in there),
-            fields.get("language", ""),
-            fields,
-            place,
-        )
+        if FORBIDDEN.search(key) or len(key.encode()) > LONGEST_KEY:
+            what = f"the key has a line break or control character in it, or more than {LONGEST_KEY} octets"
+            raise UsageError(Problem(what, replace(place, column="column key"), "use a short plain code as key"))
+        there = {mailbox.identity for mailbox in to}
+        cc = tuple(mailbox for mailbox in cc if mailbox.identity not in there)
+        return Recipient(key, to, cc, fields.get("language", ""), fields, place)
 
     def _twin(self, recipient: Recipient) -> Skip | Problem | None:
         """What to do with a row whose key or mailbox has been met before."""
@@ -169,38 +178,49 @@ class Planner:
         )
         return Problem(what, replace(recipient.place, recipient=recipient.key), todo)
 
-    def _invalid(self, place: Place, fields: Mapping[str, str], error: Exception) -> Skip | Problem:
+    def _invalid(self, place: Place, fields: Mapping[str, str], error: UsageError) -> Skip | Problem:
         key = fields.get("key") or fields.get("email", "")
-        problems = (
-            error.problems
-            if isinstance(error, UsageError)
-            else [Problem(str(error), replace(place, column="column email"))]
-        )
-        first = problems[0]
+        first = error.problems[0]
         if self._campaign.on_invalid == "skip":
             return Skip(key, SkipReason.INVALID, first.what, place)
-        where = first.where if first.where.file else place
+        where = first.where if first.where.file else replace(place, column=first.where.column)
         return Problem(first.what, replace(where, recipient=key), first.todo or "mend the row")
 
     def _attachments(self, recipient: Recipient) -> tuple[Attachment, ...]:
-        return tuple(self._attachment(pattern, recipient) for pattern in self._campaign.letter.attachments)
+        patterns = enumerate(self._campaign.letter.attachments)
+        return tuple(self._attachment(number, pattern, recipient) for number, pattern in patterns)
 
-    def _attachment(self, pattern: str, recipient: Recipient) -> Attachment:
+    def _attachment(self, number: int, pattern: str, recipient: Recipient) -> Attachment:
         language = self._merge.renderer.language(recipient)
-        path = _FIELD.sub(lambda found: _path_part(found.group(1), recipient, language), pattern)
-        name = self._merge.renderer.shown_name(language, path.rpartition("/")[2])
-        return self._find(path, attachment_name(name))
+        if found := self._shared.get((number, language)):
+            return found
+        place = replace(self._place("letter", "attachments", number), recipient=recipient.key)
+        names = {name: _path_part(name, recipient, language, place) for name in _FIELD.findall(pattern)}
+        path = _FIELD.sub(lambda found: names[found.group(1)], pattern)
+        shown = attachment_name(self._merge.renderer.shown_name(language, path.rpartition("/")[2]))
+        if names.keys() <= {"language"}:
+            self._shared[number, language] = self._find(path, shown, number)
+            return self._shared[number, language]
+        try:
+            return self._find(path, shown, number)
+        except CampaignError as error:  # the file of this one recipient
+            problems = (replace(p, where=replace(p.where, recipient=recipient.key)) for p in error.problems)
+            raise UsageError(*problems) from None
 
 
-def _once(mailboxes: Iterable[Mailbox]) -> tuple[Mailbox, ...]:
-    return tuple({m.identity: m for m in mailboxes}.values())
+def _parsed(column: str, place: Place, text: str) -> tuple[Mailbox, ...]:
+    try:
+        return parse_mailboxes(text)
+    except AddressError as error:
+        raise UsageError(Problem(str(error), replace(place, column=f"column {column}"), "mend the row")) from None
 
 
-def _path_part(name: str, recipient: Recipient, language: str) -> str:
-    text = {**recipient.fields, "key": recipient.key, "language": language}.get(name)
-    place = Place("campaign.toml", None, "key letter.attachments", recipient.key)
+def _path_part(name: str, recipient: Recipient, language: str, place: Place) -> str:
+    own = {"key": recipient.key, "language": language}
+    text = own.get(name, recipient.fields.get(name))
     if text is None:
-        raise UsageError(Problem(f"there is no column '{name}'", place, "name a column of the list in {…}"))
+        todo = f"{did_you_mean(name, recipient.fields)}Name a column of the list in {{…}}"
+        raise CampaignError(Problem(f"there is no column '{name}'", place, todo))
     if not text or _UNSAFE_IN_PATH.search(text):
         what = f"'{name}' is {text!r}, which cannot be part of a file name"
         raise UsageError(Problem(what, place, "use a column with plain short codes, such as key"))
@@ -215,13 +235,8 @@ def _column_problems(spec: RecipientsList, columns: Sequence[str]) -> Iterator[P
         todo = f"rename column '{near}' to 'email'" if near else "add a column 'email'"
         yield Problem("there is no column 'email'", here, f"{todo}. Columns are: {known}")
     for name in columns:
-        if name in RESERVED and name not in ("call", "close"):
+        if name in RESERVED:
             yield Problem(f"column '{name}' has a name that templates use for something else", here, "rename it")
-
-
-def read_all(lists: Iterable[tuple[RecipientsList, Sequence[str], Iterator[Row]]], planner: Planner) -> Summary:
-    """The summary of a whole plan."""
-    summary = Summary()
-    for item in planner.items(lists):
-        summary.add(item)
-    return summary
+        elif name.lower() in KNOWN_COLUMNS and name.lower() not in columns and name.lower() != "email":
+            # not taken for it in silence: a 'Language' that is not read would send wrong letters
+            yield Problem(f"column '{name}' is not '{name.lower()}'", here, f"rename it to '{name.lower()}'")

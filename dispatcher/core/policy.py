@@ -13,7 +13,8 @@ says what they mean: an outcome, and whose trouble it is (`Scope`). The scope al
 
 The first digit of the basic code decides, the enhanced code refines (RFC 5321 §4.2.1, RFC 3463).
 Never does it look into the words of a reply for the class, except "too many" and "rate" beside a 4yz (RFC 5321 has
-no code for them).
+no code for them). An enhanced code whose class contradicts the basic code (some relays send `550 4.x.x`) is not used;
+the reply stays in the ledger as it came, so that the clash can be seen.
 """
 
 import re
@@ -64,12 +65,22 @@ LIFE: Final = timedelta(hours=72)
 SETTLE_AFTER: Final = 3
 """After so many attempts a letter goes to those of its mailboxes that accept, even if others are refused for now."""
 
+LONGEST_PAUSE: Final = timedelta(minutes=240 * 1.2)
+"""No letter ever waits longer for its next attempt; a later date was written by a clock that was wrong."""
+
 _SCHEDULE: Final = (5, 15, 30, 60, 120, 240)
 _RECIPIENT_GONE: Final = frozenset({"5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.2.1"})
-_SUPPRESS: Final = frozenset({"5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10"})
+_SUPPRESS: Final = _RECIPIENT_GONE - {"5.2.1"}  # disabled is not gone
+_SENDER: Final = frozenset({"5.1.7", "5.1.8"})
 _AUTH: Final = frozenset({"5.7.8", "5.7.9", "5.7.11"})
-_RATE_WORDS: Final = re.compile(r"too many|too much|rate|throttl|quota|limit|slow down", re.IGNORECASE)
-_QUEUE_ID: Final = re.compile(r"(?:queued as|captured as|\bid=|message[- ]id:?|\bOk:?) <?([\w.@-]{4,128})>?", re.IGNORECASE)
+_RATE_WORDS: Final = re.compile(r"\btoo (many|much)\b|\brate\b|\bthrottl|\bslow down\b", re.IGNORECASE)
+_QUEUE_IDS: Final = (
+    re.compile(r"\b(?:queued|captured) as <?([\w.@=+-]+)", re.IGNORECASE),  # Postfix, our sandbox, many services
+    re.compile(r"\bid[= ]<?([\w.@-]+)", re.IGNORECASE),  # Exim
+    re.compile(r"\bqueued \(([\w.@-]+)\)", re.IGNORECASE),  # Haraka
+    re.compile(r"([\w.@-]+) message accepted for delivery", re.IGNORECASE),  # Sendmail, OpenSMTPD
+    re.compile(r"\bok:? +([a-z.-]*\d[\w.@-]{7,})", re.IGNORECASE),  # qmail, some services: a bare number after "ok"
+)
 
 
 class Scope(StrEnum):
@@ -113,56 +124,71 @@ def _after_the_dot(facts: HandOver) -> Verdict:
     if reply.code // 100 == 2:
         return Verdict(Outcome.ACCEPTED, Scope.RECIPIENT, str(reply))
     if reply.code // 100 == 4:
-        return Verdict(Outcome.DEFERRED, _temporary_scope(reply, Scope.MESSAGE), str(reply))
+        return Verdict(Outcome.DEFERRED, _temporary_scope(Phase.FINAL, reply, Scope.MESSAGE), str(reply))
     return _permanent(reply, Scope.MESSAGE)
 
 
 def _before_the_dot(phase: Phase, reply: Reply) -> Verdict:
     kind = reply.code // 100
+    default = Scope.RECIPIENT if phase is Phase.RCPT else Scope.MESSAGE
     if kind == 4:
-        default = Scope.RECIPIENT if phase is Phase.RCPT else Scope.MESSAGE
-        return Verdict(Outcome.DEFERRED, _temporary_scope(reply, default), str(reply))
+        return Verdict(Outcome.DEFERRED, _temporary_scope(phase, reply, default), str(reply))
     if kind != 5:
         return Verdict(Outcome.DEFERRED, Scope.CONNECTION, f"not a reply to {phase.upper()}: {reply}")
-    if reply.code in (530, 534, 535) or reply.enhanced in _AUTH:
-        return Verdict(Outcome.FAILED, Scope.RELAY, str(reply))
-    if phase is Phase.RCPT and reply.code == 552 and reply.enhanced in ("", "5.5.3"):
+    if phase is Phase.RCPT and reply.code == 552 and _status(reply) in ("", "5.5.3"):
         return Verdict(Outcome.DEFERRED, Scope.CONNECTION, str(reply))  # RFC 5321 §4.5.3.1.10: means 452
-    if phase is Phase.MAIL and not _about_the_message(reply):
+    if phase is Phase.MAIL and not (_login_refused(reply) or _about_the_message(reply)):
         return Verdict(Outcome.FAILED, Scope.SENDER, str(reply))
-    return _permanent(reply, Scope.RECIPIENT if phase is Phase.RCPT else Scope.MESSAGE)
+    return _permanent(reply, default)
 
 
 def _permanent(reply: Reply, default: Scope) -> Verdict:
-    """A 5yz that fails the letter."""
-    if reply.enhanced in _RECIPIENT_GONE or (not reply.enhanced and reply.code in (551, 553)):
-        return Verdict(Outcome.FAILED, Scope.RECIPIENT, str(reply))
-    if _mailbox_full(reply):
-        return Verdict(Outcome.DEFERRED, Scope.RECIPIENT, str(reply))
+    """A 5yz that counts. A full mailbox (5.2.2) may be emptied, so that one waits."""
+    outcome = Outcome.DEFERRED if _status(reply) == "5.2.2" else Outcome.FAILED
+    return Verdict(outcome, _permanent_scope(reply, default), str(reply))
+
+
+def _permanent_scope(reply: Reply, default: Scope) -> Scope:
+    """In any phase: many relays put off what they hold against the sender until RCPT, or until after the dot."""
+    status = _status(reply)
+    if _login_refused(reply):
+        return Scope.RELAY
+    if status in _SENDER:
+        return Scope.SENDER
+    if status in _RECIPIENT_GONE or status == "5.2.2" or (not status and reply.code in (551, 553)):
+        return Scope.RECIPIENT
     if _about_the_message(reply):
-        return Verdict(Outcome.FAILED, Scope.MESSAGE, str(reply))
-    if reply.enhanced.startswith("5.7.") or reply.code in (550, 554):
-        return Verdict(Outcome.FAILED, Scope.POLICY, str(reply))
-    return Verdict(Outcome.FAILED, default, str(reply))
+        return Scope.MESSAGE
+    if status.startswith("5.7.") or reply.code in (550, 554):
+        return Scope.POLICY
+    return default
 
 
-def _mailbox_full(reply: Reply) -> bool:
-    return reply.enhanced == "5.2.2"
+def _status(reply: Reply) -> str:
+    """The enhanced code, unless it contradicts the basic one; then the basic one stands alone."""
+    return reply.enhanced if reply.enhanced[:1] == str(reply.code)[:1] else ""
+
+
+def _login_refused(reply: Reply) -> bool:
+    """RFC 4954 §6."""
+    return reply.code in (530, 534, 535) or _status(reply) in _AUTH
 
 
 def _about_the_message(reply: Reply) -> bool:
     """Too large, or of a kind the relay cannot take (RFC 3463 §3.4 and §3.7, RFC 6531 §3.5)."""
-    return reply.enhanced in ("5.3.4", "5.2.3") or reply.enhanced.startswith("5.6.") or (
-        reply.code == 552 and not reply.enhanced
-    )
+    status = _status(reply)
+    return status in ("5.3.4", "5.2.3") or status.startswith("5.6.") or (reply.code == 552 and not status)
 
 
-def _temporary_scope(reply: Reply, default: Scope) -> Scope:
-    if reply.code == 421 or reply.enhanced in ("4.7.0", "4.4.5") or _RATE_WORDS.search(reply.text):
+def _temporary_scope(phase: Phase, reply: Reply, default: Scope) -> Scope:
+    status = _status(reply)
+    if reply.code == 421 or status in ("4.7.0", "4.4.5"):
         return Scope.RATE
-    if reply.code == 452 and reply.enhanced in ("", "4.5.3"):
-        return Scope.CONNECTION
-    return default
+    if status == "4.5.3" or (phase is Phase.RCPT and reply.code == 452 and not status):
+        return Scope.CONNECTION  # too many recipients here: RFC 5321 §4.5.3.1.10
+    if status.startswith(("4.1.", "4.2.")):
+        return default  # about that mailbox, whatever the words
+    return Scope.RATE if _RATE_WORDS.search(reply.text) else default
 
 
 def rcpt_outcome(reply: Reply, letter: Outcome) -> Outcome:
@@ -177,34 +203,40 @@ def address_is_gone(reply: Reply) -> bool:
 
 def queue_id(reply: Reply | None) -> str:
     """The relay's own number for a message, from the words it accepted it with; '' if it gave none we know."""
-    found = _QUEUE_ID.search(reply.text) if reply and reply.code // 100 == 2 else None
-    return found.group(1) if found else ""
+    if reply is None or reply.code // 100 != 2:
+        return ""
+    found = (pattern.search(reply.text) for pattern in _QUEUE_IDS)
+    return next((match[1].rstrip(".") for match in found if match), "")
 
 
 def classify_trouble(phase: Phase, reply: Reply | None, fault: str) -> Verdict:
     """Say what a session that could not be set up means. No letter is harmed by any of it.
 
-    FAILED: trying again will not help until a person has changed something. DEFERRED: it may pass by itself.
+    FAILED: trying again will not help until a person has changed something; TLS that is missing or bad is of that
+    kind, for it may be an attack. DEFERRED: it may pass by itself.
     """
     why = f"{phase.upper()}: {reply or fault}"
-    login = phase is Phase.AUTH and (reply is None or reply.code // 100 == 5)
-    insecure = phase is Phase.STARTTLS
-    refused = reply is not None and (reply.code in (530, 534, 535) or reply.enhanced in _AUTH)
-    if login or insecure or refused:
+    if reply is None:
+        stands = phase in (Phase.AUTH, Phase.STARTTLS)
+    else:
+        stands = _login_refused(reply) or (phase in (Phase.AUTH, Phase.STARTTLS) and reply.code // 100 == 5)
+    if stands:
         return Verdict(Outcome.FAILED, Scope.RELAY, why)
-    if reply is not None and reply.code // 100 == 4 and _temporary_scope(reply, Scope.RELAY) is Scope.RATE:
-        return Verdict(Outcome.DEFERRED, Scope.RATE, why)
-    return Verdict(Outcome.DEFERRED, Scope.RELAY, why)
+    busy = reply is not None and reply.code // 100 == 4 and _temporary_scope(phase, reply, Scope.RELAY) is Scope.RATE
+    return Verdict(Outcome.DEFERRED, Scope.RATE if busy else Scope.RELAY, why)
 
 
 def retry_at(attempts: int, first: datetime, now: datetime, spread: float) -> datetime | None:
     """When a letter that was refused for now is due again; None when its life is over.
 
-    `attempts` counts this one; `spread` in [-1, 1] moves the pause by up to 20 %, so that letters refused together
-    do not come back together. Both the number of attempts and the age must be used up before a letter is given up,
-    so that a clock that jumps cannot burn its life.
+    `attempts` counts this one, from 1; `spread` in [-1, 1] moves the pause by up to 20 %, so that letters refused
+    together do not come back together. The first pause is never cut short: a grey list counts whole minutes
+    (RFC 6647). A letter is given up only when its age AND the whole schedule are used up, so that a clock that jumps
+    ahead takes no try away from it.
     """
     if now - first >= LIFE and attempts > len(_SCHEDULE):
         return None
+    if attempts == 1:
+        spread = (spread + 1) / 2
     minutes = _SCHEDULE[min(attempts, len(_SCHEDULE)) - 1]
     return now + timedelta(minutes=minutes * (1 + 0.2 * spread))

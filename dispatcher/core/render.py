@@ -8,7 +8,7 @@ recipient.
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from functools import partial
 from types import CodeType
@@ -18,16 +18,21 @@ from jinja2 import Template
 
 from dispatcher.core.errors import Place, Problem, TemplateError
 from dispatcher.core.forms import Forms, parse_forms
+from dispatcher.core.headers import FORBIDDEN, character
 from dispatcher.core.jinja import HTML, TEXT, Environment, Failure, in_words, value
-from dispatcher.core.markdown import Restored, Tags, to_html, to_text
+from dispatcher.core.markdown import Source, twins
 from dispatcher.core.model import Recipient, Rendering
+from dispatcher.core.plain import COUNTER, ItemNumbers
+from dispatcher.core.tags import Restored, Tags
 from dispatcher.core.text import finish
+from dispatcher.core.toml import did_you_mean, error_line, key_lines, line_of
 
+OVERRIDES: Final = frozenset({"salutation", "call", "close"})
+"""What the forms of address give, and a column of that name overrides."""
 RESERVED: Final = frozenset(
-    {"campaign", "sender", "attachments", "today", "long_date", "call", "close", "direction", "subject", "body"}
+    {"campaign", "sender", "attachments", "today", "long_date", "direction", "subject", "body", COUNTER, "self", "loop"}
 )
-"""Words a template has from us. `salutation`, `call` and `close` may also be columns, which then win."""
-OVERRIDES: Final = ("salutation", "call", "close")
+"""Words a template has from us or from Jinja, which no column may be called."""
 _RIGHT_TO_LEFT: Final = frozenset({"ar", "fa", "he", "ur"})
 
 
@@ -80,18 +85,33 @@ def parse_front(source: SourceFile) -> Front:
     if len(ends) < 2 or ends[0] != 0:
         todo = 'begin the file with a line +++, then subject = "…", then a line +++, then the letter'
         raise TemplateError(Problem("the letter has no front matter", Place(source.file, 1), todo))
+    text = "\n".join(["", *lines[1 : ends[1]]])
     try:
-        front = tomllib.loads("\n".join(["", *lines[1 : ends[1]]]))
+        front = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise TemplateError(Problem(f"front matter: {error}", Place(source.file, 1), "mend the TOML")) from None
-    unknown = sorted(set(front) - {"subject", "attachments"})
+        where = Place(source.file, error_line(str(error)) or 1)
+        raise TemplateError(Problem(f"front matter: {error}", where, "mend the TOML at that line")) from None
+    places = key_lines(text)
+
+    def wrong(what: str, *path: str, hint: str = "") -> TemplateError:
+        todo = f'{hint}It takes subject = "…" on one line, and a table [attachments] of names'
+        return TemplateError(Problem(what, Place(source.file, line_of(places, path) or 1), todo))
+
+    for key in front:
+        if key not in ("subject", "attachments"):
+            hint = did_you_mean(key, ("subject", "attachments"))
+            raise wrong(f"unknown key '{key}' in the front matter", key, hint=hint)
     subject, names = front.get("subject"), front.get("attachments", {})
-    if unknown or not isinstance(subject, str) or not subject.strip() or not isinstance(names, dict):
-        what = f"unknown key '{unknown[0]}' in the front matter" if unknown else "the front matter has no subject"
-        raise TemplateError(Problem(what, Place(source.file, 1), 'it takes subject = "…" and a table [attachments]'))
-    line = next(n for n, text in enumerate(lines, 1) if text.lstrip().startswith("subject"))
-    texts = {str(k): str(v) for k, v in names.items()}
-    return Front(subject, line, texts, "\n".join(lines[ends[1] + 1 :]), ends[1] + 2)
+    if not isinstance(subject, str) or not subject.strip():
+        raise wrong("the front matter has no subject", "subject")
+    if FORBIDDEN.search(subject):
+        raise wrong("the subject holds a line break or control character", "subject")
+    if not isinstance(names, dict):
+        raise wrong("[attachments] is not a table", "attachments")
+    for path, name in names.items():
+        if not isinstance(name, str) or not name.strip():
+            raise wrong(f"the name shown for {path} is not a text", "attachments", path)
+    return Front(subject, places["subject",], names, "\n".join(lines[ends[1] + 1 :]), ends[1] + 2)
 
 
 class _Part:
@@ -101,10 +121,10 @@ class _Part:
         self.restored = restored
         self.name = f"{restored.file}#{name}"
         try:
-            code: CodeType = environment.compile(restored.text, self.name, self.name)
+            code: CodeType = environment.compile(environment.tame(restored.text, self.name), self.name, self.name)
         except Failure as error:
-            line = getattr(error, "lineno", None)
-            raise TemplateError(Problem(str(error), restored.place(line), "mend the template at that line")) from None
+            where = restored.place(getattr(error, "lineno", None))
+            raise TemplateError(Problem(in_words(error, {})[0], where, "mend the template at that line")) from None
         self._template = Template.from_code(environment, code, environment.globals)
 
     def fill(self, context: Mapping[str, Any], recipient: str) -> str:
@@ -130,19 +150,27 @@ class LetterTemplate:
     def __init__(self, source: SourceFile, layout: SourceFile) -> None:
         front = parse_front(source)
         self.names = front.names
+        self._subject_place = Place(source.file, front.subject_line)
         tags = Tags()
-        body = tags.protect(front.body, source.file, front.body_line)
-        text = to_text(body, tags)
         subject = tags.protect(front.subject, source.file, front.subject_line)
-        page = to_html(body, tags, tags.protect(layout.text, layout.file, 1))
-        self.subject = _Part(TEXT, tags.restore(subject, source.file), "subject")
-        self.text = _Part(TEXT, tags.restore(text, source.file), "text")
-        self.html = _Part(HTML, tags.restore(page, source.file), "html")
+        body = tags.protect(front.body, source.file, front.body_line)
+        frame = tags.protect(layout.text, layout.file, 1)
+        text, page = twins(Source(body, tags, source.file, front.body_line), Source(frame, tags, layout.file, 1))
+        self._subject = _Part(TEXT, tags.restore(subject, source.file), "subject")
+        self._text = _Part(TEXT, tags.restore(text, source.file), "text")
+        self._html = _Part(HTML, tags.restore(page, layout.file, html=True), "html")
 
     def fill(self, context: Mapping[str, Any], language: str, recipient: str) -> Rendering:
-        subject = " ".join(self.subject.fill(context, recipient).split(" ")).strip()
-        text = finish(self.text.fill(context, recipient))
-        html = self.html.fill({**context, "subject": subject}, recipient)
+        """One letter. Raises TemplateError naming file, line, field and recipient."""
+        subject = " ".join(filter(None, self._subject.fill(context, recipient).split(" ")))
+        if not subject or (found := FORBIDDEN.search(subject)):
+            what = f"{character(found[0])} would stand in the subject" if subject and found else "the subject is empty"
+            where = replace(self._subject_place, recipient=recipient)
+            raise TemplateError(
+                Problem(what, where, "mend that cell of the list, or take the field out of the subject")
+            )
+        text = finish(self._text.fill({**context, COUNTER: ItemNumbers()}, recipient))
+        html = self._html.fill({**context, "subject": subject}, recipient)
         return Rendering(subject, text, html, language)
 
 
@@ -153,12 +181,19 @@ class Renderer:
         self.source = source
         self._date = date.fromisoformat(source.date)
         self._letters = {code: LetterTemplate(file, source.layout) for code, file in source.letters.items()}
+        self._codes = {code.lower(): code for code in self._letters}
         self._forms = {code: parse_forms(file.text, file.file) for code, file in source.forms.items()}
         self._common = {code: self._shared_context(code) for code in self._letters}
 
     def language(self, recipient: Recipient) -> str:
-        """The language of the recipient's letter: the one asked for if it is there, else the campaign's own."""
-        return recipient.language if recipient.language in self._letters else self.source.language
+        """The language of the recipient's letter: the one asked for if it is there, else the campaign's own.
+
+        Case does not matter, and a letter in `fr` serves who asks for `fr-CH` (RFC 4647 §3.4).
+        """
+        asked = recipient.language.lower()
+        while asked and asked not in self._codes:
+            asked = asked.rpartition("-")[0]
+        return self._codes.get(asked, self.source.language)
 
     def shown_name(self, language: str, file_name: str) -> str:
         """What the recipient sees as the name of an attachment."""

@@ -2,6 +2,7 @@
 
 import json
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -18,7 +19,8 @@ WORDS: Final[Mapping[str, str]] = {
     "closed_unknown": "unknown, closed",
 }
 """States that people see under another word."""
-_FORMULA: Final = re.compile(r"[\ufeff\s\"'\u00a0]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
+_CELL_ENDS: Final = re.compile(r"([;\t\r\n])")
+_QUOTES: Final = '"`“”„‟'
 
 
 def tally(counts: Mapping[State, int]) -> dict[str, int]:
@@ -53,6 +55,19 @@ def log_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def safe_cell(value: object) -> str:
-    """A cell that no spreadsheet takes for a formula: such text gets an apostrophe in front."""
-    text = str(value)
-    return f"'{text}" if isinstance(value, str) and _FORMULA.match(text) else text
+    """A cell that no spreadsheet takes for a formula: an apostrophe goes in front of what would begin one.
+
+    That is the sign = + - or @, wide and small forms too, behind blanks, quotes and what cannot be seen; at the
+    beginning, and after what a spreadsheet of another language takes for the end of a cell. Numbers stay numbers.
+    """
+    if not isinstance(value, str):
+        return str(value)
+    safe = "".join(f"'{part}" if _begins_formula(part) else part for part in _CELL_ENDS.split(value))
+    return f"'{safe}" if safe[:1] in ("\t", "\r", "\n") else safe
+
+
+def _begins_formula(text: str) -> bool:
+    for char in text:
+        if char not in _QUOTES and char != "'" and unicodedata.category(char)[0] not in "ZC":
+            return unicodedata.normalize("NFKC", char)[0] in "=+-@\u2212"
+    return False

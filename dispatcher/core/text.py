@@ -2,29 +2,42 @@
 
 import re
 import unicodedata
+from bisect import bisect_right
+from itertools import accumulate
 from typing import Final
 
 WIDTH: Final = 72
 _PREFIX: Final = re.compile(r"(?:> ?)*[ ]*(?:- |\d{1,3}\. )?")
+# Blocks of which every character takes one column, but for the soft hyphen: most letters hold nothing else.
+_UNUSUAL: Final = re.compile("[^\x20-\xac\xae-\u02ff\u0370-\u0482\u048a-\u0590\u2010-\u2027\u202f-\u205f\u20a0-\u20cf]")
+
+
+class _Widths(dict[str, int]):
+    """Columns of a character in a fixed-width font (Unicode Standard Annex #11); marks and joiners take none."""
+
+    def __missing__(self, char: str) -> int:
+        none = unicodedata.category(char) in ("Mn", "Me", "Cf")
+        self[char] = 0 if none else 1 + (unicodedata.east_asian_width(char) in "WF")
+        return self[char]
+
+
+_WIDTHS: Final = _Widths()
 
 
 def display_width(text: str) -> int:
-    """Columns the text takes in a fixed-width font (Unicode Standard Annex #11; combining marks take none)."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(c) or unicodedata.category(c) == "Cf" else 1 + (unicodedata.east_asian_width(c) in "WF")
-        for c in text
-    )
+    """Columns the text takes in a fixed-width font."""
+    return sum(map(_WIDTHS.__getitem__, text)) if _UNUSUAL.search(text) else len(text)
 
 
 def finish(text: str) -> str:
-    """Filled plain text → what is sent: wrapped at 72 columns, at most one blank line in a row, one line end at the end."""
+    """Filled plain text → what is sent: wrapped at 72 columns, never two blank lines in a row."""
     out: list[str] = []
-    for line in text.strip().splitlines():
+    for line in text.splitlines():
         bare = line.rstrip()
-        if bare or (out and out[-1]):
+        if len(bare) > WIDTH // 2:  # a character takes two columns at most
             out += wrap(bare)
+        elif bare or (out and out[-1]):
+            out.append(bare)
     return "\n".join(out).rstrip() + "\n"
 
 
@@ -35,21 +48,25 @@ def wrap(line: str, width: int = WIDTH) -> list[str]:
     """
     if display_width(line) <= width:
         return [line]
+    columns = list(accumulate(map(_WIDTHS.__getitem__, line), initial=0)) if _UNUSUAL.search(line) else None
     found = _PREFIX.match(line)
-    first = found.group() if found else ""
-    rest = "".join(c if c == ">" else " " for c in first)
+    prefix = found.group() if found else ""
     lines: list[str] = []
-    current, used = first, display_width(first)
-    empty = True
-    for word in line[len(first) :].split(" "):
-        size = display_width(word)
-        if not empty and used + 1 + size > width:
-            lines.append(current)
-            current, used, empty = rest, len(rest), True
-        current += word if empty else " " + word
-        used += size if empty else size + 1
-        empty = False
-    return [*lines, current]
+    start = first = len(prefix)
+    while True:
+        room = width - display_width(prefix)
+        end = bisect_right(columns, columns[start] + room) - 1 if columns else min(start + room, len(line))
+        if end == len(line):
+            return [*lines, prefix + line[start:]]
+        cut = line.rfind(" ", start, end + 1)
+        if cut <= start:  # not one word fits
+            cut = line.find(" ", start + 1)
+            if cut < 0:
+                return [*lines, prefix + line[start:]]
+        lines.append((prefix + line[start:cut]).rstrip(" "))
+        if start == first:
+            prefix = "".join(c if c == ">" else " " for c in prefix)
+        start = cut + len(line[cut:]) - len(line[cut:].lstrip(" "))
 
 
 def printable(text: str) -> str:

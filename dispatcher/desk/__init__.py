@@ -1,35 +1,43 @@
 """The one door: opens the folder, the ledger and the relay, and offers the use cases to whatever face people use.
 
     Desk        one campaign folder, with its real ledger or the sandbox's
-    drafting    check, preview: the folder as it is now
-    sending     send, tests
+    checking    the folder as it is now, read and proof-rendered
+    sending     what a send would do, sealing, the run; testing: letters to ourselves
     deciding    amend, resolve, suppress: what people decide, with who and why
     reading     status, log, one letter's story
 
 Nothing is printed here and nobody is asked; every use case takes values and returns values, or raises
-DispatcherError. The desk owns the clock.
+DispatcherError. The desk owns the clock. What reads the ledger alone loads nothing that reads or merges the folder.
 """
 
 import getpass
+import os
+import shlex
 import shutil
-from contextlib import AbstractContextManager
+import subprocess
+import tomllib
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
-from dispatcher.core.campaign import Campaign
 from dispatcher.core.errors import LedgerUnavailable
 from dispatcher.core.ports import Clock
 from dispatcher.desk.clock import SystemClock
-from dispatcher.desk.draft import Draft
 from dispatcher.ledgers.reader import Reader
 from dispatcher.ledgers.sqlite import SqliteLedger
-from dispatcher.sources.campaign import read_campaign
+
+if TYPE_CHECKING:
+    from dispatcher.core.campaign import Campaign
+    from dispatcher.desk.draft import Draft
 
 HIDDEN: Final = ".dispatcher"
 
 
 class Desk:
-    """One campaign folder, with its real ledger or the sandbox's."""
+    """One campaign folder, with its real ledger or the sandbox's.
+
+    `flag` holds the options that bring a command of the same kind back here, for texts that say what to type next.
+    """
 
     def __init__(self, root: Path, *, sandbox: bool = False, clock: Clock | None = None) -> None:
         self.root = root
@@ -38,14 +46,27 @@ class Desk:
         hidden = root / HIDDEN / "sandbox" if sandbox else root / HIDDEN
         self.ledger_path = hidden / "ledger.sqlite"
         self.mail_path = root / HIDDEN / "sandbox" / "mail"
-        self.flag = " --sandbox" if sandbox else ""
+        self.folder_flag = "" if root == Path() else f" -C {quoted(str(root))}"
+        self.flag = self.folder_flag + (" --sandbox" if sandbox else "")
 
-    def campaign(self) -> Campaign:
+    def campaign(self) -> "Campaign":
         """campaign.toml. Raises CampaignError."""
+        from dispatcher.sources.campaign import read_campaign  # noqa: PLC0415 (slow to load, and `status` needs none)
+
         return read_campaign(self.root)
 
-    def draft(self) -> Draft:
+    def campaign_id(self) -> str:
+        """The id alone, so that a mistake elsewhere in campaign.toml hides nobody's log. Raises CampaignError."""
+        try:
+            found = tomllib.loads((self.root / "campaign.toml").read_text(encoding="utf-8-sig")).get("id")
+        except (OSError, ValueError):
+            found = None
+        return found if isinstance(found, str) else self.campaign().id
+
+    def draft(self) -> "Draft":
         """The folder as it is now. Raises CampaignError, TemplateError."""
+        from dispatcher.desk.draft import Draft  # noqa: PLC0415
+
         return Draft(self.root)
 
     def reader(self) -> Reader:
@@ -67,8 +88,27 @@ class Desk:
             return {row["identity"]: row["reason"] for row in reader.rows("suppressions")}
 
     def forget_sandbox(self) -> None:
-        """Throw the rehearsal away: the sandbox's ledger and its captured mail."""
-        shutil.rmtree(self.root / HIDDEN / "sandbox", ignore_errors=True)
+        """Throw the rehearsal away: the sandbox's ledger and its captured mail. Raises RunActive while one runs."""
+        if self.ledger_path.exists():
+            with suppress(LedgerUnavailable), self.ledger():  # an unreadable one may go, one at work may not
+                pass
+        if self.ledger_path.parent.exists():
+            shutil.rmtree(self.ledger_path.parent)
+
+    def relay_advice(self, why: str) -> str:
+        """What to do about a relay that could not be used, by how far it came (as `core.policy` begins its words)."""
+        relay = self.campaign().relay
+        phase = why.partition(":")[0]
+        where = "under [relay] in campaign.toml"
+        if phase in ("CONNECT", "GREETING", "EHLO"):
+            return f"Check host ({relay.host}) and port ({relay.port}) {where}, and that this machine is online"
+        if phase == "STARTTLS":
+            return f"Check host, port and security {where}; nothing leaves without a good certificate"
+        if phase == "AUTH":
+            password = relay.password
+            place = f"the environment variable {password.env}" if password and password.env else "its place"
+            return f"Check user ({relay.user}) {where}, and the password in {place}"
+        return f"See the relay's words: dispatcher log{self.flag}; then ask whoever runs it"
 
 
 def person() -> str:
@@ -79,4 +119,20 @@ def person() -> str:
         return "unknown"
 
 
-__all__ = ["Desk", "Draft", "person"]
+def quoted(text: str) -> str:
+    """Text as one word of a command line, in the quotes of this system's shell."""
+    return subprocess.list2cmdline([text]) if os.name == "nt" else shlex.quote(text)
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """`Draft` for those who take it from here, loaded when they do."""
+        if name == "Draft":
+            from dispatcher.desk.draft import Draft  # noqa: PLC0415
+
+            return Draft
+        raise AttributeError(name)
+
+
+__all__ = ["HIDDEN", "Desk", "Draft", "person", "quoted"]

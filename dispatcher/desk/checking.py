@@ -1,17 +1,20 @@
-"""`check`: the whole folder read and proof-rendered, as plain data. Nothing is written."""
+"""`check`: the whole folder read and proof-rendered, as plain data. Nothing is written, nobody is connected to."""
 
 from collections import defaultdict
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from dispatcher.core.errors import Problem, UsageError
+from dispatcher.core.errors import Place, PlanConflict, Problem, SecretError, UsageError
 from dispatcher.core.merge import Merged
 from dispatcher.core.plan import Summary
-from dispatcher.desk import Desk, Draft
-from dispatcher.desk.sending import guard, suppression_of
+from dispatcher.desk import Desk
+from dispatcher.desk.draft import Draft
+from dispatcher.desk.sending import guard, sealed_plan, suppression_of
+from dispatcher.sources.secret import read_password
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Check:
     """What `check` found. `skips` by reason; `notes` are lines worth knowing that are not problems."""
 
@@ -28,12 +31,11 @@ class Check:
     guesses: list[dict[str, Any]]
     skips: dict[str, list[dict[str, str]]]
     problems: list[Problem]
-    notes: list[str] = field(default_factory=list)
+    notes: list[str]
 
     def as_data(self) -> dict[str, Any]:
-        """For JSON: problems with their place as text."""
-        problems = [{"what": p.what, "where": str(p.where), "todo": p.todo} for p in self.problems]
-        return {**asdict(self), "problems": problems}
+        """For JSON, but for the problems."""
+        return asdict(self)
 
 
 def check_folder(desk: Desk) -> Check:
@@ -62,20 +64,33 @@ def check_folder(desk: Desk) -> Check:
         attachments=[{"name": n, "path": p, "size": s, "letters": c} for (p, n, s), c in summary.attachments.items()],
         guesses=[{"file": t.file, "encoding": t.encoding, "samples": t.samples} for t in draft.tables if t.guessed],
         skips=dict(skips),
-        problems=summary.problems,
-        notes=_notes(desk, draft, summary),
+        problems=list(dict.fromkeys([*summary.problems, *_what_send_would_refuse(desk, draft, summary)])),
+        notes=list(_notes(desk, draft, summary)),
     )
 
 
-def _notes(desk: Desk, draft: Draft, summary: Summary) -> list[str]:
-    notes = []
+def _what_send_would_refuse(desk: Desk, draft: Draft, summary: Summary) -> Iterator[Problem]:
     try:
         guard(desk, draft.campaign, summary)
     except UsageError as error:
-        notes += [f"note: {p.what}; {p.todo}" for p in error.problems]
-    if summary.reserved and not notes:
-        notes.append(f"note: {summary.reserved:,} letters go to example addresses: only this machine takes them")
+        yield from error.problems
     deadline = draft.campaign.not_after
     if deadline and desk.clock.now() >= deadline:
-        notes.append(f"note: not_after {deadline.isoformat()} has passed: no letter would leave")
-    return notes
+        what = f"not_after {deadline.isoformat()} has passed: no letter would leave"
+        yield Problem(what, Place("campaign.toml", None, "key not_after"), "set a later moment, or leave it out")
+
+
+def _notes(desk: Desk, draft: Draft, summary: Summary) -> Iterator[str]:
+    relay = draft.campaign.relay
+    if summary.reserved and (desk.sandbox or relay.loopback):
+        yield f"{summary.reserved:,} of the letters go to example addresses: only this machine takes them"
+    if relay.password and not relay.password.command and not (desk.sandbox or relay.loopback):
+        try:
+            read_password(relay.password, desk.root)
+        except SecretError as error:
+            yield f"{error.problems[0].what}: send will want it"
+    if not summary.problems:
+        try:
+            sealed_plan(desk, draft, summary)
+        except PlanConflict:
+            yield f"the folder is not what was sealed: before the next send, run dispatcher amend{desk.flag}"

@@ -9,16 +9,17 @@ from dispatcher.core.changes import Changes, compare, differences
 from dispatcher.core.errors import Place, Problem, TableError, UsageError
 from dispatcher.core.model import Mailbox, State
 from dispatcher.core.plan import Summary
-from dispatcher.desk import Desk, Draft, person
+from dispatcher.core.review import WORDS
+from dispatcher.desk import Desk, person, quoted
+from dispatcher.desk.draft import Draft
 from dispatcher.desk.reading import no_such_letter
 from dispatcher.desk.sending import seal_revision
-from dispatcher.desk.testing import one_mailbox
 from dispatcher.ledgers import sealing
 from dispatcher.sources.table import open_table
 
 
 def changes(desk: Desk) -> tuple[Draft, Summary, Changes, list[str]]:
-    """What `amend` would take over. Raises UsageError if the folder has problems."""
+    """What `amend` would take over, in lines too. Raises UsageError if the folder has problems, or no change."""
     draft = desk.draft()
     summary = draft.summary()
     if summary.problems:
@@ -26,14 +27,17 @@ def changes(desk: Desk) -> tuple[Draft, Summary, Changes, list[str]]:
     with desk.reader() as reader:
         plan = reader.one("latest_plan", campaign=draft.campaign.id)
         standing = reader.standing(draft.campaign.id)
+    send = f"dispatcher send{desk.flag}"
     if plan is None:
-        raise UsageError(Problem("nothing is sealed yet, so there is nothing to amend", todo="run: dispatcher send"))
+        raise UsageError(Problem("nothing is sealed yet, so there is nothing to amend", todo=f"run: {send}"))
+    if plan["digest"] == summary.digest:
+        raise UsageError(Problem("the folder is what was sealed: there is nothing to amend", todo=f"run: {send}"))
     changes = compare(standing, summary.letters)
     return draft, summary, changes, differences(json.loads(plan["frozen"]), draft.frozen.as_data(), changes)
 
 
 def amend(desk: Desk, draft: Draft, summary: Summary) -> None:
-    """Seal the folder as it is now as the next revision."""
+    """Seal the folder as it was counted as the next revision. Raises PlanConflict if it changed since."""
     with desk.ledger() as ledger:
         ledger.recover()
         with desk.reader() as reader:
@@ -44,25 +48,30 @@ def amend(desk: Desk, draft: Draft, summary: Summary) -> None:
 
 def resolve(desk: Desk, key: str, decision: str, *, why: str, who: str = "") -> str:
     """A person's word on a letter; returns what it was before. Raises UsageError."""
-    campaign = desk.campaign()
-    desk.reader().__exit__()
+    _require_reason(why)
+    campaign = desk.campaign_id()
+    with desk.reader():  # there must be one
+        pass
     with desk.ledger() as ledger:
         ledger.recover()
         with desk.reader() as reader:
-            there = reader.standing(campaign.id)
-        if key not in there:
-            raise no_such_letter(key, there)
+            there = reader.standing(campaign)
+            if key not in there:
+                raise no_such_letter(key, there, reader, campaign)
         old = there[key].state
         new = {"accepted": State.ACCEPTED, "failed": State.FAILED, "resend": State.READY}[decision]
         if old is not State.UNKNOWN and not (old is State.FAILED and new is State.READY):
-            what = f"letter {key} is {old}; only an unknown letter can be resolved, and a failed one resent"
-            raise UsageError(Problem(what, todo=f"look at its story: dispatcher log {key}"))
+            rule = "only an unknown letter can be resolved, and a failed one resent"
+            what = f"letter {key} is {WORDS.get(old, old)}; {rule}"
+            raise UsageError(Problem(what, todo=f"look at its story: dispatcher log {quoted(key)}{desk.flag}"))
         sealing.resolve(ledger, there[key].id, old, new, who=who or person(), why=why)
     return old
 
 
 def suppress(desk: Desk, cells: Iterable[str], *, reason: str, source: str) -> tuple[int, int]:
-    """Suppress addresses (or `@domain`s). Returns (new ones, letters that wait no longer)."""
+    """Suppress addresses (or `@domain`s). Returns (new ones, letters that wait no longer). Raises UsageError."""
+    _require_reason(reason)
+    desk.campaign_id()  # a suppression beside no campaign would hold nobody back
     mailboxes = [m for cell in cells for m in suppressible(cell)]
     with desk.ledger() as ledger:
         return sealing.add_suppressions(ledger, mailboxes, reason=reason, source=source, who=person())
@@ -73,38 +82,55 @@ def import_suppressions(desk: Desk, file: Path, *, reason: str) -> tuple[int, in
     table, rows = open_table(file, file.name)
     column = next((name for name in table.columns if name.lower() in ("email", "address")), None)
     if column is None:
-        raise TableError(
-            Problem("there is no column 'email'", Place(file.name, 1), "name the column with the addresses")
-        )
-    cells = []
+        todo = f"name the column with the addresses so. Columns are: {', '.join(table.columns)}"
+        raise TableError(Problem("there is no column 'email'", Place(file.name, 1), todo))
+    cells, problems = [], []
     for row in rows:
-        if text := row.values[column]:
-            try:
+        try:
+            if text := row.values[column]:
                 suppressible(text)
-            except UsageError as error:
-                raise TableError(
-                    Problem(error.problems[0].what, Place(file.name, row.line, column), "mend it")
-                ) from None
-            cells.append(text)
+                cells.append(text)
+        except UsageError as error:
+            problems.append(Problem(error.problems[0].what, Place(file.name, row.line, column), "mend it"))
+    if problems:
+        raise TableError(*problems)
     return suppress(desk, cells, reason=reason, source=file.name)
 
 
 def unsuppress(desk: Desk, address: str, *, why: str) -> int:
     """Lift a suppression; returns how many letters wait again. Raises UsageError if there is none."""
-    identity = suppressible(address)[0].identity
+    _require_reason(why)
+    desk.campaign_id()
+    found = suppressible(address)
+    todo = f"see: dispatcher suppress list{desk.flag}"
+    if len(found) != 1:
+        raise UsageError(Problem("one address at a time, each with its reason", todo=todo))
+    nothing = UsageError(Problem(f"{address} is not suppressed", todo=todo))
+    if not desk.ledger_path.exists():
+        raise nothing
     with desk.ledger() as ledger:
-        there, letters = sealing.remove_suppression(ledger, identity, who=person(), why=why)
+        there, letters = sealing.remove_suppression(ledger, found[0].identity, who=person(), why=why)
     if not there:
-        raise UsageError(Problem(f"{address} is not suppressed", todo="see: dispatcher suppress list"))
+        raise nothing
     return letters
 
 
 def suppressible(cell: str) -> tuple[Mailbox, ...]:
-    """An address, or `@domain` for a whole domain. Raises UsageError."""
-    if cell.startswith("@"):
-        domain = one_mailbox("x" + cell).identity.partition("@")[2]
-        return (Mailbox("@" + domain, "", "@" + domain),)
+    """Addresses, or `@domain` for a whole domain. Raises UsageError."""
+    whole = cell.startswith("@")
+    todo = "write an address, or @domain for all of a domain"
     try:
-        return parse_mailboxes(cell)
+        found = parse_mailboxes("x" + cell if whole else cell)
     except AddressError as error:
-        raise UsageError(Problem(str(error), todo="write an address, or @domain for all of a domain")) from None
+        raise UsageError(Problem(str(error), todo=todo)) from None
+    if not whole:
+        return found
+    if len(found) > 1:
+        raise UsageError(Problem(f"{cell} is more than one domain", todo=f"one at a time: {todo}"))
+    domain = found[0].identity.removeprefix("x")
+    return (Mailbox(domain, "", domain),)
+
+
+def _require_reason(why: str) -> None:
+    if not why.strip():
+        raise UsageError(Problem("--why is empty", todo="say why, in words: they are kept for the record"))

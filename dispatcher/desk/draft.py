@@ -49,8 +49,8 @@ class Draft:
     def items(self) -> Iterator[Item]:
         """Letters, skips and problems, in the order of the rows."""
         self.tables.clear()
-        planner = Planner(self.campaign, self.merge, self._find)
-        yield from planner.items(self._list(spec) for spec in self.campaign.recipients)
+        planner = Planner(self.campaign, self.merge, self._find, self._folder.place)
+        yield from planner.items(self._list(number) for number in range(len(self.campaign.recipients)))
 
     def summary(self) -> Summary:
         """The whole plan, added up."""
@@ -69,20 +69,21 @@ class Draft:
 
     def selected(self, only: str | None) -> Iterator[Merged]:
         """The letters for which an expression over the row holds; all of them without one."""
-        condition = Expression(only, Place("--only")) if only else None
+        condition = Expression(only, Place("--only")) if only is not None else None
         for item in self.items():
             if isinstance(item, Merged) and (not condition or condition.holds(item.letter.recipient.fields)):
                 yield item
 
-    def _find(self, path: str, name: str) -> Attachment:
+    def _find(self, path: str, name: str, number: int) -> Attachment:
         if (path, name) not in self._found:
-            attachment, _ = self._folder.attachment(path, name)
-            self._found[(path, name)] = attachment
+            attachment, _ = self._folder.attachment(path, name, "letter", "attachments", number)
+            self._found[path, name] = attachment
             self.paths[attachment.digest] = path
-        return self._found[(path, name)]
+        return self._found[path, name]
 
-    def _list(self, spec: RecipientsList) -> tuple[RecipientsList, Sequence[str], Iterator[Row]]:
-        path = self._folder.find(spec.source)
+    def _list(self, number: int) -> tuple[RecipientsList, Sequence[str], Iterator[Row]]:
+        spec = self.campaign.recipients[number]
+        path = self._folder.find(spec.source, "recipients", number, "source")
         table, rows = open_table(path, spec.source, encoding=spec.encoding, delimiter=spec.delimiter, sheet=spec.sheet)
         self.tables.append(table)
         return spec, table.columns, ((Place(spec.source, row.line), row.values) for row in rows)

@@ -1,52 +1,77 @@
 """Where everything stands: status, log, one letter's story. Plain data; nothing is ever changed."""
 
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from dispatcher.core.errors import Problem, UsageError
 from dispatcher.core.model import State
 from dispatcher.core.review import log_row, tally
 from dispatcher.desk import Desk
+from dispatcher.ledgers.reader import Reader
+from dispatcher.ledgers.sqlite import stamp
 
 
 def status(desk: Desk) -> dict[str, Any]:
     """Where everything stands, as plain data."""
-    campaign = desk.campaign()
+    campaign = desk.campaign_id()
     with desk.reader() as reader:
-        plan = reader.one("latest_plan", campaign=campaign.id)
-        waiting = reader.one("waiting", campaign=campaign.id) or {}
-        refused = reader.one("refused_mailboxes", campaign=campaign.id) or {}
+        plan = reader.one("latest_plan", campaign=campaign)
+        waiting = reader.one("waiting", campaign=campaign) or {}
+        refused = reader.one("refused_mailboxes", campaign=campaign) or {}
         revision = plan["revision"] if plan else 0
-        skips = list(reader.rows("skips", campaign=campaign.id, revision=revision))
+        skips = list(reader.rows("skips", campaign=campaign, revision=revision))
         return {
-            "campaign": campaign.id,
+            "campaign": campaign,
             "sealed_at": plan and plan["sealed_at"],
             "revision": revision,
             "digest": plan and plan["digest"],
-            "counts": tally(reader.counts(campaign.id)),
+            "counts": tally(reader.counts(campaign)),
             "deferred": waiting.get("letters", 0),
             "next_due_at": waiting.get("next_due_at"),
             "accepted_with_a_refused_mailbox": refused.get("letters", 0),
             "skips": skips,
-            "runs": list(reader.rows("runs", campaign=campaign.id)),
+            "runs": list(reader.rows("runs", campaign=campaign)),
         }
 
 
 def log(desk: Desk, *, state: str = "", recipient: str = "", since: str = "") -> Iterator[dict[str, Any]]:
-    """The log, one row a letter, as it is after its last attempt."""
-    campaign = desk.campaign()
-    with desk.reader() as reader:
-        for row in reader.rows("log", campaign=campaign.id, state=state, key=recipient, since=since):
-            yield log_row(row)
+    """The log, one row a letter, as it is after its last attempt. Raises UsageError before the first row.
+
+    `recipient` is looked for in key, name and addresses, whatever its case; `since` is a date or a moment, in UTC
+    unless it says otherwise.
+    """
+    given = {"campaign": desk.campaign_id(), "state": state, "key": "", "since": _earliest(since)}
+    return _log_rows(desk.reader(), given, recipient.casefold())
+
+
+def _log_rows(reader: Reader, given: Mapping[str, str], wanted: str) -> Iterator[dict[str, Any]]:
+    with reader:
+        for found in reader.rows("log", **given):
+            row = log_row(found)
+            if any(wanted in row[column].casefold() for column in ("key", "name", "addresses")):
+                yield row
+
+
+def _earliest(since: str) -> str:
+    """A moment that a person typed, as the ledger writes it."""
+    if not since:
+        return ""
+    try:
+        moment = datetime.fromisoformat(since)
+    except ValueError:
+        todo = "write it as 2009-10-01, or 2009-10-01T12:00"
+        raise UsageError(Problem(f"--since {since} is not a date or a moment", todo=todo)) from None
+    return stamp(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
 
 
 def story(desk: Desk, key: str) -> dict[str, Any]:
     """One letter's whole story. Raises UsageError if there is no such letter."""
-    campaign = desk.campaign()
+    campaign = desk.campaign_id()
     with desk.reader() as reader:
-        row = reader.one("letter_by_key", campaign=campaign.id, key=key)
+        row = reader.one("letter_by_key", campaign=campaign, key=key)
         if row is None:
-            raise no_such_letter(key, reader.standing(campaign.id))
+            raise no_such_letter(key, reader.standing(campaign), reader, campaign)
         letter = reader.letter(row)
         attempts = list(reader.rows("letter_attempts", letter=row["id"]))
         for attempt in attempts:
@@ -69,15 +94,21 @@ def story(desk: Desk, key: str) -> dict[str, Any]:
         }
 
 
-def no_such_letter(key: str, there: Mapping[str, Any]) -> UsageError:
-    """The error for a key that no letter has, with the nearest ones."""
+def no_such_letter(key: str, there: Mapping[str, Any], reader: Reader, campaign: str) -> UsageError:
+    """The error for a key that no letter has: why its row was skipped, or the nearest keys."""
+    plan = reader.one("latest_plan", campaign=campaign)
+    for skip in reader.rows("skips", campaign=campaign, revision=plan["revision"] if plan else 0):
+        if skip["key"] == key:
+            what = f"{key} got no letter, its row at {skip['place']} was skipped: {skip['detail']}"
+            return UsageError(Problem(what, todo="every skip is listed by: dispatcher check"))
     near = [k for k in there if key.casefold() in k.casefold()][:3]
     todo = f"did you mean: {', '.join(near)}?" if near else "see the keys with: dispatcher log"
     return UsageError(Problem(f"there is no letter with key {key}", todo=todo))
 
 
 def suppressions(desk: Desk) -> list[dict[str, Any]]:
-    """Every suppressed address with reason, since and source."""
+    """Every suppressed address with reason, since and source. Raises CampaignError if this is no campaign folder."""
+    desk.campaign_id()
     if not desk.ledger_path.exists():
         return []
     with desk.reader() as reader:

@@ -3,8 +3,9 @@
 import asyncio
 import json
 import random
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -12,7 +13,7 @@ from functools import lru_cache
 from dispatcher.core.address import is_reserved
 from dispatcher.core.campaign import Campaign, RelayAccount
 from dispatcher.core.changes import Standing, compare, differences
-from dispatcher.core.errors import Place, PlanConflict, Problem, UsageError
+from dispatcher.core.errors import Place, PlanConflict, Problem, RelayUnavailable, UsageError
 from dispatcher.core.jinja import Expression
 from dispatcher.core.merge import Frozen, Merge, Merged, message_digest
 from dispatcher.core.model import Leased, Letter, Recipient, Recovered, State
@@ -27,6 +28,13 @@ from dispatcher.ledgers.sqlite import Run, SqliteLedger
 from dispatcher.relays.smtp import Account, SmtpRelay
 from dispatcher.sandbox import Sandbox
 from dispatcher.sources.secret import read_password
+
+_LOOP: Callable[[], asyncio.AbstractEventLoop] | None = None
+if sys.platform != "win32":
+    with suppress(ImportError):  # faster where there is one; the standard loop does the same
+        import uvloop
+
+        _LOOP = uvloop.new_event_loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +76,7 @@ def suppression_of(recipient: Recipient, suppressions: Mapping[str, str]) -> str
 def outlook(desk: Desk, *, only: str | None = None, limit: int | None = None) -> Outlook:
     """Read the folder, and say what a `send` would do. Raises UsageError, PlanConflict, LedgerUnavailable."""
     draft = desk.draft()
-    condition = Expression(only, Place("--only")) if only else None
+    condition = Expression(only, Place("--only")) if only is not None else None
     suppressions = desk.suppressions()
     summary, chosen, held_back = Summary(), set[str](), dict[str, str]()
     for item in draft.items():
@@ -159,12 +167,11 @@ def send(desk: Desk, plan: Outlook, *, wait: bool = False, observe: Callable[[Di
     relay = plan.draft.campaign.relay
     if not desk.sandbox and relay.password:
         read_password(relay.password, desk.root)  # a missing one is found before anything is sealed
-    with desk.ledger() as ledger:
-        if not plan.sealed:
-            standing, sealed = sealed_plan(desk, plan.draft, plan.summary)
-            if not sealed:
-                seal_revision(ledger, plan.draft, plan.summary, standing, 1)
-        return asyncio.run(_run(desk, ledger, plan, wait=wait, observe=observe))
+    with desk.ledger() as ledger, asyncio.Runner(loop_factory=_LOOP) as runner:
+        standing, sealed = sealed_plan(desk, plan.draft, plan.summary)  # once more, now that nobody else can change it
+        if not sealed:
+            seal_revision(ledger, plan.draft, plan.summary, standing, 1)
+        return runner.run(_run(desk, ledger, plan, wait=wait, observe=observe))
 
 
 async def _run(
@@ -216,11 +223,15 @@ def _result(report: Report, recovered: Recovered, plan: Outlook, reader: Reader)
 
 @asynccontextmanager
 async def open_relay(desk: Desk, campaign: Campaign) -> AsyncIterator[SmtpRelay]:
-    """The configured relay, or the embedded sandbox."""
+    """The configured relay, or the embedded sandbox. Raises RelayUnavailable if the sandbox cannot begin."""
     if not desk.sandbox:
         yield SmtpRelay(_account(desk, campaign.relay), desk.clock)
         return
-    async with Sandbox(desk.mail_path) as sandbox:
+    async with AsyncExitStack() as stack:
+        try:
+            sandbox = await stack.enter_async_context(Sandbox(desk.mail_path))
+        except OSError as error:
+            raise RelayUnavailable(f"the sandbox cannot open {desk.mail_path} or a port: {error}") from None
         yield SmtpRelay(Account(sandbox.host, sandbox.port, "none"), desk.clock)
 
 

@@ -10,8 +10,9 @@ from dispatcher.core.jinja import Expression
 from dispatcher.core.merge import Merged
 from dispatcher.core.model import Letter, Mailbox
 from dispatcher.core.policy import classify, classify_trouble
-from dispatcher.core.ports import RelayTrouble, Session
-from dispatcher.desk import Desk, Draft
+from dispatcher.core.ports import Relay, RelayTrouble, Session
+from dispatcher.desk import Desk
+from dispatcher.desk.draft import Draft
 from dispatcher.desk.sending import open_relay
 from dispatcher.ledgers.sealing import begin_test, end_test
 from dispatcher.ledgers.sqlite import SqliteLedger
@@ -29,16 +30,21 @@ def one_mailbox(address: str) -> Mailbox:
     return found[0]
 
 
-def send_tests(desk: Desk, address: str, *, only: str | None = None, limit: int | None = None) -> list[dict[str, str]]:
+def send_tests(
+    desk: Desk, tester_address: str, *, only: str | None = None, limit: int | None = None
+) -> list[dict[str, str]]:
     """Send real letters to a tester instead; without a choice, the first of each language.
 
     Only the tester is in the envelope and in the headers. Raises UsageError, RelayUnavailable.
     """
-    tester = one_mailbox(address)
+    tester = one_mailbox(tester_address)
     draft = desk.draft()
-    if is_reserved(tester.address) and not desk.sandbox and not draft.campaign.relay.loopback:
-        raise UsageError(Problem(f"{tester.address} is in a reserved domain", todo="give an address of yours"))
-    condition = Expression(only, Place("--only")) if only else None
+    if not desk.sandbox and not draft.campaign.relay.loopback:
+        for who, address in (("the tester", tester.address), ("the sender", draft.campaign.sender.address)):
+            if is_reserved(address):
+                todo = "put in a real address, or rehearse with --sandbox"
+                raise UsageError(Problem(f"{address}, {who}, is in a reserved domain", todo=todo))
+    condition = Expression(only, Place("--only")) if only is not None else None
     problems, merged = [], []
     for item in draft.items():
         if isinstance(item, Problem):
@@ -48,6 +54,8 @@ def send_tests(desk: Desk, address: str, *, only: str | None = None, limit: int 
     if problems:
         raise UsageError(*problems)
     chosen = merged[:limit] if only or limit else list(_first_of_each_language(merged))
+    if not chosen:
+        raise UsageError(Problem("no letter to test: the choice matches none", todo="mend --only, or leave it out"))
     with desk.ledger() as ledger:
         return asyncio.run(_send_all(desk, ledger, draft, chosen, tester))
 
@@ -63,28 +71,42 @@ def _first_of_each_language(letters: Iterable[Letter]) -> Iterator[Letter]:
 async def _send_all(
     desk: Desk, ledger: SqliteLedger, draft: Draft, letters: Iterable[Letter], tester: Mailbox
 ) -> list[dict[str, str]]:
+    """One after the other over one session, a new one after any that broke."""
+    rows: list[dict[str, str]] = []
     async with open_relay(desk, draft.campaign) as relay:
+        session: Session | None = None
         try:
-            session = await relay.connect()
-        except RelayTrouble as trouble:
-            why = classify_trouble(trouble.phase, trouble.reply, trouble.fault).why
-            raise RelayUnavailable(f"{why}. Check [relay] in campaign.toml") from None
-        try:
-            account = "sandbox" if desk.sandbox else relay.account
-            return [await _send_one(desk, ledger, draft, letter, tester, account, session) for letter in letters]
+            for letter in letters:
+                if session is None or not session.usable:
+                    old, session = session, None
+                    if old:
+                        await old.close()
+                    session = await _connect(desk, relay)
+                rows.append(await _send_one(desk, ledger, draft, letter, tester, relay.account, session))
         finally:
-            await session.close()
+            if session:
+                await session.close()
+    return rows
+
+
+async def _connect(desk: Desk, relay: Relay) -> Session:
+    try:
+        return await relay.connect()
+    except RelayTrouble as trouble:
+        why = classify_trouble(trouble.phase, trouble.reply, trouble.fault).why
+        raise RelayUnavailable(f"{why}\n  → {desk.relay_advice(why)}") from None
 
 
 async def _send_one(
     desk: Desk, ledger: SqliteLedger, draft: Draft, letter: Letter, tester: Mailbox, account: str, session: Session
 ) -> dict[str, str]:
+    """One test, noted before it leaves: it counts for the account's quota, and for nothing else."""
     domain = draft.frozen.from_.address.rpartition("@")[2]
     number = f"<test.{secrets.token_hex(12)}@{domain}>"
     merged = draft.merge.test(letter, tester, number)
     message = draft.merge.with_date(merged, desk.clock.now().replace(microsecond=0))
     row = {"campaign": draft.campaign.id, "key": letter.key, "address": tester.address, "message_id": number}
-    noted = begin_test(ledger, {**row, "account": account})
+    noted = begin_test(ledger, {**row, "account": "sandbox" if desk.sandbox else account})
 
     async def intent() -> bool:
         return True

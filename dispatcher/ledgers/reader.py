@@ -5,13 +5,13 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from dispatcher.core.changes import Standing
 from dispatcher.core.errors import LedgerUnavailable
 from dispatcher.core.model import Letter, State
+from dispatcher.ledgers.file import connect
 from dispatcher.ledgers.rows import letter_of
-from dispatcher.ledgers.sqlite import connect
 from dispatcher.ledgers.statements import SQL
 
 
@@ -22,7 +22,7 @@ class Reader:
         self._connection = connect(path, read_only=True)
         self._connection.row_factory = sqlite3.Row
 
-    def __enter__(self) -> "Reader":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

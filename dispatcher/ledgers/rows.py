@@ -65,9 +65,3 @@ def leased(row: Sequence[Any], slot: datetime) -> Leased:
         datetime.fromisoformat(first) if first else None,
         slot,
     )
-
-
-def like(identity: str) -> str:
-    """A pattern that finds a mailbox, or with `@domain` every mailbox of a domain, in the column `mailboxes`."""
-    escaped = identity.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return f"%{escaped} %" if identity.startswith("@") else f"% {escaped} %"

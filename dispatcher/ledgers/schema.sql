@@ -25,11 +25,23 @@ CREATE TABLE plan (
     PRIMARY KEY (campaign, revision)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TRIGGER plan_stays BEFORE UPDATE ON plan
+BEGIN SELECT RAISE (ABORT, 'plans are append-only'); END;
+
+CREATE TRIGGER plan_remains BEFORE DELETE ON plan
+BEGIN SELECT RAISE (ABORT, 'plans are never deleted'); END;
+
 -- Attachments, once each, as they were sealed.
 CREATE TABLE content (
     digest TEXT PRIMARY KEY,
     octets BLOB NOT NULL
 ) STRICT;
+
+CREATE TRIGGER content_stays BEFORE UPDATE ON content
+BEGIN SELECT RAISE (ABORT, 'sealed attachments are append-only'); END;
+
+CREATE TRIGGER content_remains BEFORE DELETE ON content
+BEGIN SELECT RAISE (ABORT, 'sealed attachments are never deleted'); END;
 
 -- One campaign for one recipient: the unit of uniqueness.
 CREATE TABLE letter (
@@ -37,7 +49,8 @@ CREATE TABLE letter (
     campaign TEXT NOT NULL,
     key TEXT NOT NULL,
     revision INTEGER NOT NULL,
-    state TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('ready', 'leased', 'at_risk', 'accepted', 'failed', 'unknown',
+        'closed_unknown', 'suppressed', 'cancelled')),
     language TEXT NOT NULL,
     message_id TEXT NOT NULL,
     digest TEXT NOT NULL,
@@ -52,26 +65,39 @@ CREATE TABLE letter (
     reason TEXT NOT NULL DEFAULT '', -- why it is where it is, for people
     UNIQUE (campaign, key),
     UNIQUE (message_id),
+    CHECK ((state IN ('leased', 'at_risk')) = (lease IS NOT NULL)),
     FOREIGN KEY (campaign, revision) REFERENCES plan (campaign, revision)
 ) STRICT;
 
 CREATE INDEX letter_by_state ON letter (campaign, state, due_at, id);
 
 CREATE TRIGGER letter_begins BEFORE INSERT ON letter
-WHEN NEW.state NOT IN ('ready', 'suppressed')
-BEGIN SELECT RAISE (ABORT, 'a letter begins ready or suppressed'); END;
+WHEN NEW.state <> 'ready' OR NEW.attempts <> 0 OR NEW.date IS NOT NULL
+BEGIN SELECT RAISE (ABORT, 'a letter begins ready, and untried'); END;
 
 CREATE TRIGGER letter_moves BEFORE UPDATE OF state ON letter
 WHEN OLD.state <> NEW.state AND NOT EXISTS (SELECT 1 FROM transition WHERE old = OLD.state AND new = NEW.state)
 BEGIN SELECT RAISE (ABORT, 'no such transition of a letter'); END;
 
-CREATE TRIGGER letter_leased BEFORE UPDATE OF state ON letter
-WHEN NEW.state IN ('leased', 'at_risk') AND NEW.lease IS NULL
-BEGIN SELECT RAISE (ABORT, 'a letter in work belongs to a run'); END;
+-- Nobody's word but the relay's, or a person's about an unknown outcome, makes a letter accepted.
+CREATE TRIGGER letter_is_accepted BEFORE UPDATE OF state ON letter
+WHEN NEW.state = 'accepted' AND OLD.state <> 'accepted' AND NOT EXISTS (
+    SELECT 1 FROM attempt WHERE letter = OLD.id AND outcome IN ('accepted', 'unknown') AND override IS NULL
+)
+BEGIN SELECT RAISE (ABORT, 'a letter is accepted by an attempt'); END;
 
-CREATE TRIGGER letter_stays BEFORE UPDATE OF digest, recipient, attachments, message_id ON letter
-WHEN OLD.state IN ('leased', 'at_risk', 'accepted', 'unknown', 'closed_unknown')
+CREATE TRIGGER letter_is_itself BEFORE UPDATE OF id, campaign, key ON letter
+BEGIN SELECT RAISE (ABORT, 'a letter stays the same one'); END;
+
+CREATE TRIGGER letter_stays BEFORE UPDATE OF revision, language, message_id, digest, mailboxes, recipient, attachments
+ON letter
+WHEN OLD.state NOT IN ('ready', 'failed', 'suppressed', 'cancelled')
 BEGIN SELECT RAISE (ABORT, 'a letter that may have left is not rewritten'); END;
+
+CREATE TRIGGER letter_keeps_its_date BEFORE UPDATE OF date ON letter
+WHEN OLD.date IS NOT NULL AND NEW.date IS NOT OLD.date
+    AND OLD.state NOT IN ('ready', 'failed', 'suppressed', 'cancelled')
+BEGIN SELECT RAISE (ABORT, 'the date of a letter is fixed at its first attempt'); END;
 
 CREATE TRIGGER letter_remains BEFORE DELETE ON letter
 BEGIN SELECT RAISE (ABORT, 'letters are never deleted'); END;
@@ -136,12 +162,17 @@ CREATE INDEX attempt_by_account ON attempt (account, at);
 CREATE UNIQUE INDEX one_live ON attempt (letter)
 WHERE outcome IN ('at_risk', 'accepted', 'unknown') AND override IS NULL;
 
-CREATE TRIGGER attempt_ends_once BEFORE UPDATE ON attempt
-WHEN OLD.outcome <> 'at_risk' AND (
-    OLD.outcome <> NEW.outcome OR OLD.reply <> NEW.reply OR OLD.at <> NEW.at OR OLD.letter <> NEW.letter
-    OR OLD.override IS NOT NULL OR OLD.outcome <> 'unknown'
-)
+CREATE TRIGGER attempt_stays BEFORE UPDATE OF id, letter, run, session, account, at, message_digest ON attempt
 BEGIN SELECT RAISE (ABORT, 'attempts are append-only'); END;
+
+CREATE TRIGGER attempt_ends_once
+BEFORE UPDATE OF ended_at, phase, outcome, scope, code, enhanced, reply, queue_id ON attempt
+WHEN OLD.outcome <> 'at_risk'
+BEGIN SELECT RAISE (ABORT, 'an attempt ends once'); END;
+
+CREATE TRIGGER attempt_is_overridden_once BEFORE UPDATE OF override ON attempt
+WHEN OLD.outcome <> 'unknown' OR OLD.override IS NOT NULL
+BEGIN SELECT RAISE (ABORT, 'only an unknown outcome can be overridden, and once'); END;
 
 CREATE TRIGGER attempt_remains BEFORE DELETE ON attempt
 BEGIN SELECT RAISE (ABORT, 'attempts are never deleted'); END;
@@ -156,6 +187,12 @@ CREATE TABLE rcpt (
     reply TEXT NOT NULL,
     PRIMARY KEY (attempt, mailbox)
 ) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER rcpt_stays BEFORE UPDATE ON rcpt
+BEGIN SELECT RAISE (ABORT, 'replies are append-only'); END;
+
+CREATE TRIGGER rcpt_remains BEFORE DELETE ON rcpt
+BEGIN SELECT RAISE (ABORT, 'replies are never deleted'); END;
 
 -- Addresses that must not be written to.
 CREATE TABLE suppression (
@@ -178,6 +215,12 @@ CREATE TABLE event (
 ) STRICT;
 
 CREATE INDEX event_by_letter ON event (letter);
+
+CREATE TRIGGER event_stays BEFORE UPDATE ON event
+BEGIN SELECT RAISE (ABORT, 'events are append-only'); END;
+
+CREATE TRIGGER event_remains BEFORE DELETE ON event
+BEGIN SELECT RAISE (ABORT, 'events are never deleted'); END;
 
 -- Letters sent to ourselves to look at: real rows, rewritten envelope, never counted as letters.
 CREATE TABLE test (

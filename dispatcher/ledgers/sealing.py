@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from dispatcher.core.changes import REWRITABLE, Standing
-from dispatcher.core.errors import PlanConflict, UsageError
+from dispatcher.core.errors import PlanConflict, Problem, UsageError
 from dispatcher.core.model import Letter, Mailbox, Skip, State
-from dispatcher.ledgers.rows import letter_row, like
-from dispatcher.ledgers.sqlite import SqliteLedger, stamp, suppress, suppressed
+from dispatcher.ledgers.rows import letter_row
+from dispatcher.ledgers.sqlite import SqliteLedger, stamp, suppress, suppressed, with_domains
 from dispatcher.ledgers.statements import SQL
 
 
@@ -29,18 +29,23 @@ class Sealable:
 
 
 def seal(ledger: SqliteLedger, plan: Sealable, standing: Mapping[str, Standing], revision: int) -> None:
-    """Write a plan as the next revision (T0): new letters, rewritten ones, removed ones. Raises PlanConflict."""
+    """Write a plan as the next revision (T0): new letters, rewritten ones, removed ones. Raises PlanConflict.
+
+    Letters that were accepted, are unknown, or stand as they were sealed are left alone.
+    """
 
     def job(connection: sqlite3.Connection) -> None:
-        now = stamp(ledger.now())
-        head = {"campaign": plan.campaign, "revision": revision, "digest": plan.digest, "frozen": plan.frozen}
-        connection.execute(SQL["insert_plan"], {**head, "now": now})
+        head = {"campaign": plan.campaign, "revision": revision, "now": stamp(ledger.now())}
+        try:
+            connection.execute(SQL["insert_plan"], {**head, "digest": plan.digest, "frozen": plan.frozen})
+        except sqlite3.IntegrityError:
+            raise PlanConflict(f"revision {revision} is sealed already; look at it, then try again") from None
         for digest, octets in plan.contents.items():
             connection.execute(SQL["insert_content"], {"digest": digest, "octets": octets})
         seen: set[str] = set()
         for letter in plan.letters:
             seen.add(letter.key)
-            _put(connection, letter, standing.get(letter.key), {**head, "now": now})
+            _put(connection, letter, standing.get(letter.key), head)
         for key, there in standing.items():
             if key not in seen:
                 connection.execute(SQL["cancel_letter"], {"id": there.id})
@@ -54,38 +59,41 @@ def seal(ledger: SqliteLedger, plan: Sealable, standing: Mapping[str, Standing],
 
 
 def _put(connection: sqlite3.Connection, letter: Letter, there: Standing | None, head: Mapping[str, Any]) -> None:
-    found = suppressed(connection, [m.identity for m in letter.recipient.mailboxes])
-    state = {
-        "state": State.SUPPRESSED if found else State.READY,
-        "reason": f"{found[0]} is suppressed: {found[1]}" if found else "",
-    }
-    row = {
-        **letter_row(letter),
-        **state,
-        "campaign": head["campaign"],
-        "revision": head["revision"],
-        "now": head["now"],
-    }
-    if there is None:
-        try:
-            connection.execute(SQL["insert_letter"], row)
-        except sqlite3.IntegrityError as error:
-            raise PlanConflict(f"letter {letter.key} cannot be sealed twice: {error}") from None
-    elif there.state in REWRITABLE and (there.digest != letter.digest or there.state is State.CANCELLED):
-        connection.execute(SQL["rewrite_letter"], {**row, "id": there.id})
+    """A new letter, or one that is written anew, ready to leave; held back at once if it must be."""
+    row = {**letter_row(letter), **head}
+    try:
+        if there is None:
+            number = connection.execute(SQL["insert_letter"], row).lastrowid
+        elif there.state in REWRITABLE and (there.digest != letter.digest or there.state is State.CANCELLED):
+            number = there.id
+            if connection.execute(SQL["rewrite_letter"], {**row, "id": number}).rowcount != 1:
+                raise PlanConflict(f"letter {letter.key} changed its state meanwhile; nothing was written. Try again")
+        else:
+            return
+    except sqlite3.IntegrityError as error:
+        raise PlanConflict(f"letter {letter.key} cannot be sealed: {error}") from None
+    _hold_back(connection, number, [m.identity for m in letter.recipient.mailboxes])
+
+
+def _hold_back(connection: sqlite3.Connection, letter: int | None, identities: Iterable[str]) -> int:
+    """Suppress a letter that is ready, if one of its mailboxes is suppressed; how many that were."""
+    if found := suppressed(connection, identities):
+        given = {"id": letter, "reason": f"{found[0]} is suppressed: {found[1]}"}
+        return connection.execute(SQL["suppress_ready"], given).rowcount
+    return 0
 
 
 def resolve(ledger: SqliteLedger, letter: int, old: State, new: State, *, who: str, why: str) -> None:
-    """A person's word on a letter that is unknown or failed (T7)."""
+    """A person's word on a letter that is unknown or failed (T7). Resent, it begins a new life with the same octets."""
 
     def job(connection: sqlite3.Connection) -> None:
-        now = stamp(ledger.now())
         reason = f"{new if new is not State.READY else 'resend'}, says {who}: {why}"
         if new is not State.ACCEPTED:
             connection.execute(SQL["override_attempts"], {"id": letter, "why": reason})
-        given = {"id": letter, "state": new, "reason": reason, "now": now}
+        given = {"id": letter, "old": old, "new": new, "reason": reason, "now": stamp(ledger.now())}
         if connection.execute(SQL["resolve"], given).rowcount != 1:
-            raise UsageError(f"the letter is {old}; only unknown and failed letters can be resolved")
+            what = f"the letter is {old} no more, or not to be resolved: only unknown and failed ones are"
+            raise UsageError(Problem(what, todo="look at its story: dispatcher log KEY"))
         ledger.event(connection, "resolved", letter=letter, subject=str(new), who=who, why=why)
 
     ledger.do(job)
@@ -94,18 +102,21 @@ def resolve(ledger: SqliteLedger, letter: int, old: State, new: State, *, who: s
 def add_suppressions(
     ledger: SqliteLedger, mailboxes: Iterable[Mailbox], *, reason: str, source: str, who: str
 ) -> tuple[int, int]:
-    """Suppress mailboxes (or `@domain`s); letters to them that wait go with them. Returns (new ones, letters)."""
+    """Suppress mailboxes (or `@domain`s); letters to them that wait go with them. Returns (new ones, letters).
+
+    The ledger need not be held: letters in work are stopped by their run, before their terminator.
+    """
 
     def job(connection: sqlite3.Connection) -> tuple[int, int]:
-        now = stamp(ledger.now())
-        added, letters = 0, 0
+        now, added, wanted = stamp(ledger.now()), 0, set()
         for mailbox in mailboxes:
+            wanted.add(mailbox.identity)
             if suppress(connection, mailbox.identity, mailbox.address, reason, source, now):
                 added += 1
                 ledger.event(connection, "suppressed", subject=mailbox.identity, who=who, why=reason)
-            given = {"pattern": like(mailbox.identity), "reason": f"{mailbox.address} is suppressed: {reason}"}
-            letters += connection.execute(SQL["suppress_ready"], given).rowcount
-        return added, letters
+        waiting = connection.execute(SQL["letters_in"], {"state": State.READY})
+        found = [(number, ids.split()) for number, ids in waiting if not wanted.isdisjoint(with_domains(ids.split()))]
+        return added, sum(_hold_back(connection, number, identities) for number, identities in found)
 
     return ledger.do(job)
 
@@ -118,7 +129,7 @@ def remove_suppression(ledger: SqliteLedger, identity: str, *, who: str, why: st
         reopened = 0
         if there:
             ledger.event(connection, "unsuppressed", subject=identity, who=who, why=why)
-            for number, mailboxes in connection.execute(SQL["suppressed_letters"]).fetchall():
+            for number, mailboxes in connection.execute(SQL["letters_in"], {"state": State.SUPPRESSED}).fetchall():
                 if not suppressed(connection, mailboxes.split()):
                     given = {"id": number, "now": stamp(ledger.now())}
                     reopened += connection.execute(SQL["reopen_suppressed"], given).rowcount

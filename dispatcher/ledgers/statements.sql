@@ -1,13 +1,17 @@
 -- name: recover_unknown_attempts
 UPDATE attempt SET outcome = 'unknown', ended_at = :now, reply = 'in flight when the sender stopped'
-WHERE outcome = 'at_risk';
+WHERE outcome = 'at_risk' AND letter IN (SELECT id FROM letter WHERE campaign IN (SELECT campaign FROM plan) AND state = 'at_risk');
 
 -- name: recover_unknown_letters
 UPDATE letter SET state = 'unknown', lease = NULL, reason = 'in flight when the sender stopped'
-WHERE state = 'at_risk';
+WHERE campaign IN (SELECT campaign FROM plan) AND state = 'at_risk';
 
 -- name: recover_leased
-UPDATE letter SET state = 'ready', lease = NULL WHERE state = 'leased';
+UPDATE letter SET state = 'ready', lease = NULL WHERE campaign IN (SELECT campaign FROM plan) AND state = 'leased';
+
+-- name: mend_due
+UPDATE letter SET due_at = CASE WHEN attempts = 0 THEN :now ELSE :latest END
+WHERE campaign = :campaign AND state = 'ready' AND due_at > :now AND (attempts = 0 OR due_at > :latest);
 
 -- name: override_unknown_attempts
 UPDATE attempt SET override = :why
@@ -32,9 +36,14 @@ VALUES (:run, :now, :host, :port, :peer, :tls_version, :cipher);
 
 -- name: handed_over_since
 SELECT count(*), min(at) FROM (
-    SELECT at FROM attempt WHERE account = :account AND at > :since AND outcome IN ('at_risk', 'accepted', 'unknown')
-    UNION ALL SELECT at FROM test WHERE account = :account AND at > :since AND outcome IN ('accepted', 'unknown')
+    SELECT at FROM attempt WHERE account = :account AND at > :since AND at < :until
+        AND outcome IN ('at_risk', 'accepted', 'unknown')
+    UNION ALL SELECT at FROM test WHERE account = :account AND at > :since AND at < :until
+        AND outcome IN ('at_risk', 'accepted', 'unknown')
 );
+
+-- name: held
+SELECT count(*) FROM letter WHERE campaign = :campaign AND state = 'leased' AND lease = :run;
 
 -- name: next_slot
 SELECT next_at FROM pace WHERE account = :account;
@@ -45,12 +54,22 @@ ON CONFLICT (account) DO UPDATE SET next_at = excluded.next_at;
 
 -- name: due
 SELECT id, key, revision, language, message_id, digest, recipient, attachments, date, attempts, first_attempt_at
-FROM letter WHERE campaign = :campaign AND state = 'ready' AND due_at <= :now AND (:limited = 0 OR id IN (SELECT id FROM chosen))
+FROM letter WHERE campaign = :campaign AND state = 'ready' AND due_at <= :now
+ORDER BY due_at, id LIMIT :limit;
+
+-- name: due_chosen
+SELECT id, key, revision, language, message_id, digest, recipient, attachments, date, attempts, first_attempt_at
+FROM letter WHERE campaign = :campaign AND state = 'ready' AND due_at <= :now
+    AND EXISTS (SELECT 1 FROM chosen WHERE chosen.id = letter.id)
 ORDER BY due_at, id LIMIT :limit;
 
 -- name: next_due
-SELECT min(due_at) FROM letter
-WHERE campaign = :campaign AND state = 'ready' AND (:limited = 0 OR id IN (SELECT id FROM chosen));
+SELECT due_at FROM letter WHERE campaign = :campaign AND state = 'ready' ORDER BY due_at LIMIT 1;
+
+-- name: next_due_chosen
+SELECT due_at FROM letter WHERE campaign = :campaign AND state = 'ready'
+    AND EXISTS (SELECT 1 FROM chosen WHERE chosen.id = letter.id)
+ORDER BY due_at LIMIT 1;
 
 -- name: lease
 UPDATE letter SET state = 'leased', lease = :run WHERE id = :id AND state = 'ready';
@@ -100,11 +119,10 @@ ON CONFLICT (identity) DO NOTHING;
 DELETE FROM suppression WHERE identity = :identity;
 
 -- name: suppress_ready
-UPDATE letter SET state = 'suppressed', reason = :reason
-WHERE state = 'ready' AND (' ' || mailboxes || ' ') LIKE :pattern ESCAPE '\';
+UPDATE letter SET state = 'suppressed', reason = :reason WHERE id = :id AND state = 'ready';
 
--- name: suppressed_letters
-SELECT id, mailboxes FROM letter WHERE state = 'suppressed';
+-- name: letters_in
+SELECT id, mailboxes FROM letter WHERE campaign IN (SELECT campaign FROM plan) AND state = :state;
 
 -- name: reopen_suppressed
 UPDATE letter SET state = 'ready', due_at = :now, reason = '' WHERE id = :id AND state = 'suppressed';
@@ -119,13 +137,13 @@ INSERT INTO plan (campaign, revision, digest, sealed_at, frozen) VALUES (:campai
 INSERT INTO content (digest, octets) VALUES (:digest, :octets) ON CONFLICT (digest) DO NOTHING;
 
 -- name: insert_letter
-INSERT INTO letter (campaign, key, revision, state, language, message_id, digest, mailboxes, recipient, attachments, due_at, reason)
-VALUES (:campaign, :key, :revision, :state, :language, :message_id, :digest, :mailboxes, :recipient, :attachments, :now, :reason);
+INSERT INTO letter (campaign, key, revision, state, language, message_id, digest, mailboxes, recipient, attachments, due_at)
+VALUES (:campaign, :key, :revision, 'ready', :language, :message_id, :digest, :mailboxes, :recipient, :attachments, :now);
 
 -- name: rewrite_letter
-UPDATE letter SET revision = :revision, language = :language, digest = :digest, mailboxes = :mailboxes,
-    recipient = :recipient, attachments = :attachments, reason = :reason, state = :state, due_at = :now,
-    date = NULL, attempts = 0, first_attempt_at = NULL
+UPDATE letter SET revision = :revision, language = :language, message_id = :message_id, digest = :digest,
+    mailboxes = :mailboxes, recipient = :recipient, attachments = :attachments, state = 'ready', reason = '',
+    due_at = :now, date = NULL, attempts = 0, first_attempt_at = NULL
 WHERE id = :id AND state IN ('ready', 'failed', 'suppressed', 'cancelled');
 
 -- name: cancel_letter
@@ -146,7 +164,7 @@ SELECT frozen FROM plan WHERE campaign = :campaign AND revision = :revision;
 SELECT octets FROM content WHERE digest = :digest;
 
 -- name: standing
-SELECT key, id, digest, state FROM letter WHERE campaign = :campaign;
+SELECT key, id, digest, state FROM letter WHERE campaign = :campaign ORDER BY id;
 
 -- name: counts
 SELECT state, count(*) AS letters FROM letter WHERE campaign = :campaign GROUP BY state;
@@ -194,8 +212,10 @@ SELECT key, reason, detail, place FROM skip WHERE campaign = :campaign AND revis
 SELECT identity, address, reason, since, source FROM suppression ORDER BY identity;
 
 -- name: resolve
-UPDATE letter SET state = :state, reason = :reason, due_at = CASE WHEN :state = 'ready' THEN :now ELSE due_at END
-WHERE id = :id AND state IN ('unknown', 'failed');
+UPDATE letter SET state = :new, reason = :reason, due_at = CASE WHEN :new = 'ready' THEN :now ELSE due_at END,
+    attempts = CASE WHEN :new = 'ready' THEN 0 ELSE attempts END,
+    first_attempt_at = CASE WHEN :new = 'ready' THEN NULL ELSE first_attempt_at END
+WHERE id = :id AND state = :old AND state IN ('unknown', 'failed');
 
 -- name: override_attempts
 UPDATE attempt SET override = :why WHERE letter = :id AND outcome = 'unknown' AND override IS NULL;

@@ -1,8 +1,11 @@
 """One thread that owns the one writing connection, and commits in groups.
 
-Jobs are functions of the connection. All that wait when the thread is free share one transaction and so one fsync; a
-job that fails is rolled back alone. If a commit fails, the writer stops for good: after a failed fsync nobody knows
-what is on the disk (RELIABILITY: no retry on the same handle), and every later job raises LedgerUnavailable.
+Jobs are functions of the connection. All that wait when the thread is free share one transaction and so one fsync, in
+the order in which they were submitted; a job that fails is undone alone. If a commit fails, or the ledger itself does
+(disk, lock, damage), the writer stops for good: after a failed fsync nobody knows what is on the disk, so nothing is
+tried again on the same connection, and every later job raises LedgerUnavailable.
+
+No job ever waits for ever: whatever happens to the thread, every future gets its result or its error.
 """
 
 import queue
@@ -10,36 +13,54 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
-from dispatcher.core.errors import LedgerUnavailable
+from dispatcher.core.errors import DispatcherError, LedgerUnavailable
 
 T = TypeVar("T")
 Job = Callable[[sqlite3.Connection], Any]
+Queued = tuple[Job, Future[Any]]
 _GROUP: Final = 256
+_JOBS_OWN: Final = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError, sqlite3.InterfaceError)
 
 
 class Writer:
-    """Runs jobs in order on its own thread. `open` is called there and makes the connection."""
+    """Runs jobs in order on its own thread.
 
-    def __init__(self, open_connection: Callable[[], sqlite3.Connection]) -> None:
+    `open_connection` is called there and makes the connection; `tidy` is called there between transactions, when
+    everybody has been told of the last one.
+    """
+
+    def __init__(
+        self, open_connection: Callable[[], sqlite3.Connection], tidy: Callable[[sqlite3.Connection], None]
+    ) -> None:
         self._open = open_connection
-        self._jobs: queue.SimpleQueue[tuple[Job, Future[Any]] | None] = queue.SimpleQueue()
-        self._broken: LedgerUnavailable | None = None
+        self._tidy = tidy
+        self._jobs: queue.SimpleQueue[Queued | None] = queue.SimpleQueue()
+        self._door = threading.Lock()
+        self._closed = False
+        self._broken = ""
         self._ready: Future[None] = Future()
         self._thread = threading.Thread(target=self._work, name="ledger", daemon=True)
         self._thread.start()
         self._ready.result()
 
     def submit(self, job: Callable[[sqlite3.Connection], T]) -> "Future[T]":
-        """Queue a job; its future is done when what it wrote is durable."""
+        """Queue a job; its future is done when what it wrote is durable. Raises LedgerUnavailable after `close`."""
         future: Future[T] = Future()
-        self._jobs.put((job, future))
+        with self._door:
+            if self._closed or not self._thread.is_alive():  # a forked child has no such thread
+                raise LedgerUnavailable("the ledger is closed")
+            self._jobs.put((job, future))
         return future
 
     def close(self) -> None:
         """Finish what is queued and close. May be called twice."""
-        self._jobs.put(None)
+        with self._door:
+            if not self._closed:
+                self._closed = True
+                self._jobs.put(None)
         self._thread.join()
 
     def _work(self) -> None:
@@ -55,7 +76,8 @@ class Writer:
         finally:
             connection.close()
 
-    def _next_group(self) -> list[tuple[Job, Future[Any]]]:
+    def _next_group(self) -> list[Queued]:
+        """Everything that waits, at least one job; nothing when the writer is closed."""
         group = []
         item = self._jobs.get()
         while item is not None:
@@ -64,49 +86,58 @@ class Writer:
                 return group
             item = self._jobs.get()
         if group:
-            self._jobs.put(None)  # the end comes after this group
+            self._jobs.put(None)  # nothing is queued after the end, so it is still the last
         return group
 
-    def _run(self, connection: sqlite3.Connection, group: list[tuple[Job, Future[Any]]]) -> None:
-        if self._broken:
-            for _, future in group:
-                future.set_exception(self._broken)
-            return
-        done: list[tuple[Future[Any], Any]] = []
-        failed: list[tuple[Future[Any], BaseException]] = []
+    def _run(self, connection: sqlite3.Connection, group: list[Queued]) -> None:
+        group = [(job, future) for job, future in group if future.set_running_or_notify_cancel()]
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            for job, future in group:
-                self._one(connection, job, future, done, failed)
-            connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            self._broken = LedgerUnavailable(
-                f"the ledger cannot be written: {error}. Free the disk or the file, then go on"
-            )
+            outcomes = self._commit(connection, [job for job, _ in group])
+        except BaseException as error:  # noqa: BLE001 (told to everybody who waits)
+            self._break(connection, error)
             for _, future in group:
-                future.set_exception(self._broken)
-            if connection.in_transaction:
-                connection.rollback()
+                future.set_exception(LedgerUnavailable(self._broken))
             return
-        for future, result in done:
-            future.set_result(result)
-        for future, cause in failed:
-            future.set_exception(cause)
+        for (_, future), (result, failure) in zip(group, outcomes, strict=True):
+            if failure is None:
+                future.set_result(result)
+            else:
+                future.set_exception(failure)
+        try:
+            self._tidy(connection)
+        except BaseException as error:  # noqa: BLE001 (told to whoever comes next)
+            self._break(connection, error)
 
-    def _one(
-        self,
-        connection: sqlite3.Connection,
-        job: Job,
-        future: "Future[Any]",
-        done: list[tuple["Future[Any]", Any]],
-        failed: list[tuple["Future[Any]", BaseException]],
-    ) -> None:
-        connection.execute("SAVEPOINT job")
-        try:
-            done.append((future, job(connection)))
-        except sqlite3.OperationalError:
-            raise  # disk, lock, I/O: the ledger itself, not the job
-        except BaseException as error:  # noqa: BLE001 (handed to whoever asked)
-            connection.execute("ROLLBACK TO job")
-            failed.append((future, error))
-        connection.execute("RELEASE job")
+    def _commit(self, connection: sqlite3.Connection, jobs: list[Job]) -> list[tuple[Any, BaseException | None]]:
+        if self._broken:
+            raise LedgerUnavailable(self._broken)
+        connection.execute("BEGIN IMMEDIATE")
+        outcomes = [_one(connection, job) for job in jobs]
+        connection.execute("COMMIT")
+        return outcomes
+
+    def _break(self, connection: sqlite3.Connection, error: BaseException) -> None:
+        """Write nothing any more; the first reason counts."""
+        if not self._broken:
+            self._broken = f"the ledger cannot be written: {error}. Free the disk or the file, then go on"
+        with suppress(sqlite3.Error):
+            connection.rollback()
+
+
+def _one(connection: sqlite3.Connection, job: Job) -> tuple[Any, BaseException | None]:
+    """A job's result or its own failure, undone. Raises what is wrong with the ledger itself."""
+    connection.execute("SAVEPOINT job")
+    result, failure = None, None
+    try:
+        result = job(connection)
+    except BaseException as error:
+        if isinstance(error, sqlite3.Error) and not isinstance(error, _JOBS_OWN):
+            raise
+        connection.execute("ROLLBACK TO job")
+        failure = _refusal(error) if isinstance(error, sqlite3.IntegrityError) else error
+    connection.execute("RELEASE job")
+    return result, failure
+
+
+def _refusal(error: sqlite3.IntegrityError) -> DispatcherError:
+    return DispatcherError(f"the ledger refused a change that breaks its rules: {error}. Nothing of it was written")

@@ -9,7 +9,9 @@ import hashlib
 import mimetypes
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -19,83 +21,78 @@ from dispatcher.core.campaign import Campaign
 from dispatcher.core.errors import CampaignError, Place, Problem, TemplateError
 from dispatcher.core.model import Attachment
 from dispatcher.core.render import SourceFile, TemplateSource
+from dispatcher.core.toml import Path as Keys
+from dispatcher.core.toml import did_you_mean, error_line, key_lines, line_of
 
 FILE: Final = "campaign.toml"
-_TABLE: Final = re.compile(r"\s*\[(\[)?\s*([\w.\-]+)\s*\]")
-_KEY: Final = re.compile(r"\s*([\w\-]+)\s*=")
-_ERROR_LINE: Final = re.compile(r"line (\d+), column (\d+)")
 _TYPES: Final = mimetypes.MimeTypes()
 """Python's own table, not the machine's: the same file is the same letter everywhere."""
 LARGEST_ATTACHMENT: Final = 50 * 1024 * 1024
+_PLAIN: Final[Mapping[str, str]] = {
+    "string_type": "write it as text, in quotes",
+    "int_type": "write a whole number, without quotes",
+    "tuple_type": 'write a list, such as ["…", "…"]',
+    "model_type": "write a table here",
+    "dict_type": "write a table here",
+    "date_type": "write a date without quotes, such as 2026-10-01",
+    "datetime_type": "write a date and time without quotes, such as 2026-10-01T18:00:00+02:00",
+    "timezone_aware": "add the offset from UTC, as in 2026-10-01T18:00:00+02:00",
+    "string_too_short": "there is nothing in it",
+    "too_short": "there is nothing in it",
+}
+"""What is wrong, by pydantic's type of error, where its own words are a programmer's."""
+_PATTERNS: Final[Mapping[str, str]] = {
+    "id": "an id is up to 48 letters, digits, dots, hyphens and underscores, and begins with a letter or digit",
+    "language": "a language is a code such as en, fr or pt-BR",
+}
 
 
 def read_campaign(folder: Path) -> Campaign:
     """Read and check campaign.toml in `folder`."""
-    path = folder / FILE
+    text = _text(folder)
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        where = Place(FILE, error_line(str(error)) or text.count("\n") + 1)
+        raise CampaignError(Problem(f"not valid TOML: {error}", where, "mend that line")) from None
+    except RecursionError:
+        raise CampaignError(Problem("not usable: nested too deeply", Place(FILE), "write it more simply")) from None
+    try:
+        return Campaign.model_validate(data)
+    except ValidationError as error:
+        lines = key_lines(text)
+        found = error.errors(include_url=False, include_input=False)
+        raise CampaignError(*(_problem(dict(e), lines) for e in found)) from None
+
+
+def _text(folder: Path) -> str:
+    try:
+        return (folder / FILE).read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     except FileNotFoundError:
         todo = "go to the campaign's folder, name it with --campaign DIR, or make one: dispatcher init DIR"
         raise CampaignError(Problem(f"there is no {FILE} in {folder}", todo=todo)) from None
     except (OSError, UnicodeDecodeError) as error:
         raise CampaignError(Problem(f"cannot read: {error}", Place(FILE), "save it as UTF-8 text")) from None
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        found = _ERROR_LINE.search(str(error))
-        line = int(found.group(1)) if found else None
-        raise CampaignError(Problem(f"not valid TOML: {error}", Place(FILE, line), "mend that line")) from None
-    try:
-        return Campaign.model_validate(data)
-    except ValidationError as error:
-        lines = dict(key_lines(text))
-        raise CampaignError(*(_problem(dict(e), lines) for e in error.errors(include_url=False))) from None
 
 
-def key_lines(text: str) -> Iterator[tuple[tuple[str | int, ...], int]]:
-    """Where each key of a TOML text stands: ("recipients", 1, "source") → line. Tables count as keys."""
-    table: tuple[str | int, ...] = ()
-    counts: dict[str, int] = {}
-    quote = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        inside, quote = quote, _open_quote(line, quote)
-        if inside:
-            continue
-        if head := _TABLE.match(line):
-            name = head.group(2)
-            table = tuple(name.split("."))
-            if head.group(1):
-                counts[name] = counts.get(name, -1) + 1
-                table = (*table, counts[name])
-            yield table, number
-        elif key := _KEY.match(line):
-            yield (*table, key.group(1)), number
-
-
-def _open_quote(line: str, quote: str) -> str:
-    """Which kind of multi-line string is open after this line."""
-    for mark in re.findall(r'"""|\'\'\'', line):
-        if not quote:
-            quote = mark
-        elif quote == mark:
-            quote = ""
-    return quote
-
-
-def _problem(error: Mapping[str, Any], lines: Mapping[tuple[str | int, ...], int]) -> Problem:
-    loc = tuple(error["loc"])
-    line = next((lines[loc[:n]] for n in range(len(loc), 0, -1) if loc[:n] in lines), None)
-    key = ".".join(str(part) for part in loc)
-    message = str(error["msg"]).removeprefix("Value error, ")
-    place = Place(FILE, line, f"key {key}" if key else "")
+def _problem(error: Mapping[str, Any], lines: dict[Keys, int]) -> Problem:
+    loc = tuple(part for part in error["loc"] if part != "[key]")
+    place = _place(loc, lines)
+    name = str(loc[-1]) if loc else ""
     if error["type"] == "extra_forbidden":
         known = _known_keys(loc[:-1])
-        near = difflib.get_close_matches(str(loc[-1]), known, n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'? " if near else ""
-        return Problem(f"unknown key '{loc[-1]}'", place, f"{hint}Known here: {', '.join(known)}")
+        return Problem(f"unknown key '{name}'", place, f"{did_you_mean(name, known)}Known here: {', '.join(known)}")
     if error["type"] == "missing":
-        return Problem(f"'{loc[-1]}' is missing", place, f"add {loc[-1]} = … there")
+        return Problem(f"'{name}' is missing", place, f"add {name} = … there")
+    message = _PLAIN.get(error["type"]) or str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "string_pattern_mismatch":
+        message = _PATTERNS["id" if name == "id" else "language"]
     return Problem(message[0].lower() + message[1:], place, "mend that line")
+
+
+def _place(loc: Keys, lines: dict[Keys, int]) -> Place:
+    key = ".".join(str(part) for part in loc)
+    return Place(FILE, line_of(lines, loc), f"key {key}" if key else "")
 
 
 def _known_keys(loc: Iterable[str | int]) -> list[str]:
@@ -119,70 +116,91 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
 
-    def find(self, path: str) -> Path:
-        """The file at a path of campaign.toml. Raises CampaignError if it is missing or outside."""
+    def place(self, *keys: str | int) -> Place:
+        """Where a key stands in campaign.toml."""
+        return _place(keys, self._lines)
+
+    @cached_property
+    def _lines(self) -> dict[Keys, int]:
+        return key_lines(_text(self.root))
+
+    def find(self, path: str, *keys: str | int) -> Path:
+        """The file at a path, which stands at `keys` in campaign.toml. Raises CampaignError if missing or outside."""
         full = self.root / path
-        if not full.resolve().is_relative_to(self.root):
-            todo = "copy the file into the campaign's folder"
-            raise CampaignError(Problem(f"{path} leads outside the campaign's folder", Place(FILE), todo))
-        if not full.is_file():
-            raise CampaignError(Problem(f"{path} does not exist", Place(FILE), self._nearest(full)))
-        return full
+        try:
+            if not full.resolve().is_relative_to(self.root):
+                todo = "copy the file into the campaign's folder"
+                raise CampaignError(Problem(f"{path} leads outside the campaign's folder", self.place(*keys), todo))
+            if full.is_file():
+                return full
+            what = f"{path} is not a file" if full.exists() else f"{path} does not exist"
+        except (OSError, ValueError, RuntimeError) as error:  # a circle of links, a name that cannot be
+            what = f"{path} cannot be found: {error}"
+        raise CampaignError(Problem(what, self.place(*keys), self._nearest(full)))
 
     def _nearest(self, full: Path) -> str:
-        there = [p.name for p in full.parent.iterdir()] if full.parent.is_dir() else []
+        there = sorted(p.name for p in full.parent.iterdir()) if full.parent.is_dir() else []
         near = difflib.get_close_matches(full.name, there, n=3, cutoff=0.4)
-        folder = full.parent.relative_to(self.root).as_posix()
         if near:
-            return f"in {folder} there is: {', '.join(near)}"
-        return f"put the file into {folder}, or mend its name in {FILE}"
+            return f"there is: {', '.join(near)}"
+        return f"put the file there, or mend its name in {FILE}"
 
-    def text(self, path: str) -> SourceFile:
-        """A template file as text, line ends as LF."""
+    def text(self, path: str, *keys: str | int) -> SourceFile:
+        """A template file as text, NFC, line ends as LF."""
         try:
-            return SourceFile(path, self.find(path).read_bytes().decode("utf-8-sig").replace("\r\n", "\n"))
+            text = self.find(path, *keys).read_bytes().decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise TemplateError(Problem(f"not UTF-8 text: {error}", Place(path), "save it as UTF-8")) from None
+            line = error.object.count(b"\n", 0, error.start) + 1
+            raise TemplateError(Problem("not UTF-8 text", Place(path, line), "save it as UTF-8")) from None
         except OSError as error:
             raise TemplateError(Problem(f"cannot read: {error.strerror}", Place(path))) from None
+        return SourceFile(path, unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")))
 
-    def attachment(self, path: str, name: str) -> tuple[Attachment, bytes]:
+    def attachment(self, path: str, name: str, *keys: str | int) -> tuple[Attachment, bytes]:
         """An attachment and its octets. `name` is what the recipient sees."""
+        full = self.find(path, *keys)
         try:
-            octets = self.find(path).read_bytes()
+            size = full.stat().st_size
+            octets = full.read_bytes() if size <= LARGEST_ATTACHMENT else b""
         except OSError as error:
-            raise CampaignError(Problem(f"cannot read {path}: {error.strerror}", Place(FILE))) from None
+            raise CampaignError(Problem(f"cannot read {path}: {error.strerror}", self.place(*keys))) from None
+        if size > LARGEST_ATTACHMENT:
+            raise CampaignError(
+                Problem(f"{path} is larger than 50 MB", self.place(*keys), "no relay takes that; link to it")
+            )
         if not octets:
-            raise CampaignError(Problem(f"{path} is empty", Place(FILE), "attach the finished file"))
-        if len(octets) > LARGEST_ATTACHMENT:
-            raise CampaignError(Problem(f"{path} is larger than 50 MB", Place(FILE), "no relay takes that; link to it"))
+            raise CampaignError(Problem(f"{path} is empty", self.place(*keys), "attach the finished file"))
         kind = _TYPES.guess_type(path)[0] or "application/octet-stream"
         return Attachment(name, kind, hashlib.sha256(octets).hexdigest(), len(octets), path), octets
 
     def languages(self, pattern: str) -> tuple[str, ...]:
         """The languages for which a file exists at a path with `{language}`; () if the path has none."""
-        if "{language}" not in pattern:
+        head, *rest = pattern.split("{language}")
+        if not rest:
             return ()
-        head, _, tail = pattern.partition("{language}")
-        shown = re.compile(re.escape(head) + r"([a-z]{2,3}(?:-[A-Za-z0-9]{2,8})*)" + re.escape(tail) + r"\Z")
-        base = self.root / pattern.split("{", maxsplit=1)[0].rpartition("/")[0]
-        files = (p.relative_to(self.root).as_posix() for p in base.rglob("*") if p.is_file()) if base.is_dir() else ()
-        return tuple(sorted(found.group(1) for f in files if (found := shown.match(f))))
+        tail = r"(?P=code)".join(re.escape(part) for part in rest)
+        shown = re.compile(rf"{re.escape(head)}(?P<code>[a-z]{{2,3}}(?:-[A-Za-z0-9]{{2,8}})*){tail}")
+        wild = "*".join(re.sub(r"[*?[]", "[\\g<0>]", part) for part in (head, *rest))
+        files = (p.relative_to(self.root).as_posix() for p in self.root.glob(wild) if p.is_file())
+        return tuple(sorted(found["code"] for file in files if (found := shown.fullmatch(file))))
 
 
 def read_templates(campaign: Campaign, folder: Folder) -> TemplateSource:
     """All template files a campaign uses. Raises CampaignError and TemplateError naming the missing one."""
-    pattern = campaign.letter.template
-    languages = folder.languages(pattern) or (campaign.language,)
+    letter = campaign.letter
+    languages = folder.languages(letter.template) or (campaign.language,)
     if campaign.language not in languages:
-        todo = f"write {pattern.format(language=campaign.language)}, or set language to one of: {', '.join(languages)}"
-        raise CampaignError(
-            Problem(f"there is no letter in '{campaign.language}'", Place(FILE, None, "key language"), todo)
-        )
+        wanted = letter.template.replace("{language}", campaign.language)
+        todo = f"write {wanted}, or set language to one of: {', '.join(languages)}"
+        raise CampaignError(Problem(f"there is no letter in '{campaign.language}'", folder.place("language"), todo))
+
+    def in_all(path: str, key: str) -> dict[str, SourceFile]:
+        return {code: folder.text(path.replace("{language}", code), "letter", key) for code in languages}
+
     return TemplateSource(
-        letters={code: folder.text(pattern.replace("{language}", code)) for code in languages},
-        forms={code: folder.text(campaign.letter.forms.replace("{language}", code)) for code in languages},
-        layout=folder.text(campaign.letter.layout),
+        letters=in_all(letter.template, "template"),
+        forms=in_all(letter.forms, "forms"),
+        layout=folder.text(letter.layout, "letter", "layout"),
         language=campaign.language,
         date=campaign.date.isoformat(),
         title=campaign.title,

@@ -1,0 +1,168 @@
+"""A ledger open for writing, and who may have it so. Readers need none of this (`ledgers.reader`).
+
+    hold=True    one process at a time (file lock `ledger.lock`): runs, seals, resolves. It alone makes checkpoints.
+    hold=False   besides it, one process at a time (file lock `ledger.guest.lock`), for a moment: a suppression that
+                 a person adds while letters leave. It waits its turn and never makes a checkpoint.
+
+SQLite orders the transactions of the two. What it may get wrong (before 3.51.3) is a checkpoint in one process at the
+moment in which another begins to write; so the holder makes one only while it has the guests' lock as well. Raises
+RunActive when another process holds the ledger, and LedgerUnavailable when it cannot be opened or written.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Self, TypeVar
+
+from filelock import FileLock, Timeout
+
+from dispatcher.core.errors import LedgerUnavailable, RunActive
+from dispatcher.core.model import Recovered
+from dispatcher.core.policy import LONGEST_PAUSE
+from dispatcher.ledgers import file
+from dispatcher.ledgers.file import PATIENCE, stamp
+from dispatcher.ledgers.statements import SQL
+from dispatcher.ledgers.writer import Writer
+
+T = TypeVar("T")
+_FOLD: Final = 2000  # rows changed between two checkpoints
+
+
+class SqliteLedger:
+    """A ledger open for writing, made if there is none. `now` is the clock; use as a context manager.
+
+    `hold`: for this process alone (see the module). `patience` is how many seconds to wait for whoever is writing.
+    """
+
+    def __init__(
+        self, path: Path, now: Callable[[], datetime], *, hold: bool = True, patience: float = PATIENCE
+    ) -> None:
+        self.path = path
+        self.now = now
+        self._held = hold
+        self._patience = patience
+        self._folded = 0
+        self._guests = path.with_suffix(".guest.lock")
+        file.make_folder(path.parent)
+        with ExitStack() as stack:
+            if hold:
+                self._lock(stack, path.with_suffix(".lock"), 0)
+            with ExitStack() as guests:
+                self._lock(guests, self._guests, patience)
+                if not path.exists():
+                    file.create(path, now())
+                if not hold:
+                    stack.callback(guests.pop_all().close)
+            self._writer = Writer(self._open, self._tidy)
+            there = path.stat()
+            self._inode = there.st_dev, there.st_ino
+            self._locks = stack.pop_all()
+
+    def _lock(self, stack: ExitStack, lock: Path, patience: float) -> None:
+        held = FileLock(lock, timeout=patience, mode=0o600, thread_local=False)
+        try:
+            held.acquire()
+        except Timeout:
+            raise RunActive(f"another dispatcher is at work on {self.path}; wait for it, or stop it there") from None
+        except OSError as error:
+            raise LedgerUnavailable(f"cannot lock {lock}: {error.strerror}. Check the folder's rights") from None
+        stack.callback(held.release)
+
+    def _open(self) -> sqlite3.Connection:
+        connection = file.connect(self.path, read_only=False, patience=self._patience)
+        try:
+            file.prepare_for_writing(connection, self.path)
+            if self._held:
+                file.require_sound(connection, self.path)
+            connection.execute("CREATE TEMP TABLE chosen (id INTEGER PRIMARY KEY)")
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, sqlite3.Error):
+                raise file.unusable(self.path, error) from None
+            raise
+        return connection
+
+    def _tidy(self, connection: sqlite3.Connection) -> None:
+        """Now and then fold the write-ahead log into the file, unless a guest is there: then the next time."""
+        if not self._held or connection.total_changes - self._folded < _FOLD:
+            return
+        guests = FileLock(self._guests, timeout=0, mode=0o600)
+        try:
+            with guests:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        except Timeout:
+            return
+        self._folded = connection.total_changes
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Finish what is queued, close the file, let go of the locks. May be called twice."""
+        self._writer.close()
+        self._locks.close()
+
+    def do(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        """Run one job and wait until it is durable."""
+        return self._writer.submit(job).result()
+
+    def submit(self, job: Callable[[sqlite3.Connection], T]) -> "Future[T]":
+        """Queue one job."""
+        return self._writer.submit(job)
+
+    def require_in_place(self) -> None:
+        """Raise LedgerUnavailable if the file was deleted or replaced: what is written would be lost with it."""
+        try:
+            there = self.path.stat()
+        except OSError:
+            there = None
+        if there is None or (there.st_dev, there.st_ino) != self._inode:
+            raise LedgerUnavailable(f"{self.path} was deleted or replaced while it was in use: put it back")
+
+    def event(self, connection: sqlite3.Connection, kind: str, **what: Any) -> None:
+        """Note a decision inside a job: letter, subject, who, why."""
+        given = {"letter": None, "subject": "", "who": "", "why": "", **what}
+        connection.execute(SQL["insert_event"], {"now": stamp(self.now()), "kind": kind, **given})
+
+    def begin_run(self, campaign: str, account: str, on_unknown: str) -> Recovered:
+        """Open a run and put in order what an earlier one left (T6): at risk → unknown, leased → ready."""
+
+        def job(connection: sqlite3.Connection) -> Recovered:
+            now = self.now()
+            unknown, given_back = self.recover_in(connection)
+            self.settle_unknown(connection, campaign, on_unknown)
+            latest = {"campaign": campaign, "now": stamp(now), "latest": stamp(now + LONGEST_PAUSE)}
+            connection.execute(SQL["mend_due"], latest)
+            given = {"campaign": campaign, "account": account, "now": stamp(now)}
+            run = connection.execute(SQL["insert_run"], given).lastrowid
+            return Recovered(run or 0, unknown, given_back)
+
+        return self.do(job)
+
+    def recover(self) -> None:
+        """Put in order what a run left that did not end (T6)."""
+        self.do(self.recover_in)
+
+    def recover_in(self, connection: sqlite3.Connection) -> tuple[int, int]:
+        """The same, inside a job: at risk → unknown, leased → ready. Returns how many of each."""
+        if not self._held:  # letters at risk may be those of a run that is at work
+            raise RunActive(f"{self.path} is not held by this process")
+        connection.execute(SQL["recover_unknown_attempts"], {"now": stamp(self.now())})
+        unknown = connection.execute(SQL["recover_unknown_letters"]).rowcount
+        return unknown, connection.execute(SQL["recover_leased"]).rowcount
+
+    def settle_unknown(self, connection: sqlite3.Connection, campaign: str, on_unknown: str) -> None:
+        """Carry out the campaign's `on_unknown`, inside a job."""
+        why = f"on_unknown = {on_unknown}"
+        given = {"campaign": campaign, "why": why, "now": stamp(self.now())}
+        if on_unknown == "resend":
+            connection.execute(SQL["override_unknown_attempts"], given)
+            connection.execute(SQL["resend_unknown"], given)
+        elif on_unknown == "assume_sent":
+            connection.execute(SQL["assume_unknown_sent"], given)

@@ -1,0 +1,58 @@
+"""Letters rendered from a template in a line or two, without a folder: for tests of what templates make of values."""
+
+import re
+
+import pytest
+
+from dispatcher.core.errors import Problem, TemplateError
+from dispatcher.core.model import Recipient, Rendering
+from dispatcher.core.render import Renderer, SourceFile, TemplateSource
+from tests.campaigns import FORMS, LAYOUT
+
+FRONT = '+++\nsubject = "{subject}"\n+++\n'
+BODY_LINE = 4
+"""The line of the file at which a letter's text begins."""
+
+
+def source(body: str, *, subject: str = "A word", layout: str = LAYOUT, language: str = "en") -> TemplateSource:
+    return TemplateSource(
+        letters={language: SourceFile("letter.md", FRONT.format(subject=subject) + body)},
+        forms={language: SourceFile("forms.toml", FORMS)},
+        layout=SourceFile("layout.html", layout),
+        language=language,
+        date="2026-03-01",
+        title="The harvest report",
+        senders={language: {"name": "Orchard Society", "signatory": "Ada Pomme"}},
+    )
+
+
+def recipient(**fields: str) -> Recipient:
+    return Recipient("NAM", (), (), "en", fields)
+
+
+def render(body: str, *, subject: str = "A word", layout: str = LAYOUT, **fields: str) -> Rendering:
+    return Renderer(source(body, subject=subject, layout=layout)).render(recipient(**fields), ("report.pdf",))
+
+
+def text(body: str, **fields: str) -> str:
+    return render(body, **fields).text
+
+
+def body_of(rendering: Rendering) -> str:
+    """The letter in its HTML, without blank lines."""
+    inside = rendering.html.partition("<body>")[2].partition("</body>")[0]
+    return re.sub(r"\n+", "\n", inside).strip()
+
+
+def html(body: str, **fields: str) -> str:
+    """What the default layout's inlined styles make of a letter, without these styles."""
+    return body_of(render(body, layout='<html lang="{{ language }}" dir="{{ direction }}"><body>{{ body }}', **fields))
+
+
+def problem(body: str, *, subject: str = "A word", layout: str = LAYOUT, **fields: str) -> Problem:
+    with pytest.raises(TemplateError) as caught:
+        render(body, subject=subject, layout=layout, **fields)
+    (only,) = caught.value.problems
+    assert only.what
+    assert only.todo
+    return only

@@ -1,0 +1,195 @@
+"""The relay's side of `send`: who may be written to at all, login and TLS, the mistakes with them, and the password."""
+
+import base64
+import re
+import ssl
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import trustme
+
+from tests.command import (
+    Done,
+    argv,
+    dispatcher,
+    edit,
+    environment,
+    new_campaign,
+    read_list,
+    set_relay,
+    write_list,
+)
+from tests.smtp_server import STORE, Action, Script, SmtpServer
+
+CANARY = "Wb7-canary-of-2009"
+LOGIN = ("upr@kms.example.org", CANARY)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return new_campaign(tmp_path / "campaign")
+
+
+def secured(folder: Path, script_on: Mapping[str, Action] | None = None) -> SmtpServer:
+    """A relay with STARTTLS and AUTH, whose authority the campaign trusts by `ca_file`."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(folder / "authority.pem"))
+    server = SmtpServer(Script(tls=context, login=LOGIN, on=script_on or {}))
+    set_relay(
+        folder,
+        f'host = "127.0.0.1"\nport = {server.port}\nsecurity = "starttls"\nuser = "{LOGIN[0]}"\n'
+        'password = { env = "DISPATCHER_PASSWORD" }\nca_file = "authority.pem"',
+    )
+    return server
+
+
+# Who may be written to.
+
+
+def test_examples_go_to_no_real_relay(folder: Path) -> None:
+    """Addresses, tester or sender in a reserved domain: refused by any relay that is not this machine."""
+    set_relay(folder, 'host = "relay.invalid"\nport = 587')
+    for words in (["send"], ["send", "--confirm", "6"], ["send", "--test-to", "me@example.org"],
+                  ["send", "--test-to", "me@somewhere.museum"]):  # fmt: skip
+        done = dispatcher(*words, folder=folder)
+        assert done.code == 2
+        assert "reserved domain" in done.err
+    assert not (folder / ".dispatcher").exists()
+    assert dispatcher("send", "--sandbox", folder=folder).code == 0
+
+
+def test_no_letter_in_clear_to_another_machine(folder: Path) -> None:
+    set_relay(folder, 'host = "relay.invalid"\nport = 25\nsecurity = "none"')
+    assert 'security = "none" is only for this machine' in dispatcher("send", folder=folder).err
+    set_relay(folder, 'host = "127.0.0.1"\nsecurity = "none"\nuser = "me"\npassword = { env = "X" }')
+    assert "would send the password in clear" in dispatcher("send", folder=folder).err
+
+
+# The relay's login, and the mistakes with it.
+
+
+def test_over_starttls_with_login(folder: Path) -> None:
+    """The whole story of one letter: TLS version, verbatim reply, queue id, digests."""
+    with secured(folder, {"DOT": (STORE, b"250 2.0.0 Ok: queued as 4F2A7C91\r\n")}) as server:
+        done = dispatcher("send", "--confirm", "6", folder=folder, env={"DISPATCHER_PASSWORD": CANARY})
+        assert done.code == 0, done
+        assert len(server.stored) == 6
+    story = dispatcher("log", "FRA", "--json", folder=folder).json
+    attempt = story["attempts"][0]
+    assert attempt["tls_version"] in ("TLSv1.2", "TLSv1.3")
+    assert attempt["reply"] == "2.0.0 Ok: queued as 4F2A7C91"
+    assert attempt["code"] == 250
+    assert attempt["queue_id"] == "4F2A7C91"
+    assert attempt["rcpts"][0]["mailbox"] == "fra@missions.example.org"
+    sent = next(s for s in server.stored if s.rcpt_tos == ("fra@missions.example.org",))
+    assert f"Message-ID: {story['message_id']}\r\n".encode() in sent.octets
+    assert re.fullmatch(r"[0-9a-f]{64}", story["digest"])
+    assert re.fullmatch(r"[0-9a-f]{64}", attempt["message_digest"])
+    told = dispatcher("log", "FRA", folder=folder).out
+    for words in (attempt["tls_version"], "250 2.0.0 Ok: queued as 4F2A7C91", "queue-id: 4F2A7C91", story["message_id"],
+                  story["digest"], attempt["message_digest"], "fra@missions.example.org: accepted"):  # fmt: skip
+        assert words in told
+
+
+def found_nowhere(folder: Path, *outputs: Done) -> None:
+    """The password, in any form that travels, is in no file and in no output."""
+    plain = f"\0{LOGIN[0]}\0{CANARY}".encode()
+    forms = [CANARY.encode(), base64.b64encode(CANARY.encode()), base64.b64encode(plain)]
+    for path in folder.rglob("*"):
+        if path.is_file():
+            octets = path.read_bytes()
+            assert not [form for form in forms if form in octets], path
+    for done in outputs:
+        assert not [form for form in forms if form in done.all.encode()], done
+
+
+def test_the_password_is_nowhere(folder: Path) -> None:
+    """A canary through everything that reads, sends, fails and reports; also not among the processes."""
+    env = {"DISPATCHER_PASSWORD": CANARY, "PYTHONASYNCIODEBUG": "1", "PYTHONDEVMODE": "1"}
+    outputs = []
+    with secured(folder) as server:
+        first = (["check"], ["check", "--json"], ["send"], ["send", "--test-to", "me@tester.example"])
+        outputs += [dispatcher(*words, folder=folder, env=env) for words in first]
+        process = subprocess.Popen(
+            argv("send", "--confirm", "6"), cwd=folder, env=environment(**env), stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )  # fmt: skip
+        server.wait(lambda s: len(s.stored) > 3, 60)
+        if Path("/proc").exists():
+            assert CANARY.encode() not in b"".join(
+                p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists()
+            )
+        out, err = process.communicate(timeout=60)
+        outputs.append(Done(process.returncode, out.decode(), err.decode()))
+        assert process.returncode == 0, err
+    then = (["status"], ["log"], ["log", "FRA"], ["log", "--json"], ["log", "--format", "csv"], ["send"])
+    outputs += [dispatcher(*words, folder=folder, env=env) for words in then]
+    found_nowhere(folder, *outputs)
+
+
+def test_wrong_password(folder: Path) -> None:
+    """535: no letter fails, the run pauses, and the words say what to mend. A relay that repeats it is not repeated."""
+    repeat = b"535 5.7.8 no such user with " + CANARY.encode() + b"\r\n"
+    for on in ({}, {"AUTH": repeat}):
+        with secured(folder, on):
+            env = {"DISPATCHER_PASSWORD": CANARY if on else "wrong-" + CANARY}
+            done = dispatcher("send", "--confirm", "6", folder=folder, env=env)
+            also = dispatcher("send", "--confirm", "6", "--json", folder=folder, env=env)
+            test = dispatcher("send", "--test-to", "me@tester.example", folder=folder, env=env)
+        assert (done.code, also.code, test.code) == (4, 4, 4)
+        for said in (done.err, test.err):
+            assert "AUTH: 535 5.7.8" in said
+            assert "Check user (upr@kms.example.org) under [relay] in campaign.toml" in said
+            assert "the password in the environment variable DISPATCHER_PASSWORD" in said
+        assert "6 letters: 6 waiting" in done.out
+        assert "To go on: dispatcher send --confirm 6" in done.out
+        assert also.json["waiting"] == 6
+        assert also.json["ended"] == "paused"
+        found_nowhere(folder, done, also, test)
+
+
+def test_forgotten_password(folder: Path) -> None:
+    """Found before anything is sealed or anybody is connected to."""
+    with secured(folder) as server:
+        done = dispatcher("send", "--confirm", "6", folder=folder)
+        assert done.code == 2
+        assert "problem: the environment variable DISPATCHER_PASSWORD is not set" in done.err
+        assert "at campaign.toml, key relay.password" in done.err
+        assert "export DISPATCHER_PASSWORD" in done.err
+        assert server.seen == []
+    assert not (folder / ".dispatcher").exists()
+
+
+def test_wrong_host_name(folder: Path) -> None:
+    columns, rows = read_list(folder, "ngos.csv")
+    write_list(folder, "ngos.csv", columns, [{**rows[0], "email": "desk@somewhere.museum"}])
+    write_list(folder, "un_missions.csv", read_list(folder, "un_missions.csv")[0], [])
+    edit(folder / "campaign.toml", "kms.example.org", "kms.museum")
+    set_relay(folder, 'host = "relay.invalid"\nport = 587')
+    done = dispatcher("send", "--confirm", "1", folder=folder)
+    assert done.code == 4
+    assert "Check host (relay.invalid) and port (587) under [relay] in campaign.toml" in done.err
+    assert "1 letter: 1 waiting" in done.out
+
+
+def test_untrusted_certificate(folder: Path) -> None:
+    with secured(folder) as server:
+        edit(folder / "campaign.toml", 'ca_file = "authority.pem"', "")
+        done = dispatcher("send", "--confirm", "6", folder=folder, env={"DISPATCHER_PASSWORD": CANARY})
+        assert done.code == 4
+        assert "the relay's certificate is not good" in done.err
+        assert "Check host, port and security under [relay] in campaign.toml" in done.err
+        assert not any(command.startswith((b"AUTH", b"MAIL")) for command in server.commands)
+
+
+def test_no_starttls_on_offer(folder: Path) -> None:
+    with SmtpServer() as server:
+        set_relay(folder, f'host = "127.0.0.1"\nport = {server.port}')
+        done = dispatcher("send", "--confirm", "6", folder=folder)
+        assert done.code == 4
+        assert "the relay does not offer STARTTLS; nothing was sent" in done.err
+        assert server.stored == []

@@ -1,0 +1,129 @@
+"""The password: had from where campaign.toml says, and from then on in no error, no shell and no list of processes."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from dispatcher.core.campaign import Password
+from dispatcher.core.errors import SecretError
+from dispatcher.sources.secret import read_password
+
+CANARY = "hunter2-Tr0ub4dor&3 é"
+posix = pytest.mark.skipif(os.name != "posix", reason="files have no mode here")
+
+
+def refused(where: Password, folder: Path) -> str:
+    """What is said instead of a password: with a place and something to do, and without any part of it."""
+    with pytest.raises(SecretError) as caught:
+        read_password(where, folder, seconds=1)
+    (found,) = caught.value.problems
+    assert (found.where.file, found.where.column) == ("campaign.toml", "key relay.password")
+    assert found.todo
+    error: BaseException | None = caught.value
+    while error:
+        assert "hunter2" not in f"{error} {error!r} {vars(error)}"
+        error = error.__cause__
+    return found.what
+
+
+def secret_file(folder: Path, content: bytes = CANARY.encode(), mode: int = 0o600) -> Password:
+    path = folder / "password.txt"
+    path.write_bytes(content)
+    path.chmod(mode)
+    return Password(file="password.txt")
+
+
+def python(code: str) -> Password:
+    return Password(command=(sys.executable, "-c", code))
+
+
+def test_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARVEST_PASSWORD", CANARY)
+    assert read_password(Password(env="HARVEST_PASSWORD"), tmp_path) == CANARY
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_environment_not_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
+    monkeypatch.delenv("HARVEST_PASSWORD", raising=False)
+    if value is not None:
+        monkeypatch.setenv("HARVEST_PASSWORD", value)
+    assert "HARVEST_PASSWORD is not set" in refused(Password(env="HARVEST_PASSWORD"), tmp_path)
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\nsecond line\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_from_a_file(tmp_path: Path, end: str, mark: str) -> None:
+    """The first line, whatever editor wrote it; blanks at its ends belong to it."""
+    assert read_password(secret_file(tmp_path, f"{mark} {CANARY} {end}".encode()), tmp_path) == f" {CANARY} "
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o610, 0o644, 0o666])
+def test_a_file_that_others_may_touch_is_refused(tmp_path: Path, mode: int) -> None:
+    assert "can be read by others" in refused(secret_file(tmp_path, mode=mode), tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\nhunter2", b"hunter2\xff\xfe"])
+def test_a_file_without_password(tmp_path: Path, content: bytes) -> None:
+    refused(secret_file(tmp_path, content), tmp_path)
+
+
+def test_no_file(tmp_path: Path) -> None:
+    assert "does not exist" in refused(Password(file="password.txt"), tmp_path)
+    assert "is not a file" in refused(Password(file="."), tmp_path)
+
+
+@posix
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert "is not a file" in refused(Password(file="pipe"), tmp_path)
+
+
+@posix
+def test_a_file_outside_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "campaign"
+    folder.mkdir()
+    secret_file(tmp_path)
+    (folder / "link").symlink_to(tmp_path / "password.txt")
+    (folder / "round").symlink_to(folder / "round")
+    assert "outside" in refused(Password(file="link"), folder)
+    refused(Password(file="round"), folder)
+
+
+def test_from_a_command(tmp_path: Path) -> None:
+    """Run in the campaign's folder, without a terminal; its first line counts."""
+    (tmp_path / "vault").write_text(CANARY, encoding="utf-8")
+    code = (
+        "import sys; sys.stdout.buffer.write(open('vault', 'rb').read() + b'\\r\\nmore'); assert not sys.stdin.read()"
+    )
+    assert read_password(python(code), tmp_path) == CANARY
+
+
+def test_a_command_is_no_shell(tmp_path: Path) -> None:
+    """Arguments arrive as they stand: nothing is split, expanded or run."""
+    where = Password(command=(sys.executable, "-c", "import sys; print(sys.argv[1])", "$(touch x); `y` * ~ 'z'"))
+    assert read_password(where, tmp_path) == "$(touch x); `y` * ~ 'z'"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("print('hunter2'); raise SystemExit(3)", "ended with 3"),
+        ("import sys; sys.stderr.write('hunter2'); sys.exit(1)", "ended with 1"),
+        ("pass", "printed nothing"),
+        ("print(); print('hunter2')", "printed nothing"),
+        ("import sys; sys.stdout.buffer.write(b'hunter2\\xff')", "not UTF-8"),
+        ("print('hunter2', flush=True); import time; time.sleep(60)", "did not end within 1 s"),
+    ],
+)
+def test_a_command_that_fails(tmp_path: Path, code: str, words: str) -> None:
+    assert words in refused(python(code), tmp_path)
+
+
+def test_no_such_program(tmp_path: Path) -> None:
+    assert "there is no program 'no-such-program'" in refused(Password(command=("no-such-program",)), tmp_path)
+    (tmp_path / "data").write_text("x", encoding="utf-8")
+    assert "cannot be run" in refused(Password(command=(str(tmp_path / "data"),)), tmp_path)
