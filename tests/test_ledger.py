@@ -233,14 +233,6 @@ def test_a_ledger_deleted_while_open_stops_the_run(bench: SqliteBench, ledger: S
         intend(run, second)
 
 
-@posix_only
-@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="the superuser may write anywhere")
-def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(LedgerUnavailable, match="cannot"):
-        SqliteLedger(tmp_path / "hidden" / "ledger.sqlite", Time())
-
-
 def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "hidden").write_text("")
     with pytest.raises(LedgerUnavailable, match="cannot"):

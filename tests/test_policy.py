@@ -13,6 +13,7 @@ from dispatcher.core.policy import (
     TRANSITIONS,
     Scope,
     address_is_gone,
+    asked_pause,
     classify,
     classify_trouble,
     queue_id,
@@ -243,7 +244,7 @@ def test_only_an_address_that_is_no_good_is_never_written_to_again(code: int, te
         (Phase.STARTTLS, None, F, RELAY),
         (Phase.STARTTLS, Reply(502, ""), F, RELAY),
         (Phase.STARTTLS, Reply(454, "TLS not available now"), D, RELAY),
-        (Phase.AUTH, None, F, RELAY),
+        (Phase.AUTH, None, D, RELAY),
         (Phase.AUTH, Reply(535, "5.7.8 bad credentials"), F, RELAY),
         (Phase.AUTH, Reply(504, "5.5.4 no such mechanism"), F, RELAY),
         (Phase.AUTH, Reply(454, "4.3.0 try later"), D, RELAY),
@@ -349,3 +350,19 @@ def test_a_letter_reaches_accepted_only_through_at_risk() -> None:
     assert {old for old, new in TRANSITIONS if new is State.UNKNOWN} == {State.AT_RISK}
     assert {old for old, new in TRANSITIONS if new is State.AT_RISK} == {State.LEASED}
     assert {old for old, new in TRANSITIONS if new is State.CANCELLED}.isdisjoint({State.LEASED, State.AT_RISK})
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds"),
+    [
+        ("450 4.7.1 try again in 300 seconds", 300),
+        ("421 come back in 5 minutes", 300),
+        ("421 4.7.0 Wait 90s", 90),
+        ("421 wait 9000 seconds", 3600),
+        ("421 4.7.0 too many connections from 192.0.2.1", 0),
+        ("451 4.3.0 later", 0),
+    ],
+)
+def test_a_pause_that_a_relay_asks_for(words: str, seconds: float) -> None:
+    """Honoured up to an hour; numbers that are no time are none."""
+    assert asked_pause(words) == seconds

@@ -15,7 +15,7 @@ import pytest
 
 from dispatcher.core.errors import TemplateError, UsageError
 from dispatcher.core.merge import Merged
-from dispatcher.desk import Draft
+from dispatcher.desk.draft import Draft
 from dispatcher.web.preview import MARKER, safe_name, write_preview
 
 ROOT = Path(__file__).parent.parent

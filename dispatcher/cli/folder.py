@@ -102,10 +102,13 @@ def preview(
     folder = out or campaign / HIDDEN / "preview"
     written = write_preview(folder, desk.draft(), when=desk.clock.now().replace(microsecond=0), only_key=recipient)
     if as_json:
-        say_json({"sent": 0, "letters": written.letters, "page": str(written.index), "eml": str(written.eml)})
+        where = {"page": str(written.index), "eml": str(written.eml)}
+        say_json({"sent": 0, "letters": written.letters, "problems": written.problems, **where})
     else:
         say(f"{many(written.letters, 'letter')} in {written.eml}, and one page to look at: {written.index}")
         say("Nothing was sent.")
+        if written.problems:
+            note(f"{many(written.problems, 'problem')}: look at the page, or type: dispatcher check", name="red")
     if open_page:
         _open(written.index)
 

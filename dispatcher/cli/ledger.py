@@ -68,6 +68,9 @@ def status(campaign: CampaignFolder = HERE, *, sandbox: OnSandbox = False, as_js
         say(f"{found['accepted_with_a_refused_mailbox']:,} of the accepted had a mailbox that was refused")
     if found["skips"]:
         say(f"{many(len(found['skips']), 'row')} got no letter (each, with the reason: dispatcher status --json)")
+    if found["tests"]:
+        taken = sum(test["outcome"] == "accepted" for test in found["tests"])
+        say(f"{many(len(found['tests']), 'test')} besides, {taken:,} accepted (each: dispatcher status --json)")
     for run in found["runs"][-5:]:
         ending = f"{run['ending']} {moment(run['ended_at'])} UTC" if run["ended_at"] else "did not end"
         say(f"run {run['id']}, {moment(run['started_at'])} UTC, {run['account']}: {ending}")

@@ -43,7 +43,6 @@ TRANSITIONS: Final[frozenset[tuple[State, State]]] = frozenset(
         (S.UNKNOWN, S.READY),  # resend: a person, or the campaign's on_unknown
         (S.UNKNOWN, S.CLOSED_UNKNOWN),  # assume_sent: no longer held, still not known
         (S.FAILED, S.READY),  # a person says resend, or the row was amended
-        (S.READY, S.FAILED),  # its life is over
         (S.READY, S.SUPPRESSED),
         (S.READY, S.CANCELLED),  # the row was removed
         (S.SUPPRESSED, S.READY),  # the suppression was removed by a person
@@ -74,6 +73,7 @@ _SUPPRESS: Final = _RECIPIENT_GONE - {"5.2.1"}  # disabled is not gone
 _SENDER: Final = frozenset({"5.1.7", "5.1.8"})
 _AUTH: Final = frozenset({"5.7.8", "5.7.9", "5.7.11"})
 _RATE_WORDS: Final = re.compile(r"\btoo (many|much)\b|\brate\b|\bthrottl|\bslow down\b", re.IGNORECASE)
+_PAUSE: Final = re.compile(r"\b(\d{1,5}) ?(s|m)(?:ec|in)?(?:ond|ute)?s?\b", re.IGNORECASE)
 _QUEUE_IDS: Final = (
     re.compile(r"\b(?:queued|captured) as <?([\w.@=+-]+)", re.IGNORECASE),  # Postfix, our sandbox, many services
     re.compile(r"\bid[= ]<?([\w.@-]+)", re.IGNORECASE),  # Exim
@@ -217,13 +217,19 @@ def classify_trouble(phase: Phase, reply: Reply | None, fault: str) -> Verdict:
     """
     why = f"{phase.upper()}: {reply or fault}"
     if reply is None:
-        stands = phase in (Phase.AUTH, Phase.STARTTLS)
+        stands = phase is Phase.STARTTLS
     else:
         stands = _login_refused(reply) or (phase in (Phase.AUTH, Phase.STARTTLS) and reply.code // 100 == 5)
     if stands:
         return Verdict(Outcome.FAILED, Scope.RELAY, why)
     busy = reply is not None and reply.code // 100 == 4 and _temporary_scope(phase, reply, Scope.RELAY) is Scope.RATE
     return Verdict(Outcome.DEFERRED, Scope.RATE if busy else Scope.RELAY, why)
+
+
+def asked_pause(words: str) -> float:
+    """Seconds that a relay asks us to stay away for, in the words of a refusal; 0 if it does not, at most an hour."""
+    found = _PAUSE.search(words)
+    return min(3600.0, float(found[1]) * (60 if found[2] in "mM" else 1)) if found else 0.0
 
 
 def retry_at(attempts: int, first: datetime, now: datetime, spread: float) -> datetime | None:

@@ -106,7 +106,7 @@ class Ledger(Protocol):
         ...
 
     async def give_back(self, letter: Leased) -> None:
-        """leased → ready without an attempt: nothing was tried."""
+        """Leased → ready without an attempt: nothing was tried."""
         ...
 
     async def judge(self, letters: tuple[Leased, ...], state: State, reason: str) -> None:

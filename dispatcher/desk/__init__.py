@@ -18,7 +18,7 @@ import subprocess
 import tomllib
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from dispatcher.core.errors import LedgerUnavailable
 from dispatcher.core.ports import Clock
@@ -76,9 +76,12 @@ class Desk:
             raise LedgerUnavailable(f"{what}. Begin with: dispatcher send{self.flag}")
         return Reader(self.ledger_path)
 
-    def ledger(self) -> AbstractContextManager[SqliteLedger]:
-        """The ledger for writing, made if need be. Raises RunActive if another process holds it."""
-        return SqliteLedger(self.ledger_path, self.clock.now)
+    def ledger(self, *, hold: bool = True) -> AbstractContextManager[SqliteLedger]:
+        """The ledger for writing, made if need be. Raises RunActive if another process holds it.
+
+        Without `hold` it may be written beside a run: for short decisions that the run must see at once.
+        """
+        return SqliteLedger(self.ledger_path, self.clock.now, hold=hold)
 
     def suppressions(self) -> dict[str, str]:
         """Suppressed identities (mailboxes, or `@domain`), with the reason."""
@@ -124,15 +127,4 @@ def quoted(text: str) -> str:
     return subprocess.list2cmdline([text]) if os.name == "nt" else shlex.quote(text)
 
 
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        """`Draft` for those who take it from here, loaded when they do."""
-        if name == "Draft":
-            from dispatcher.desk.draft import Draft  # noqa: PLC0415
-
-            return Draft
-        raise AttributeError(name)
-
-
-__all__ = ["HIDDEN", "Desk", "Draft", "person", "quoted"]
+__all__ = ["HIDDEN", "Desk", "person", "quoted"]

@@ -73,7 +73,7 @@ def suppress(desk: Desk, cells: Iterable[str], *, reason: str, source: str) -> t
     _require_reason(reason)
     desk.campaign_id()  # a suppression beside no campaign would hold nobody back
     mailboxes = [m for cell in cells for m in suppressible(cell)]
-    with desk.ledger() as ledger:
+    with desk.ledger(hold=False) as ledger:
         return sealing.add_suppressions(ledger, mailboxes, reason=reason, source=source, who=person())
 
 
@@ -108,7 +108,7 @@ def unsuppress(desk: Desk, address: str, *, why: str) -> int:
     nothing = UsageError(Problem(f"{address} is not suppressed", todo=todo))
     if not desk.ledger_path.exists():
         raise nothing
-    with desk.ledger() as ledger:
+    with desk.ledger(hold=False) as ledger:
         there, letters = sealing.remove_suppression(ledger, found[0].identity, who=person(), why=why)
     if not there:
         raise nothing

@@ -8,8 +8,8 @@ from dispatcher.core.errors import Problem, UsageError
 from dispatcher.core.model import State
 from dispatcher.core.review import log_row, tally
 from dispatcher.desk import Desk
+from dispatcher.ledgers.file import stamp
 from dispatcher.ledgers.reader import Reader
-from dispatcher.ledgers.sqlite import stamp
 
 
 def status(desk: Desk) -> dict[str, Any]:
@@ -32,6 +32,7 @@ def status(desk: Desk) -> dict[str, Any]:
             "accepted_with_a_refused_mailbox": refused.get("letters", 0),
             "skips": skips,
             "runs": list(reader.rows("runs", campaign=campaign)),
+            "tests": list(reader.rows("tests", campaign=campaign)),
         }
 
 

@@ -19,7 +19,8 @@ from dispatcher.core.merge import Frozen, Merge, Merged, message_digest
 from dispatcher.core.model import Leased, Letter, Recipient, Recovered, State
 from dispatcher.core.plan import Summary
 from dispatcher.core.review import tally
-from dispatcher.desk import Desk, Draft
+from dispatcher.desk import Desk
+from dispatcher.desk.draft import Draft
 from dispatcher.dispatch import Close, Dispatch, Prepared, Report, Settings
 from dispatcher.ledgers.reader import Reader
 from dispatcher.ledgers.rows import document

@@ -218,7 +218,8 @@ class Dispatch:
         await self._let_go(line)
         if not self._goes_on() or (refusals > len(self._settings.back_off) and not self._settings.wait):
             return False
-        await self._sleep(self._settings.pause(refusals) * (1 + 0.2 * self._spread()))
+        pause = self._settings.pause(refusals) * (1 + 0.2 * self._spread())
+        await self._sleep(max(pause, policy.asked_pause(self._trouble)))
         return True
 
     async def _let_go(self, line: _Line) -> None:

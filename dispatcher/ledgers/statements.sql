@@ -220,6 +220,9 @@ WHERE id = :id AND state = :old AND state IN ('unknown', 'failed');
 -- name: override_attempts
 UPDATE attempt SET override = :why WHERE letter = :id AND outcome = 'unknown' AND override IS NULL;
 
+-- name: tests
+SELECT key, address, account, at, outcome, reply, message_id FROM test WHERE campaign = :campaign ORDER BY id;
+
 -- name: insert_test
 INSERT INTO test (campaign, key, address, account, at, outcome, reply, message_id)
 VALUES (:campaign, :key, :address, :account, :now, 'at_risk', '', :message_id);

@@ -69,7 +69,7 @@ class SmtpRelay:
     async def connect(self) -> SmtpSession:
         """A new session: connected, greeted, secured and logged in as configured. Raises RelayTrouble."""
         if self._account.user and self._account.security == "none":
-            raise RelayTrouble(Phase.AUTH, fault="a login without TLS would send the password in clear")
+            raise RelayTrouble(Phase.AUTH, _ours("5.7.11", "a login without TLS would send the password in clear"))
         with _mapped(Phase.CONNECT):
             sock = await self._open()
         try:
@@ -174,9 +174,9 @@ class SmtpRelay:
     async def _log_in(self, client: aiosmtplib.SMTP, features: dict[str, str]) -> None:
         """AUTH. The trouble is raised here, where no frame and no context holds the password."""
         if "AUTH" not in features:
-            raise RelayTrouble(Phase.AUTH, fault="the relay offers no AUTH")
+            raise RelayTrouble(Phase.AUTH, _ours("5.7.4", "the relay offers no AUTH"))
         if not client.supported_auth_methods:
-            raise RelayTrouble(Phase.AUTH, fault=f"no AUTH mechanism in common; offered: {features['AUTH']}")
+            raise RelayTrouble(Phase.AUTH, _ours("5.7.4", f"no AUTH mechanism in common; offered: {features['AUTH']}"))
         trouble = await self._authenticate(client)
         if trouble is not None:
             raise trouble
@@ -187,7 +187,7 @@ class SmtpRelay:
         user = self._account.user
         password = await asyncio.to_thread(self._account.password) if self._account.password else ""
         if not _can_be_sent(user + password):
-            return RelayTrouble(Phase.AUTH, fault="the user name or the password has characters that cannot be sent")
+            return RelayTrouble(Phase.AUTH, _ours("5.7.8", "user name or password has characters that cannot be sent"))
         trouble = None
         for mechanism in client.supported_auth_methods:
             login = getattr(client, f"auth_{mechanism.replace('-', '')}")
@@ -267,6 +267,11 @@ def _trouble(phase: Phase, error: BaseException) -> RelayTrouble:
     if isinstance(root, ssl.SSLError):
         return RelayTrouble(phase, fault=f"TLS failed: {root.reason or root}")
     return RelayTrouble(phase, fault=str(root) or str(error) or type(error).__name__)
+
+
+def _ours(status: str, words: str) -> Reply:
+    """Our own refusal to log in: a person must change something, unlike after a connection that was lost."""
+    return Reply(535, f"{status} (dispatcher) {words}")
 
 
 def _can_be_sent(text: str) -> bool:

@@ -37,7 +37,7 @@ from dispatcher.core.merge import Merged
 from dispatcher.core.model import Skip
 from dispatcher.core.plan import Summary
 from dispatcher.core.text import printable
-from dispatcher.desk import Draft
+from dispatcher.desk.draft import Draft
 
 MARKER: Final = ".dispatcher-preview"
 _UNFINISHED: Final = ".unfinished"
@@ -48,11 +48,12 @@ _RIGHT_TO_LEFT: Final = frozenset({"R", "AL", "RLE", "RLO", "RLI"})
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was written: the page, how many letters it shows, and the folder of their octets."""
+    """What was written: the page, how many letters it shows, the folder of their octets; and how many problems."""
 
     index: Path
     letters: int
     eml: Path
+    problems: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,14 +185,14 @@ def write_preview(out: Path, draft: Draft, *, when: datetime, only_key: str | No
         unfinished.mkdir(mode=0o700)
         (unfinished / "eml").mkdir(mode=0o700)
         try:
-            letters = _write(unfinished, draft, when, only_key)
+            letters, problems = _write(unfinished, draft, when, only_key)
             _put_in_place(unfinished, out)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     except OSError as error:
         what = f"cannot write the preview: {error.strerror or error}"
         raise UsageError(Problem(what, Place(str(error.filename or out)), "give another folder with --out")) from None
-    return Written(out / "index.html", letters, out / "eml")
+    return Written(out / "index.html", letters, out / "eml", problems)
 
 
 def _claim(out: Path) -> None:
@@ -221,8 +222,8 @@ def _private(path: Path) -> IO[bytes]:
     return path.open("wb")
 
 
-def _write(folder: Path, draft: Draft, when: datetime, only_key: str | None) -> int:
-    """Write page and letters into an empty folder; returns how many letters."""
+def _write(folder: Path, draft: Draft, when: datetime, only_key: str | None) -> tuple[int, int]:
+    """Write page and letters into an empty folder; returns how many letters, and how many problems."""
     wanted = None if only_key is None else unicodedata.normalize("NFC", only_key)
     summary, outliers, count = Summary(), Outliers(_words(draft)), 0
     bodies = folder / "letters.html"
@@ -243,7 +244,7 @@ def _write(folder: Path, draft: Draft, when: datetime, only_key: str | None) -> 
         page.write(_top(draft, summary, list(outliers.findings()) if wanted is None else [], when, wanted, count))
         shutil.copyfileobj(letters, page)
         page.write(str(_parts().bottom(_parts().script())).encode())
-    return count
+    return count, len(summary.problems)
 
 
 def _words(draft: Draft) -> frozenset[str]:
