@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 
 class SystemClock:
-    """Wall clock in UTC; boot time where the system has it, else the monotonic clock, which may stand still in sleep."""
+    """Wall clock in UTC; boot time where the system has it, else the monotonic clock, which may stop in sleep."""
 
     def now(self) -> datetime:
         return datetime.now(UTC)
