@@ -221,16 +221,12 @@ def sandbox(
 
     Example: dispatcher sandbox --port 2525
     """
-    import asyncio
+    from dispatcher.desk.capturing import capture
 
-    from dispatcher.sandbox import Sandbox
-
-    async def serve() -> None:
-        async with Sandbox(out, port=port) as server:
-            note(f"Capturing on {server.host}:{server.port} into {out}; nothing is delivered. Ctrl-C ends it.")
-            await server.serve_forever()
+    def ready(host: str, number: int) -> None:
+        note(f"Capturing on {host}:{number} into {out}; nothing is delivered. Ctrl-C ends it.")
 
     try:
-        asyncio.run(serve())
+        capture(out, port, ready)
     except KeyboardInterrupt:
         note("Stopped.")

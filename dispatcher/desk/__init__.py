@@ -5,6 +5,7 @@
     sending     what a send would do, sealing, the run; testing: letters to ourselves
     deciding    amend, resolve, suppress: what people decide, with who and why
     reading     status, log, one letter's story
+    capturing   the sandbox's server alone
 
 Nothing is printed here and nobody is asked; every use case takes values and returns values, or raises
 DispatcherError. The desk owns the clock. What reads the ledger alone loads nothing that reads or merges the folder.
