@@ -84,7 +84,7 @@ def seal(bench: Bench, sealed: Sequence[Letter], *, campaign: str = CAMPAIGN, sk
             plan = reader.one("latest_plan", campaign=campaign)
             standing = reader.standing(campaign)
         revision = (plan["revision"] if plan else 0) + 1
-        content = {PDF.digest: b"%PDF-"}
+        content = [(PDF.digest, b"%PDF-")]
         whole = Sealable(campaign, f"plan {revision}", f'{{"revision":{revision}}}', iter(sealed), skips, content)
         sealing.seal(ledger, whole, standing, revision)
 

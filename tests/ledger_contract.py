@@ -214,7 +214,7 @@ class LedgerContract:
 
         with bench.reader() as reader, bench.open() as ledger:
             standing = reader.standing(CAMPAIGN)
-            plan = Sealable(CAMPAIGN, "d", "{}", broken(), [], {"00": b"x"})
+            plan = Sealable(CAMPAIGN, "d", "{}", broken(), [], [("00", b"x")])
             with pytest.raises(UsageError, match="a letter cannot be made"):
                 sealing.seal(ledger, plan, standing, revision)
         assert dump(bench) == before

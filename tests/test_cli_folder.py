@@ -150,13 +150,14 @@ def test_check_says_what_send_would_refuse(folder: Path) -> None:
     assert "not_after" in dispatcher("check", "--sandbox", folder=folder).err
 
 
-def test_check_mentions_that_the_folder_changed_since_it_was_sealed(folder: Path) -> None:
+def test_check_says_that_the_folder_changed_since_it_was_sealed(folder: Path) -> None:
     assert dispatcher("send", "--sandbox", folder=folder).code == 0
     assert "amend" not in dispatcher("check", "--sandbox", folder=folder).out
     edit(folder / "templates" / "upr_submission" / "letter.en.md", "We thank you", "We are grateful to you")
     done = dispatcher("check", "--sandbox", folder=folder)
-    assert done.code == 0
-    assert "the folder is not what was sealed: before the next send, run dispatcher amend --sandbox" in done.out
+    assert done.code == 2  # send would refuse
+    assert "the folder is not what was sealed" in done.err
+    assert "dispatcher amend --sandbox" in done.err
 
 
 def test_check_shows_a_guessed_encoding_with_names(folder: Path) -> None:

@@ -267,6 +267,7 @@ def test_test_to(folder: Path, server: SmtpServer) -> None:
         assert [a.addr_spec for a in message["To"].addresses] == ["me@tester.example"]
         assert message["Subject"].startswith("[TEST for ")
         assert message["Cc"] is None
+        assert message["List-Unsubscribe"].endswith("?subject=unsubscribe%20test>"), "a click unsubscribes nobody"
         head = stored.octets.partition(b"\r\n\r\n")[0]
         assert b"missions.example.org" not in head
         assert b"copy." not in head
@@ -301,7 +302,64 @@ def test_test_to_goes_on_after_a_broken_connection(folder: Path) -> None:
         assert len(server.stored) == 2
 
 
+@pytest.mark.parametrize("suppressed", ["Me@tester.example", "@tester.example"])
+def test_test_to_a_suppressed_address_is_refused(suppressed: str, folder: Path, server: SmtpServer) -> None:
+    """Whoever asked not to be written to is not written to, not even for a test."""
+    assert dispatcher("suppress", "add", suppressed, "--why", "left us", folder=folder).code == 0
+    for sandbox in ([], ["--sandbox"]):
+        done = dispatcher("send", "--test-to", "me@tester.example", *sandbox, folder=folder)
+        assert done.code == 2
+        assert f"{suppressed.lower()} is suppressed: left us" in done.err
+        assert "test with another address" in done.err
+    assert server.stored == []
+    assert rows_of(folder, "test") == []
+    assert dispatcher("send", "--test-to", "me@other.example", folder=folder).code == 0
+
+
+def test_test_to_keeps_within_the_quota(folder: Path, server: SmtpServer) -> None:
+    """All of the tests, or none: letters and earlier tests of the last 24 hours count."""
+    edit(folder / "campaign.toml", "quota = 300", "quota = 5")
+    assert dispatcher("send", "--limit", "1", "--confirm", "1", folder=folder).code == 0
+    words = ["send", "--test-to", "me@tester.example"]
+    assert dispatcher(*words, folder=folder).code == 0
+    assert len(server.stored) == 4
+    done = dispatcher(*words, folder=folder)
+    assert done.code == 2
+    assert "3 tests would be sent, but the quota of 5 in 24 hours leaves 1" in done.err
+    assert "send fewer (--limit 1)" in done.err
+    assert len(server.stored) == 4
+    assert dispatcher(*words, "--limit", "1", folder=folder).code == 0
+    done = dispatcher(*words, "--limit", "1", folder=folder)
+    assert done.code == 2
+    assert "1 tests" not in done.err
+    assert "leaves 0" in done.err
+    assert "it leaves more from 2" in done.err
+    assert len(server.stored) == 5
+    assert dispatcher(*words, "--sandbox", folder=folder).code == 0, "a rehearsal has no quota"
+
+
 # The sandbox.
+
+
+def test_a_rehearsal_holds_back_whom_the_real_run_would(folder: Path) -> None:
+    """It sees the real suppressions, before sealing and after, and changes nothing in the real ledger."""
+    why = ["--why", "asked"]
+    assert dispatcher("suppress", "add", "fra@missions.example.org", *why, folder=folder).code == 0
+    assert dispatcher("suppress", "add", "@ngos.example.org", *why, "--sandbox", folder=folder).code == 0
+    skips = dispatcher("check", "--sandbox", "--json", folder=folder).json["skips"]["suppressed"]
+    assert sorted(row["key"] for row in skips) == ["FRA", "fidh"]
+    assert dispatcher("send", "--sandbox", "--limit", "1", folder=folder).code == 0
+    assert dispatcher("suppress", "add", "KHM@missions.example.org", *why, folder=folder).code == 0
+    assert dispatcher("send", "--sandbox", folder=folder).code == 0
+    counts = dispatcher("status", "--sandbox", "--json", folder=folder).json["counts"]
+    assert (counts["accepted"], counts["suppressed"]) == (3, 3)
+    held = dispatcher("log", "FRA", "--sandbox", folder=folder).out
+    assert "fra@missions.example.org is suppressed: asked" in held
+    sent = b"".join(captured(folder))
+    assert b"To: fra@" not in sent
+    assert len(captured(folder)) == 3
+    real = {row[0] for row in rows_of(folder, "suppression")}
+    assert real == {"fra@missions.example.org", "khm@missions.example.org"}
 
 
 def test_sandbox_is_apart_and_fresh_begins_anew(folder: Path) -> None:

@@ -419,6 +419,47 @@ def test_one_mailbox_refused_for_now_keeps_the_letter_until_the_third_time(tmp_p
     ]
 
 
+def test_a_dead_mailbox_does_not_lose_the_letter_to_one_that_is_refused_for_now(tmp_path: Path) -> None:
+    """The letter waits for the one that is good; the dead one is suppressed when it is over, not while it waits."""
+
+    def rule(step: str, connection: int, line: bytes) -> Actions | None:
+        if step != "RCPT":
+            return None
+        if b"<a@" in line:
+            return b"550 5.1.1 nobody\r\n"
+        return b"450 4.2.1 later\r\n" if server.counts["RCPT"] <= 4 else None
+
+    clock = Leap()
+    with Rules(rule) as server:
+        send(tmp_path, server, 1, to=quoted(COUPLE), clock=clock)
+        assert judge(tmp_path, server, 1) == {"ready": 1}
+        assert query(tmp_path, "SELECT address FROM suppression") == []
+        result = run(tmp_path, clock=clock, wait=True)
+    assert (result.exit_code, result.refused_mailboxes) == (3, 1)
+    assert judge(tmp_path, server, 1) == {"accepted": 1}
+    assert [one.rcpt_tos for one in server.stored] == [("b@missions.example.org",)]
+    assert query(tmp_path, "SELECT address FROM suppression") == [("a@missions.example.org",)]
+
+
+def test_an_unknown_outcome_suppresses_nobody(tmp_path: Path) -> None:
+    """If a person has it sent again, it is to go to the good mailbox, past the dead one."""
+    with couple(a=b"550 5.1.1 nobody\r\n") as server:
+        server.script = Script(on={"DOT": [RESET, (STORE, b"250 ok\r\n")]})
+        assert send(tmp_path, server, 1, to=quoted(COUPLE), top='on_unknown = "resend"').exit_code == 3
+        assert query(tmp_path, "SELECT address FROM suppression") == []
+        run(tmp_path)
+    assert judge(tmp_path, server, 1) == {"accepted": 1}
+    assert query(tmp_path, "SELECT address FROM suppression") == [("a@missions.example.org",)]
+
+
+def test_five_dead_addresses_at_the_head_of_a_list_do_not_stop_the_run(tmp_path: Path) -> None:
+    """Though the relay says no more than 550."""
+    with SmtpServer(Script(on={"RCPT": [*[b"550 User unknown\r\n"] * 5, b"250 ok\r\n"]})) as server:
+        result = send(tmp_path, server, 20, "connections = 1")
+    assert (result.exit_code, result.report.close) == (3, Close.FINISHED)
+    assert judge(tmp_path, server, 20) == {"accepted": 15, "failed": 5}
+
+
 def test_an_address_that_does_not_exist_fails_and_is_suppressed(tmp_path: Path) -> None:
     with SmtpServer(Script(on={"RCPT": [b"550 5.1.1 nobody\r\n", b"250 ok\r\n"]})) as server:
         assert send(tmp_path, server, 3, "connections = 1").exit_code == 3

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from dispatcher.core.merge import Merged
 from dispatcher.desk.draft import Draft
 from tests.command import FEW, REPOSITORY, captured, dispatcher, new_campaign
 
@@ -31,9 +32,9 @@ REPORTS = {
 
 def letters() -> Iterator[tuple[str, bytes]]:
     draft = Draft(REPOSITORY)
-    for merged in draft.selected(None):
-        if merged.letter.key in FEW:
-            yield merged.letter.key, draft.merge.with_date(merged, WHEN).octets
+    for item in draft.items():
+        if isinstance(item, Merged) and item.letter.key in FEW:
+            yield item.letter.key, draft.merge.with_date(item, WHEN).octets
 
 
 def golden(key: str) -> bytes:

@@ -18,7 +18,9 @@ from dispatcher.core.errors import CampaignError, Place, PlanConflict, Problem, 
 from dispatcher.core.merge import Frozen, Merge, Merged
 from dispatcher.core.model import Mailbox, Skip, SkipReason, State
 from dispatcher.core.plan import Summary, plan_digest
+from dispatcher.desk import Desk
 from dispatcher.desk.draft import Draft
+from dispatcher.desk.sending import outlook
 from tests.campaigns import ENGLISH, LETTER, PEOPLE, RECIPIENTS, settings, write_campaign
 
 HEAD = "key,email,name,language,city,group,member\n"
@@ -165,26 +167,74 @@ def test_where_that_is_wrong(tmp_path: Path, where: str, words: str) -> None:
     assert where != "membr" or "did you mean 'member'" in found.todo
 
 
+@pytest.mark.parametrize("cell", ["no", "No", "non", "NEIN", "0", "FAUX", "falsch", "off", "yes", "1", "x"])
+@pytest.mark.parametrize("where", ["member", 'group == "Europe" and member'])
+def test_where_takes_no_text_for_an_answer(tmp_path: Path, where: str, cell: str) -> None:
+    """A list that says `no` where we say `false` would be written to as a whole."""
+    rows = people(f"A,a@a.example,A,Europe,{cell}", head="key,email,name,group,member")
+    line = "where = '" + where + "'"
+    found = summary(write_campaign(tmp_path, files=rows, recipients=RECIPIENTS + line))
+    (refused,) = found.problems
+    assert f"the condition gives the text '{cell}', which is neither true nor false" in refused.what
+    assert (refused.where.file, refused.where.column) == ("campaign.toml", "key recipients.0.where")
+    assert 'as in: member == "yes"' in refused.todo
+    assert found.letters == {}
+
+
+@pytest.mark.parametrize(
+    "where",
+    ["not member", 'member and group == "Asia"', "member or observer", "name|length", "name.startswith", "none"],
+)
+def test_where_comes_to_true_or_false(tmp_path: Path, where: str) -> None:
+    """Whatever is made of a `no`; and a number or a method that was not called is no condition."""
+    rows = people("A,a@a.example,A,no,false", head="key,email,name,member,observer")
+    found = summary(write_campaign(tmp_path, files=rows, recipients=RECIPIENTS + f"where = '{where}'"))
+    (refused,) = found.problems
+    assert "neither true nor false" in refused.what
+    assert found.letters == {}
+
+
+@pytest.mark.parametrize(("cell", "keys"), [("true", ["A"]), ("FALSE", []), ("", [])])
+def test_where_over_truth_values_and_nothing(tmp_path: Path, cell: str, keys: list[str]) -> None:
+    rows = people(f"A,a@a.example,A,{cell}", head="key,email,name,member")
+    found = summary(write_campaign(tmp_path, files=rows, recipients=RECIPIENTS + 'where = "member"'))
+    assert (list(found.letters), found.problems) == (keys, [])
+
+
+def test_where_compares_a_no(tmp_path: Path) -> None:
+    """`no` and Norway's NO are text to compare with; NO names a file."""
+    files = people("A,a@a.example,A,no", "NO,b@b.example,B,yes", head="key,email,name,member")
+    files["letters/letter.en.md"] = ENGLISH.replace("{% if member %}", '{% if member == "yes" %}')
+    files["letters/NO.pdf"] = b"for Norway"
+    where = """where = 'member != "no" and key in ["NO", "SE"]'"""
+    letter = LETTER.replace("report.pdf", "{key}.pdf")
+    found = letters(write_campaign(tmp_path, files=files, recipients=RECIPIENTS + where, letter=letter))
+    assert list(found) == ["NO"]
+    assert "Your vote counts." in found["NO"].rendering.text
+
+
 @pytest.mark.parametrize(
     ("only", "keys"),
-    [("member", ["FRA", "NAM", "KHM"]), ('city == "004"', ["TUR"]), (None, ["FRA", "NAM", "TUR", "KHM"])],
+    [("member", ("FRA", "NAM", "KHM")), ('city == "004"', ("TUR",)), (None, None)],
 )
-def test_only(tmp_path: Path, only: str | None, keys: list[str]) -> None:
-    draft = Draft(write_campaign(tmp_path))
-    assert [merged.letter.key for merged in draft.selected(only)] == keys
+def test_only(tmp_path: Path, only: str | None, keys: tuple[str, ...] | None) -> None:
+    """The keys of a choice; without one, None for all."""
+    assert outlook(Desk(write_campaign(tmp_path), sandbox=True), only=only).keys == keys
 
 
 @pytest.mark.parametrize("only", ["", "membr", "member and"])
 def test_only_that_is_wrong(tmp_path: Path, only: str) -> None:
     """An empty choice, as from a variable that is not set, is not everybody."""
     with pytest.raises(TemplateError) as caught:
-        list(Draft(write_campaign(tmp_path)).selected(only))
+        outlook(Desk(write_campaign(tmp_path), sandbox=True), only=only)
     assert caught.value.problems[0].where == Place("--only")
 
 
 TWINS: Mapping[str, tuple[str, str]] = {
     "key": ("A,a@a.example,A", "A,b@b.example,B"),
     "key in another form": ("Café,a@a.example,A", "Cafe\u0301,b@b.example,B"),
+    "key in another case": ("FRA,a@a.example,A", "fra,b@b.example,B"),
+    "key in capitals that are two letters": ("Straße,a@a.example,A", "STRASSE,b@b.example,B"),
     "address": ("A,a@a.example,A", "B,a@a.example,B"),
     "case": ("A,Ada@A.Example,A", "B,aDA@a.eXAMPLE,B"),
     "composed and decomposed": ("A,andr\u00e9@a.example,A", "B,andre\u0301@a.example,B"),
@@ -217,6 +267,20 @@ def test_twins_by_decision(tmp_path: Path, name: str, decision: str) -> None:
         assert (skip.reason, skip.place.line, len(found.letters)) == (SkipReason.DUPLICATE, 3, 1)
     else:
         assert (found.skips, len(found.letters)) == ([], 2)
+
+
+def test_keys_alike_say_how(tmp_path: Path) -> None:
+    """On many disks FRA.pdf and fra.pdf are one file. Who reads `stands twice` would look for the same key."""
+    found = problem(write_campaign(tmp_path, files=people("FRA,a@a.example,A", "fra,b@b.example,B")))
+    assert found.what == "key fra is key FRA at people.csv:2 but for capital and small letters"
+    assert found.where == Place("people.csv", 3, recipient="fra")
+    same = problem(write_campaign(tmp_path, files=people("FRA,a@a.example,A", "FRA,b@b.example,B")))
+    assert same.what == "key FRA stands twice, first at people.csv:2"
+
+
+def test_a_twin_of_a_mailbox_names_the_key_as_it_stands(tmp_path: Path) -> None:
+    found = problem(write_campaign(tmp_path, files=people("FRA,a@a.example,A", "B,a@a.example,B")))
+    assert found.what == "a@a.example is also recipient FRA's, at people.csv:2"
 
 
 def test_twins_in_cc_and_across_lists(tmp_path: Path) -> None:
@@ -276,6 +340,22 @@ def test_language_fallback_is_counted(tmp_path: Path) -> None:
     found = summary(write_campaign(tmp_path, files=people(*rows, head="key,email,name,language")))
     assert dict(found.languages) == {"en": 3, "fr": 1}
     assert dict(found.fallbacks) == {"de → en": 2}
+
+
+@pytest.mark.parametrize("asked", ["fr-CH", "fr_CH", "FR_ch", "fr-Latn-CH-1996"])
+def test_language_with_a_country(tmp_path: Path, asked: str) -> None:
+    """With either stroke: who asks for `fr_CH` reads French."""
+    found = letters(write_campaign(tmp_path, files=people(f"A,a@a.example,A,{asked}", head="key,email,name,language")))
+    assert (found["A"].rendering.language, found["A"].letter.recipient.language) == ("fr", asked.replace("_", "-"))
+
+
+@pytest.mark.parametrize("asked", ["French", "english", "Français", "fr/en", "fr en", "f", "fr-", "fr_FR.UTF-8", "1"])
+def test_a_language_that_is_no_code(tmp_path: Path, asked: str) -> None:
+    """It is not written to in another language in silence, for it can be mended."""
+    rows = people(f"A,a@a.example,A,{asked}", head="key,email,name,language")
+    found = problem(write_campaign(tmp_path, files=rows))
+    assert (found.what, found.todo) == (f"language '{asked}' is not a code", "write a code such as fr")
+    assert found.where == Place("people.csv", 2, "column language", "A")
 
 
 # -- attachments ------------------------------------------------------------------------------------------------------
@@ -419,7 +499,7 @@ def test_not_after_is_a_moment(tmp_path: Path) -> None:
 def test_a_sealed_letter_comes_out_again(tmp_path: Path) -> None:
     """From what the ledger keeps, as JSON: octet for octet the same, or PlanConflict."""
     draft = Draft(write_campaign(tmp_path))
-    merged = next(iter(draft.selected(None)))
+    merged = next(item for item in draft.items() if isinstance(item, Merged))
     frozen = Frozen.from_data(json.loads(json.dumps(draft.frozen.as_data())))
     assert frozen == draft.frozen
     again = Merge(frozen, draft.content).again(merged.letter)
@@ -431,7 +511,7 @@ def test_a_sealed_letter_comes_out_again(tmp_path: Path) -> None:
 
 def test_with_date_adds_nothing_but_the_date(tmp_path: Path) -> None:
     draft = Draft(write_campaign(tmp_path))
-    merged = next(iter(draft.selected(None)))
+    merged = next(item for item in draft.items() if isinstance(item, Merged))
     message = draft.merge.with_date(merged, datetime(2026, 3, 2, 9, 30, tzinfo=UTC))
     assert message.octets == b"Date: Mon, 2 Mar 2026 09:30:00 +0000\r\n" + merged.message.octets
 
@@ -439,12 +519,14 @@ def test_with_date_adds_nothing_but_the_date(tmp_path: Path) -> None:
 def test_a_test_goes_to_the_tester_alone(tmp_path: Path) -> None:
     files = people('A,"a@a.example,b@a.example",A,c@a.example', head="key,email,name,cc")
     draft = Draft(write_campaign(tmp_path, files=files))
-    merged = next(iter(draft.selected(None)))
+    merged = next(item for item in draft.items() if isinstance(item, Merged))
     tested = draft.merge.test(merged.letter, Mailbox("me@orchard.example.org"), "<test.1@orchard.example.org>")
     assert tested.envelope.forward_paths == ("me@orchard.example.org",)
     assert tested.rendering.subject == "[TEST for A] The harvest, A"
     assert b"a.example" not in tested.message.octets.replace(b"orchard.example", b"")
     assert tested.letter.message_id != merged.letter.message_id
+    assert b"?subject=unsubscribe%20A>" in merged.message.octets
+    assert b"?subject=unsubscribe%20test>" in tested.message.octets, "a tester's click unsubscribes nobody"
 
 
 # -- size -------------------------------------------------------------------------------------------------------------
@@ -491,10 +573,10 @@ def standing(**states: State) -> dict[str, Standing]:
         (State.LEASED, "same", "changed", "removed"),
         (State.FAILED, "same", "changed", "removed"),
         (State.SUPPRESSED, "same", "changed", "removed"),
-        (State.ACCEPTED, "accepted", "accepted", ""),
-        (State.CLOSED_UNKNOWN, "accepted", "accepted", ""),
-        (State.UNKNOWN, "unknown", "unknown", ""),
-        (State.AT_RISK, "unknown", "unknown", ""),
+        (State.ACCEPTED, "accepted", "accepted", "gone"),
+        (State.CLOSED_UNKNOWN, "accepted", "accepted", "gone"),
+        (State.UNKNOWN, "unknown", "unknown", "unknown"),
+        (State.AT_RISK, "unknown", "unknown", "unknown"),
         (State.CANCELLED, "changed", "changed", ""),
     ],
 )
@@ -505,10 +587,10 @@ def test_compare(state: State, same: str, other: str, gone: str) -> None:
         return ", ".join(name for name, count in changes.counts().items() if count)
 
     there = standing(A=state)
-    assert kind(compare(there, {"A": "old"})) == same
-    assert kind(compare(there, {"A": "new"})) == other
-    assert kind(compare(there, {})) == gone
-    assert kind(compare({}, {"A": "new"})) == "new"
+    assert kind(compare(there, {"A": "old"}, {"A": ()})) == same
+    assert kind(compare(there, {"A": "new"}, {"A": ()})) == other
+    assert kind(compare(there, {}, {})) == gone
+    assert kind(compare({}, {"A": "new"}, {"A": ()})) == "new"
 
 
 def test_differences_name_what_lies_behind(tmp_path: Path) -> None:
@@ -527,7 +609,7 @@ def test_differences_name_what_lies_behind(tmp_path: Path) -> None:
         "9 changed letters: 0, 1, 2, 3, 4 and 4 more",
         "1 removed letters: R",
         "1 already accepted: these are never sent again",
-        "1 unknown: held as they are until resolved",
+        "1 unknown, held as they are until resolved: U",
     ]
     assert "return_path: 'bounces@orchard.example.org' → 'returns@orchard.example.org'" in lines
     assert "template.letters.en.text differs:" in lines

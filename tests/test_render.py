@@ -327,6 +327,16 @@ def test_overrides_win_over_forms() -> None:
     assert text("{{ salutation }}", salutation="") == "Dear friends,\n"
 
 
+@pytest.mark.parametrize("column", ["rank", "kind", "gender"])
+def test_a_no_for_a_form_of_address(column: str) -> None:
+    """It is looked up as text, as any other: a rank `no` is an unknown one, a kind `no` none of the ranks."""
+    body = "{{ salutation }}"
+    if column == "kind":
+        assert text(body, kind="no") == "Dear friends,\n"
+    else:
+        assert f'the {column} "no" is not known' in problem(body, **{column: "no"}).what
+
+
 def test_unknown_rank_names_recipient() -> None:
     found = problem("{{ salutation }}", rank="emperor")
     assert ("emperor" in found.what, found.where.recipient) == (True, "NAM")

@@ -604,11 +604,36 @@ def test_a_late_answer_after_the_dot_is_the_answer() -> None:
     assert result.code == 250
 
 
-@pytest.mark.parametrize("extra", [b"250 again\r\n", b"451 no\r\n", b"x"])
-def test_octets_behind_the_last_reply_spoil_the_session_not_the_outcome(extra: bytes) -> None:
-    result, _ = against({"DOT": (STORE, b"250 ok\r\n" + extra)})
-    assert result.code == 250
+@pytest.mark.parametrize("first", [b"250 ok\r\n", b"451 4.3.0 no\r\n", b"554 no\r\n"])
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        (b"250 again\r\n", "250 again"),
+        (b"451 no\r\n", "451 no"),
+        (b"x", "half a reply"),
+        (b"42", "half a reply"),
+        (b"421-4.3.2 bye\r\n", "half a reply"),
+        (b"banana\r\n", "not a reply"),
+        (b"421 bye\r\n421 bye\r\n", "421 bye"),
+        (b"421 bye\r\n2", "half a reply"),
+    ],
+)
+def test_more_than_one_reply_after_the_dot_is_unknown(first: bytes, extra: bytes, words: str) -> None:
+    """One of them answers the message, and nobody can say which."""
+    result, server = against({"DOT": (STORE, first + extra)})
+    assert (result.facts.phase, result.facts.reply, result.facts.terminator) == (Phase.FINAL, None, True)
+    assert f"({first.decode().strip()})" in result.facts.fault
+    assert words in result.facts.fault.rpartition("): ")[2]
     assert not result.usable
+    assert verbs(server)[-1] == b"DATA"
+
+
+@pytest.mark.parametrize("first", [b"250 ok\r\n", b"451 4.3.0 no\r\n"])
+@pytest.mark.parametrize("bye", [b"421 4.3.2 bye\r\n", b"421-4.3.2 good\r\n421 4.3.2 bye\r\n"])
+def test_a_relay_that_closes_right_after_its_reply_has_replied(first: bytes, bye: bytes) -> None:
+    result, server = against({"DOT": (STORE, first + bye)})
+    assert (result.code, result.facts.terminator, result.usable) == (int(first[:3]), True, False)
+    assert verbs(server)[-1] == b"DATA", "nothing more is said to a relay that is leaving"
 
 
 def test_a_relay_that_is_gone_at_quit_changes_nothing() -> None:

@@ -285,6 +285,52 @@ def test_flags() -> None:
     assert text(body.replace(" {{ a == 'TRUE' }}", ""), a="TRUE", b="false") == "ac TRUE false\n"
 
 
+NOES = ("no", "NO", "n", "N", "non", "Non", "nein", "0", "faux", "FAUX", "falso", "FALSCH", "Off")
+
+
+@pytest.mark.parametrize("cell", NOES)
+@pytest.mark.parametrize(
+    "place",
+    [
+        "{% if cell %}x{% endif %}",
+        "{% if not cell %}x{% endif %}",
+        "{% if name and cell %}x{% endif %}",
+        "{{ cell or name }}",
+        "{{ 'x' if cell else 'y' }}",
+        "{{ cell|default('x', true) }}",
+    ],
+)
+def test_a_no_is_no_answer(place: str, cell: str) -> None:
+    """Neither is it true, as other text is, nor do we say it is false: template, line, value and recipient."""
+    found = problem(f"a\n\n{place}", name="Fiji", cell=cell)
+    assert found.what == f"'{cell}' is text, neither true nor false"
+    assert (found.where.file, found.where.line, found.where.recipient) == ("letter.md", BODY_LINE + 2, "NAM")
+    assert 'member == "yes"' in found.todo
+
+
+def test_a_no_in_subject_and_layout_names_its_place() -> None:
+    assert problem("x", subject="a{% if cell %}b{% endif %}", cell="no").where.line == 2
+    found = problem("x", layout="<body>\n{{ body }}\n{% if cell %}b{% endif %}", cell="no")
+    assert (found.where.file, found.where.line) == ("layout.html", 3)
+
+
+@pytest.mark.parametrize("cell", NOES)
+def test_a_no_is_text_otherwise(cell: str) -> None:
+    """Norway's code is printed, compared and worked on as ever."""
+    body = (
+        "{{ cell }} {{ cell|default('x') }} {{ cell ~ '!' }} {{ cell|title }} {{ cell.upper() }} {{ [cell]|join }}"
+        f"{{% if cell == '{cell}' and cell in ['{cell}'] and cell != 'yes' and cell is defined %}} same{{% endif %}}"
+    )
+    expected = f"{cell} {cell} {cell}! {cell.title()} {cell.upper()} {cell} same"
+    assert text(body, cell=cell) == expected + "\n"
+    assert html(body, cell=cell) == f"<p>{expected}</p>"
+
+
+@pytest.mark.parametrize(("cell", "shown"), [("", "b"), ("yes", "a"), ("nothing", "a"), ("None", "a"), ("00", "a")])
+def test_other_text_is_true_unless_empty(cell: str, shown: str) -> None:
+    assert text("{% if cell %}a{% else %}b{% endif %}", cell=cell) == shown + "\n"
+
+
 def test_words_of_ours_cannot_be_taken_by_a_mark() -> None:
     found = problem("a\n\nthe text zqTAG7zq")
     assert found.where.line == BODY_LINE + 2

@@ -192,7 +192,7 @@ def amend(
 
     desk = Desk(campaign, sandbox=sandbox)
     draft, summary, found, lines = changes(desk)
-    count = len(found.new) + len(found.changed) + len(found.removed)
+    count = found.count
     command = f"dispatcher amend{desk.flag} --confirm {count}"
     if confirm is not None and confirm != count:
         raise UsageError(Problem(f"--confirm {confirm}, but it is {many(count, 'change')}", todo=f"then: {command}"))

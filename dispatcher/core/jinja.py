@@ -35,6 +35,7 @@ _METHODS: Final[Mapping[type, frozenset[str]]] = {
 _LINK: Final = re.compile(r"(?:https?://|mailto:)[^\s]+\Z", re.IGNORECASE)
 _MISSING: Final = re.compile(r"'([^']*)'(?= is undefined)")
 _NOT_IN: Final = re.compile(r"has no attribute '([^']*)'")
+_NOES: Final = words("0 n no non nein faux falso falsch off")
 
 
 class Flag(str):
@@ -46,9 +47,38 @@ class Flag(str):
         return self.lower() == "true"
 
 
+class NoTruthValueError(ValueError):
+    """Something was asked whether it is true, and cannot tell."""
+
+
+class No(str):
+    """A cell such as `no` or `FAUX`: text in every way (NO is Norway), except that it is no answer to an if.
+
+    As any other text it would be true, which is hardly what is meant.
+    """
+
+    __slots__ = ()
+
+    def __bool__(self) -> bool:
+        raise NoTruthValueError(f"{str(self)!r} is text, neither true nor false")
+
+
 def value(text: str) -> str:
-    """A cell as templates and expressions see it: text, and a Flag if it is `true` or `false`."""
-    return Flag(text) if 4 <= len(text) <= 5 and text.lower() in ("true", "false") else text
+    """A cell as templates and expressions see it: text, a Flag if it is `true` or `false`, a No if it is like `no`."""
+    if not 1 <= len(text) <= 6:
+        return text
+    word = text.lower()
+    if word in ("true", "false"):
+        return Flag(text)
+    return No(text) if word in _NOES else text
+
+
+def _truth(result: object) -> bool:
+    """What a condition comes to: other text than a Flag or '' (and what is no text) is no answer."""
+    if isinstance(result, bool | Flag | Undefined) or result == "":
+        return bool(result)  # a missing field speaks for itself
+    given = f"the text {result[:40]!r}" if isinstance(result, str) else f"a value of type '{type(result).__name__}'"
+    raise NoTruthValueError(f"the condition gives {given}, which is neither true nor false")
 
 
 def link(text: object) -> str:
@@ -135,6 +165,8 @@ def in_words(error: BaseException, known: Mapping[str, Any]) -> tuple[str, str]:
     """What a template's failure means and what to do, for people; with the nearest known field."""
     if isinstance(error, RecursionError):
         return "nested too deeply", "write it more simply"
+    if isinstance(error, NoTruthValueError):
+        return str(error), 'write what it should be equal to, as in: member == "yes"'
     if not isinstance(error, UndefinedError):
         return str(error) or type(error).__name__, "mend the template at that place"
     message = error.message or ""
@@ -171,9 +203,12 @@ class Expression:
             raise TemplateError(Problem(f"cannot understand {source[:80]!r}: {what}", place, todo)) from None
 
     def holds(self, fields: Mapping[str, str]) -> bool:
-        """Whether it holds for a row. Raises TemplateError naming the missing column or what else went wrong."""
+        """Whether it holds for a row. Raises TemplateError naming the missing column or what else went wrong.
+
+        A result that is neither true nor false, such as the text `no`, is refused: it is not for us to read it.
+        """
         try:
-            return bool(self._test({name: value(text) for name, text in fields.items()}))
+            return _truth(self._test({name: value(text) for name, text in fields.items()}))
         except Failure as error:
             what, todo = in_words(error, fields)
             columns = ", ".join(fields)

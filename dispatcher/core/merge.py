@@ -135,9 +135,12 @@ class Merge:
         return merged
 
     def test(self, letter: Letter, tester: Mailbox, number: str) -> Merged:
-        """A sealed letter as a test: to the tester alone, the subject marked, with a Message-ID of its own."""
+        """A sealed letter as a test: to the tester alone, the subject marked, with a Message-ID of its own.
+
+        Its List-Unsubscribe names no recipient: a tester who tries it must unsubscribe nobody.
+        """
         first = letter.recipient.to[0]
-        alone = replace(letter.recipient, to=(replace(tester, name=first.name),), cc=())
+        alone = replace(letter.recipient, key="test", to=(replace(tester, name=first.name),), cc=())
         rendering = self.renderer.render(letter.recipient, tuple(a.name for a in letter.attachments))
         marked = replace(rendering, subject=f"[TEST for {letter.key}] {rendering.subject}")
         return self._bind(alone, marked, letter.attachments, number)

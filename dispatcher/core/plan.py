@@ -27,6 +27,7 @@ KNOWN_COLUMNS: Final = frozenset({"key", "email", "cc", "name", "language", "kin
 """Columns that are more than a field for the template."""
 LONGEST_KEY: Final = 254
 """Octets: as many as an address, which is the key where there is none."""
+_LANGUAGE: Final = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
 _FIELD: Final = re.compile(r"\{(\w+)\}")
 # No other folder, device, or name that some system would read as another one.
 _UNSAFE_IN_PATH: Final = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]|\.\.|[. ]\Z')
@@ -53,6 +54,7 @@ class Summary:
     """What a plan comes to, added up while it is made."""
 
     letters: dict[str, str] = field(default_factory=dict)
+    mailboxes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     languages: Counter[str] = field(default_factory=Counter)
     groups: Counter[str] = field(default_factory=Counter)
     lists: Counter[str] = field(default_factory=Counter)
@@ -80,6 +82,7 @@ class Summary:
         letter = merged.letter
         recipient = letter.recipient
         self.letters[letter.key] = letter.digest
+        self.mailboxes[letter.key] = tuple(m.identity for m in recipient.mailboxes)
         self.languages[letter.language] += 1
         self.groups[recipient.fields.get("group") or "(no group)"] += 1
         self.lists[recipient.place.file] += 1
@@ -99,7 +102,7 @@ class Planner:
         self._merge = merge
         self._find = find_attachment
         self._place = place
-        self._keys: dict[str, Place] = {}
+        self._keys: dict[str, tuple[str, Place]] = {}  # by the key in one case: many disks know no other file names
         self._mailboxes: dict[str, str] = {}
         self._shared: dict[tuple[int, str], Attachment] = {}
         own = (campaign.sender.mailbox("address"), campaign.sender.mailbox("return_path"))
@@ -135,9 +138,9 @@ class Planner:
             raise
         except UsageError as error:
             return self._invalid(place, fields, error)
-        self._keys[recipient.key] = place
+        self._keys[recipient.key.casefold()] = (recipient.key, place)
         for mailbox in recipient.mailboxes:
-            self._mailboxes.setdefault(mailbox.identity, recipient.key)
+            self._mailboxes.setdefault(mailbox.identity, recipient.key.casefold())
         return merged
 
     def _recipient(self, place: Place, fields: Mapping[str, str]) -> Recipient:
@@ -155,17 +158,21 @@ class Planner:
             raise UsageError(Problem(what, replace(place, column="column key"), "use a short plain code as key"))
         there = {mailbox.identity for mailbox in to}
         cc = tuple(mailbox for mailbox in cc if mailbox.identity not in there)
-        return Recipient(key, to, cc, fields.get("language", ""), fields, place)
+        return Recipient(key, to, cc, _language(place, fields.get("language", "")), fields, place)
 
     def _twin(self, recipient: Recipient) -> Skip | Problem | None:
         """What to do with a row whose key or mailbox has been met before."""
         decision = self._campaign.on_duplicate
-        if earlier := self._keys.get(recipient.key):
-            what = f"key {recipient.key} stands twice, first at {earlier}"
+        if earlier := self._keys.get(recipient.key.casefold()):
+            key, place = earlier
+            what = f"key {recipient.key} stands twice, first at {place}"
+            if key != recipient.key:
+                what = f"key {recipient.key} is key {key} at {place} but for capital and small letters"
             return self._duplicate(recipient, what, skip=decision != "refuse")
         for mailbox in recipient.mailboxes:
             if (other := self._mailboxes.get(mailbox.identity)) and decision != "each":
-                what = f"{mailbox.address} is also recipient {other}'s, at {self._keys[other]}"
+                key, place = self._keys[other]
+                what = f"{mailbox.address} is also recipient {key}'s, at {place}"
                 return self._duplicate(recipient, what, skip=decision == "first")
         return None
 
@@ -213,6 +220,15 @@ def _parsed(column: str, place: Place, text: str) -> tuple[Mailbox, ...]:
         return parse_mailboxes(text)
     except AddressError as error:
         raise UsageError(Problem(str(error), replace(place, column=f"column {column}"), "mend the row")) from None
+
+
+def _language(place: Place, text: str) -> str:
+    """The language asked for, as a tag (RFC 5646 §2.1; its well-formedness alone), or ''."""
+    code = text.replace("_", "-")
+    if code and not _LANGUAGE.fullmatch(code):
+        where = replace(place, column="column language")
+        raise UsageError(Problem(f"language {text!r} is not a code", where, "write a code such as fr"))
+    return code
 
 
 def _path_part(name: str, recipient: Recipient, language: str, place: Place) -> str:

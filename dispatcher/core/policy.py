@@ -12,6 +12,8 @@ says what they mean: an outcome, and whose trouble it is (`Scope`). The scope al
     RELAY       the relay as a whole (down, or it refuses our login): the run waits or stops, letters stay ready
 
 The first digit of the basic code decides, the enhanced code refines (RFC 5321 §4.2.1, RFC 3463).
+A 550 without an enhanced code says "mailbox unavailable" to RCPT (RFC 5321 §4.2.3), so there it is RECIPIENT: were it
+POLICY, a few dead addresses in a row would stop the campaign. After the dot it is about what was sent: POLICY.
 Never does it look into the words of a reply for the class, except "too many" and "rate" beside a 4yz (RFC 5321 has
 no code for them). An enhanced code whose class contradicts the basic code (some relays send `550 4.x.x`) is not used;
 the reply stays in the ledger as it came, so that the clash can be seen.
@@ -151,11 +153,12 @@ def _permanent(reply: Reply, default: Scope) -> Verdict:
 def _permanent_scope(reply: Reply, default: Scope) -> Scope:
     """In any phase: many relays put off what they hold against the sender until RCPT, or until after the dot."""
     status = _status(reply)
+    unavailable = (550, 551, 553) if default is Scope.RECIPIENT else (551, 553)
     if _login_refused(reply):
         return Scope.RELAY
     if status in _SENDER:
         return Scope.SENDER
-    if status in _RECIPIENT_GONE or status == "5.2.2" or (not status and reply.code in (551, 553)):
+    if status in _RECIPIENT_GONE or status == "5.2.2" or (not status and reply.code in unavailable):
         return Scope.RECIPIENT
     if _about_the_message(reply):
         return Scope.MESSAGE

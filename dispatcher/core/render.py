@@ -202,7 +202,7 @@ class Renderer:
     def render(self, recipient: Recipient, attachments: tuple[str, ...]) -> Rendering:
         """One letter. `attachments` are the names the recipient sees. Raises TemplateError."""
         language = self.language(recipient)
-        fields = {name: value(text) for name, text in recipient.fields.items()}
+        fields = recipient.fields
         forms = self._forms[language]
         kind = fields.get("kind", "")
         rank = fields.get("rank") or (kind if kind in forms.ranks else "")
@@ -215,7 +215,7 @@ class Renderer:
             ]
             raise TemplateError(*places) from None
         context = {
-            **fields,
+            **{name: value(text) for name, text in fields.items()},
             **self._common[language],
             "key": recipient.key,
             "salutation": address.salutation,

@@ -85,11 +85,13 @@ class Desk:
         return SqliteLedger(self.ledger_path, self.clock.now, hold=hold)
 
     def suppressions(self) -> dict[str, str]:
-        """Suppressed identities (mailboxes, or `@domain`), with the reason."""
-        if not self.ledger_path.exists():
-            return {}
-        with self.reader() as reader:
-            return {row["identity"]: row["reason"] for row in reader.rows("suppressions")}
+        """Suppressed identities (mailboxes, or `@domain`), with the reason. A rehearsal sees the real ones too."""
+        found: dict[str, str] = {}
+        for path in dict.fromkeys((self.ledger_path, self.root / HIDDEN / "ledger.sqlite")):
+            if path.exists():
+                with Reader(path) as reader:
+                    found.update((row["identity"], row["reason"]) for row in reader.rows("suppressions"))
+        return found
 
     def forget_sandbox(self) -> None:
         """Throw the rehearsal away: the sandbox's ledger and its captured mail. Raises RunActive while one runs."""

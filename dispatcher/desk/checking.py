@@ -78,6 +78,12 @@ def _what_send_would_refuse(desk: Desk, draft: Draft, summary: Summary) -> Itera
     if deadline and desk.clock.now() >= deadline:
         what = f"not_after {deadline.isoformat()} has passed: no letter would leave"
         yield Problem(what, Place("campaign.toml", None, "key not_after"), "set a later moment, or leave it out")
+    if not summary.problems:
+        try:
+            sealed_plan(desk, draft, summary)
+        except PlanConflict as error:
+            what = str(error).splitlines()[0].rstrip(":")
+            yield Problem(what, todo=f"see what changed, and take it over: dispatcher amend{desk.flag}; or undo it")
 
 
 def _notes(desk: Desk, draft: Draft, summary: Summary) -> Iterator[str]:
@@ -89,8 +95,3 @@ def _notes(desk: Desk, draft: Draft, summary: Summary) -> Iterator[str]:
             read_password(relay.password, desk.root)
         except SecretError as error:
             yield f"{error.problems[0].what}: send will want it"
-    if not summary.problems:
-        try:
-            sealed_plan(desk, draft, summary)
-        except PlanConflict:
-            yield f"the folder is not what was sealed: before the next send, run dispatcher amend{desk.flag}"

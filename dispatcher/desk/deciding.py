@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dispatcher.core.address import AddressError, parse_mailboxes
 from dispatcher.core.changes import Changes, compare, differences
-from dispatcher.core.errors import Place, Problem, TableError, UsageError
+from dispatcher.core.errors import Place, PlanConflict, Problem, TableError, UsageError
 from dispatcher.core.model import Mailbox, State
 from dispatcher.core.plan import Summary
 from dispatcher.core.review import WORDS
@@ -19,7 +19,10 @@ from dispatcher.sources.table import open_table
 
 
 def changes(desk: Desk) -> tuple[Draft, Summary, Changes, list[str]]:
-    """What `amend` would take over, in lines too. Raises UsageError if the folder has problems, or no change."""
+    """What `amend` would take over, in lines too.
+
+    Raises UsageError if the folder has problems, or no change; PlanConflict if a mailbox would get a second letter.
+    """
     draft = desk.draft()
     summary = draft.summary()
     if summary.problems:
@@ -30,10 +33,17 @@ def changes(desk: Desk) -> tuple[Draft, Summary, Changes, list[str]]:
     send = f"dispatcher send{desk.flag}"
     if plan is None:
         raise UsageError(Problem("nothing is sealed yet, so there is nothing to amend", todo=f"run: {send}"))
-    if plan["digest"] == summary.digest:
+    changes = compare(standing, summary.letters, summary.mailboxes)
+    if plan["digest"] == summary.digest and not changes.count:
         raise UsageError(Problem("the folder is what was sealed: there is nothing to amend", todo=f"run: {send}"))
-    changes = compare(standing, summary.letters)
-    return draft, summary, changes, differences(json.loads(plan["frozen"]), draft.frozen.as_data(), changes)
+    lines = differences(json.loads(plan["frozen"]), draft.frozen.as_data(), changes)
+    if changes.twice and draft.campaign.on_duplicate != "each":
+        raise PlanConflict(
+            "a second letter would go to a mailbox that has one, or may have:\n"
+            + "\n".join(f"  {line}" for line in lines)
+            + '\nA key stays with its recipient: mend the list, or decide in campaign.toml: on_duplicate = "each"'
+        )
+    return draft, summary, changes, lines
 
 
 def amend(desk: Desk, draft: Draft, summary: Summary) -> None:

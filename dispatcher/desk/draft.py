@@ -10,9 +10,8 @@ from pathlib import Path
 
 from dispatcher.core.campaign import Campaign, RecipientsList
 from dispatcher.core.errors import CampaignError, Place, Problem
-from dispatcher.core.jinja import Expression
 from dispatcher.core.merge import Frozen, Merge, Merged
-from dispatcher.core.model import Attachment, Letter, Skip
+from dispatcher.core.model import Attachment, Letter
 from dispatcher.core.plan import Item, Planner, Row, Summary
 from dispatcher.sources.campaign import Folder, read_campaign, read_templates
 from dispatcher.sources.table import Table, open_table
@@ -62,17 +61,6 @@ class Draft:
     def letters(self) -> Iterator[Letter]:
         """The letters alone, for sealing."""
         return (item.letter for item in self.items() if isinstance(item, Merged))
-
-    def skips(self) -> list[Skip]:
-        """The skips alone."""
-        return [item for item in self.items() if isinstance(item, Skip)]
-
-    def selected(self, only: str | None) -> Iterator[Merged]:
-        """The letters for which an expression over the row holds; all of them without one."""
-        condition = Expression(only, Place("--only")) if only is not None else None
-        for item in self.items():
-            if isinstance(item, Merged) and (not condition or condition.holds(item.letter.recipient.fields)):
-                yield item
 
     def _find(self, path: str, name: str, number: int) -> Attachment:
         if (path, name) not in self._found:

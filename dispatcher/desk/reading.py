@@ -33,6 +33,7 @@ def status(desk: Desk) -> dict[str, Any]:
             "skips": skips,
             "runs": list(reader.rows("runs", campaign=campaign)),
             "tests": list(reader.rows("tests", campaign=campaign)),
+            "decisions": list(reader.rows("decisions")),
         }
 
 

@@ -19,7 +19,7 @@ from dispatcher.core.merge import Frozen, Merge, Merged, message_digest
 from dispatcher.core.model import Leased, Letter, Recipient, Recovered, State
 from dispatcher.core.plan import Summary
 from dispatcher.core.review import tally
-from dispatcher.desk import Desk
+from dispatcher.desk import Desk, person, quoted
 from dispatcher.desk.draft import Draft
 from dispatcher.dispatch import Close, Dispatch, Prepared, Report, Settings
 from dispatcher.ledgers.reader import Reader
@@ -124,9 +124,12 @@ def sealed_plan(desk: Desk, draft: Draft, summary: Summary) -> tuple[dict[str, S
     with desk.reader() as reader:
         plan = reader.one("latest_plan", campaign=draft.campaign.id)
         standing = reader.standing(draft.campaign.id)
-    if plan is None or plan["digest"] == summary.digest:
-        return standing, plan is not None
-    changes = compare(standing, summary.letters)
+    if plan is None:
+        return standing, False
+    changes = compare(standing, summary.letters, summary.mailboxes)
+    if plan["digest"] == summary.digest and not changes.count:
+        _refuse_to_resend_another(desk, draft, summary, standing)
+        return standing, True
     lines = differences(json.loads(plan["frozen"]), draft.frozen.as_data(), changes)
     fresh = ", or begin the rehearsal anew: dispatcher send --sandbox --fresh" if desk.sandbox else ""
     raise PlanConflict(
@@ -134,6 +137,18 @@ def sealed_plan(desk: Desk, draft: Draft, summary: Summary) -> tuple[dict[str, S
         + "\n".join(f"  {line}" for line in lines)
         + f"\nNothing was sent. Take the change over: dispatcher amend{desk.flag}{fresh}; or undo it in the folder"
     )
+
+
+def _refuse_to_resend_another(desk: Desk, draft: Draft, summary: Summary, standing: Mapping[str, Standing]) -> None:
+    """An unknown letter whose row was amended since is not sent again by rule: a person must say which one."""
+    if draft.campaign.on_unknown != "resend":
+        return
+    for key, there in standing.items():
+        if there.state in (State.UNKNOWN, State.AT_RISK) and summary.letters.get(key) != there.digest:
+            raise PlanConflict(
+                f"letter {key} is unknown, and its row was changed since it left: on_unknown cannot send it again. "
+                f"Say what became of it: dispatcher resolve {quoted(key)} --as … --why …{desk.flag}"
+            )
 
 
 def seal_revision(
@@ -155,7 +170,9 @@ def seal_revision(
         frozen=document(draft.frozen.as_data()),
         letters=letters(),
         skips=summary.skips,
-        contents={digest: draft.content(digest) for digest in draft.paths},
+        contents=((digest, draft.content(digest)) for digest in draft.paths),
+        each=draft.campaign.on_duplicate == "each",
+        who=person(),
     )
     seal(ledger, plan, standing, revision)
 

@@ -2,20 +2,25 @@
 
 import asyncio
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Final
 
 from dispatcher.core.address import AddressError, is_reserved, parse_mailboxes
 from dispatcher.core.errors import Place, Problem, RelayUnavailable, UsageError
 from dispatcher.core.jinja import Expression
 from dispatcher.core.merge import Merged
-from dispatcher.core.model import Letter, Mailbox
+from dispatcher.core.model import Letter, Mailbox, Recipient
 from dispatcher.core.policy import classify, classify_trouble
 from dispatcher.core.ports import Relay, RelayTrouble, Session
 from dispatcher.desk import Desk
 from dispatcher.desk.draft import Draft
-from dispatcher.desk.sending import open_relay
+from dispatcher.desk.sending import open_relay, suppression_of
 from dispatcher.ledgers.sealing import begin_test, end_test
-from dispatcher.ledgers.sqlite import SqliteLedger
+from dispatcher.ledgers.sqlite import SqliteLedger, stamp
+
+_DAY: Final = timedelta(hours=24)
+_BELIEVED: Final = timedelta(days=7)  # as a run counts: what is noted later than this, a wrong clock noted
 
 
 def one_mailbox(address: str) -> Mailbox:
@@ -35,9 +40,13 @@ def send_tests(
 ) -> list[dict[str, str]]:
     """Send real letters to a tester instead; without a choice, the first of each language.
 
-    Only the tester is in the envelope and in the headers. Raises UsageError, RelayUnavailable.
+    Only the tester is in the envelope and in the headers. Raises UsageError, also if the tester is suppressed or the
+    account's quota does not leave as many; RelayUnavailable.
     """
     tester = one_mailbox(tester_address)
+    if reason := suppression_of(Recipient("test", (tester,)), desk.suppressions()):
+        todo = "test with another address; a suppression made by mistake is lifted by: dispatcher suppress remove"
+        raise UsageError(Problem(reason, todo=todo))
     draft = desk.draft()
     if not desk.sandbox and not draft.campaign.relay.loopback:
         for who, address in (("the tester", tester.address), ("the sender", draft.campaign.sender.address)):
@@ -68,12 +77,33 @@ def _first_of_each_language(letters: Iterable[Letter]) -> Iterator[Letter]:
             yield letter
 
 
+def _require_quota(desk: Desk, draft: Draft, account: str, wanted: int) -> None:
+    """The account's quota of any 24 hours holds for tests too. The ledger must be held. Raises UsageError."""
+    quota = draft.campaign.pace.quota
+    if desk.sandbox or quota is None:
+        return
+    now = desk.clock.now()
+    given = {"account": account, "since": stamp(now - _DAY), "until": stamp(now + _BELIEVED)}
+    with desk.reader() as reader:
+        row = reader.one("handed_over_since", **given) or {"used": 0, "oldest": None}
+    left = max(0, quota - row["used"])
+    if wanted <= left:
+        return
+    tests = "1 test" if wanted == 1 else f"{wanted:,} tests"
+    what = f"{tests} would be sent, but the quota of {quota:,} in 24 hours leaves {left:,}"
+    todo = f"send fewer (--limit {left})" if left else "wait, or raise quota under [pace] in campaign.toml"
+    if row["oldest"]:
+        todo += f"; it leaves more from {datetime.fromisoformat(row['oldest']) + _DAY:%Y-%m-%d %H:%M:%S} UTC on"
+    raise UsageError(Problem(what, todo=todo))
+
+
 async def _send_all(
-    desk: Desk, ledger: SqliteLedger, draft: Draft, letters: Iterable[Letter], tester: Mailbox
+    desk: Desk, ledger: SqliteLedger, draft: Draft, letters: Sequence[Letter], tester: Mailbox
 ) -> list[dict[str, str]]:
     """One after the other over one session, a new one after any that broke."""
     rows: list[dict[str, str]] = []
     async with open_relay(desk, draft.campaign) as relay:
+        _require_quota(desk, draft, relay.account, len(letters))
         session: Session | None = None
         try:
             for letter in letters:

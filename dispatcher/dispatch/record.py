@@ -3,8 +3,9 @@
 `core.policy` says what the facts of a hand-over mean; here its verdict becomes an Ending, is recorded, added up, and
 watched for the patterns that must stop a run: the relay refuses our sender or our login, refuses by policy several
 times in a row, or leaves several outcomes in a row unknown. Letters refused by policy are held, still leased, until
-the next acceptance (then it was about those letters: failed) or the end of the run judges them. Raises
-LedgerUnavailable.
+the next acceptance (then it was about those letters: failed) or the end of the run judges them. A dead mailbox is
+suppressed when its letter is accepted or failed, never while the letter may still go: a suppressed mailbox holds the
+whole letter back, and the good ones beside it are to get it. Raises LedgerUnavailable.
 """
 
 from collections import deque
@@ -63,7 +64,8 @@ class Recorder:
         """Where the letter goes now."""
         state, due, counted = self._next_state(letter, facts, verdict)
         outcome = Outcome.FAILED if state is State.FAILED else verdict.outcome
-        gone = (r.mailbox for r in facts.rcpts if policy.address_is_gone(r.reply))
+        over = state in (State.ACCEPTED, State.FAILED)  # sooner, it would hold back its own letter
+        gone = (r.mailbox for r in facts.rcpts if over and policy.address_is_gone(r.reply))
         return Ending(
             state=state,
             outcome=outcome,

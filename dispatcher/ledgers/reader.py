@@ -48,7 +48,7 @@ class Reader:
     def standing(self, campaign: str) -> dict[str, Standing]:
         """Every letter of a campaign by key."""
         found = self.rows("standing", campaign=campaign)
-        return {row["key"]: Standing(row["id"], row["digest"], State(row["state"])) for row in found}
+        return {row["key"]: _standing(row) for row in found}
 
     def frozen(self, campaign: str, revision: int) -> Mapping[str, Any]:
         """What all letters of a revision share."""
@@ -68,3 +68,7 @@ class Reader:
     def letter(self, row: Mapping[str, Any]) -> Letter:
         """The sealed letter in a row that has its columns."""
         return letter_of(*(row[name] for name in ("language", "message_id", "digest", "recipient", "attachments")))
+
+
+def _standing(row: Mapping[str, Any]) -> Standing:
+    return Standing(row["id"], row["digest"], State(row["state"]), tuple(row["mailboxes"].split()))

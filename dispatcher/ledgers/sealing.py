@@ -6,11 +6,13 @@ Each function is one transaction on a held ledger: all of it, or nothing.
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from dispatcher.core.changes import REWRITABLE, Standing
+from dispatcher.core.changes import REWRITABLE, Standing, reached
 from dispatcher.core.errors import PlanConflict, Problem, UsageError
 from dispatcher.core.model import Letter, Mailbox, Skip, State
+from dispatcher.ledgers.reader import Reader
 from dispatcher.ledgers.rows import letter_row
 from dispatcher.ledgers.sqlite import SqliteLedger, stamp, suppress, suppressed, with_domains
 from dispatcher.ledgers.statements import SQL
@@ -18,14 +20,19 @@ from dispatcher.ledgers.statements import SQL
 
 @dataclass(frozen=True, slots=True)
 class Sealable:
-    """A plan ready to be sealed. `letters` may be an iterator; `digest` is what was confirmed."""
+    """A plan ready to be sealed. `letters` and `contents` may be iterators; `digest` is what was confirmed.
+
+    `contents` are attachments (digest, octets); `each` says that two keys may share a mailbox; `who` seals it.
+    """
 
     campaign: str
     digest: str
     frozen: str
     letters: Iterable[Letter]
     skips: Iterable[Skip]
-    contents: Mapping[str, bytes]
+    contents: Iterable[tuple[str, bytes]]
+    each: bool = False
+    who: str = ""
 
 
 def seal(ledger: SqliteLedger, plan: Sealable, standing: Mapping[str, Standing], revision: int) -> None:
@@ -40,11 +47,13 @@ def seal(ledger: SqliteLedger, plan: Sealable, standing: Mapping[str, Standing],
             connection.execute(SQL["insert_plan"], {**head, "digest": plan.digest, "frozen": plan.frozen})
         except sqlite3.IntegrityError:
             raise PlanConflict(f"revision {revision} is sealed already; look at it, then try again") from None
-        for digest, octets in plan.contents.items():
+        for digest, octets in plan.contents:
             connection.execute(SQL["insert_content"], {"digest": digest, "octets": octets})
         seen: set[str] = set()
+        taken = {} if plan.each else reached(standing)
         for letter in plan.letters:
             seen.add(letter.key)
+            _refuse_a_second(letter, standing.get(letter.key), taken)
             _put(connection, letter, standing.get(letter.key), head)
         for key, there in standing.items():
             if key not in seen:
@@ -53,9 +62,20 @@ def seal(ledger: SqliteLedger, plan: Sealable, standing: Mapping[str, Standing],
             given = {"key": skip.key, "reason": skip.reason, "detail": skip.detail, "place": str(skip.place)}
             connection.execute(SQL["insert_skip"], {**head, **given})
         kind = "sealed" if revision == 1 else "amended"
-        ledger.event(connection, kind, subject=f"revision {revision}", why=plan.digest)
+        ledger.event(connection, kind, subject=f"revision {revision}", who=plan.who, why=plan.digest)
 
     ledger.do(job)
+
+
+def _refuse_a_second(letter: Letter, there: Standing | None, taken: Mapping[str, str]) -> None:
+    """One mailbox, one letter: also when the rows got other keys since."""
+    for mailbox in letter.recipient.mailboxes:
+        other = taken.get(mailbox.identity, letter.key)
+        if other != letter.key and (there is None or there.state in REWRITABLE):
+            raise PlanConflict(
+                f"letter {letter.key} would go to {mailbox.address}, which letter {other} has reached or may have. "
+                'A key stays with its recipient: mend the list, or decide in campaign.toml: on_duplicate = "each"'
+            )
 
 
 def _put(connection: sqlite3.Connection, letter: Letter, there: Standing | None, head: Mapping[str, Any]) -> None:
@@ -114,11 +134,34 @@ def add_suppressions(
             if suppress(connection, mailbox.identity, mailbox.address, reason, source, now):
                 added += 1
                 ledger.event(connection, "suppressed", subject=mailbox.identity, who=who, why=reason)
-        waiting = connection.execute(SQL["letters_in"], {"state": State.READY})
-        found = [(number, ids.split()) for number, ids in waiting if not wanted.isdisjoint(with_domains(ids.split()))]
-        return added, sum(_hold_back(connection, number, identities) for number, identities in found)
+        return added, _hold_back_waiting(connection, wanted)
 
     return ledger.do(job)
+
+
+def _hold_back_waiting(connection: sqlite3.Connection, wanted: set[str]) -> int:
+    """Suppress the letters that are ready and go to one of these; how many."""
+    waiting = connection.execute(SQL["letters_in"], {"state": State.READY})
+    found = [(number, ids.split()) for number, ids in waiting if not wanted.isdisjoint(with_domains(ids.split()))]
+    return sum(_hold_back(connection, number, identities) for number, identities in found)
+
+
+def borrow_suppressions(ledger: SqliteLedger, real: Path) -> None:
+    """Copy the real ledger's suppressions, if there is one, into a rehearsal's, so that it holds back the same letters.
+
+    To be called before sealing. The rehearsal keeps them, also those that are lifted in the real ledger later.
+    """
+    if not real.exists():
+        return
+    with Reader(real) as reader:
+        theirs = list(reader.rows("suppressions"))
+
+    def job(connection: sqlite3.Connection) -> None:
+        columns = ("identity", "address", "reason", "source", "since")
+        new = {row["identity"] for row in theirs if suppress(connection, *(row[name] for name in columns))}
+        _hold_back_waiting(connection, new)
+
+    ledger.do(job)
 
 
 def remove_suppression(ledger: SqliteLedger, identity: str, *, who: str, why: str) -> tuple[bool, int]:

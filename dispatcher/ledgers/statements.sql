@@ -35,7 +35,7 @@ INSERT INTO session (run, opened_at, host, port, peer, tls_version, cipher)
 VALUES (:run, :now, :host, :port, :peer, :tls_version, :cipher);
 
 -- name: handed_over_since
-SELECT count(*), min(at) FROM (
+SELECT count(*) AS used, min(at) AS oldest FROM (
     SELECT at FROM attempt WHERE account = :account AND at > :since AND at < :until
         AND outcome IN ('at_risk', 'accepted', 'unknown')
     UNION ALL SELECT at FROM test WHERE account = :account AND at > :since AND at < :until
@@ -164,7 +164,7 @@ SELECT frozen FROM plan WHERE campaign = :campaign AND revision = :revision;
 SELECT octets FROM content WHERE digest = :digest;
 
 -- name: standing
-SELECT key, id, digest, state FROM letter WHERE campaign = :campaign ORDER BY id;
+SELECT key, id, digest, state, mailboxes FROM letter WHERE campaign = :campaign ORDER BY due_at, id;
 
 -- name: counts
 SELECT state, count(*) AS letters FROM letter WHERE campaign = :campaign GROUP BY state;
@@ -222,6 +222,9 @@ UPDATE attempt SET override = :why WHERE letter = :id AND outcome = 'unknown' AN
 
 -- name: tests
 SELECT key, address, account, at, outcome, reply, message_id FROM test WHERE campaign = :campaign ORDER BY id;
+
+-- name: decisions
+SELECT at, kind, subject, who, why FROM event WHERE letter IS NULL ORDER BY id;
 
 -- name: insert_test
 INSERT INTO test (campaign, key, address, account, at, outcome, reply, message_id)

@@ -8,7 +8,8 @@ dot) as a write of its own. The order that keeps the promise:
     of a large message would outlast it;
   - the terminator leaves only if the intent was granted no more than 30 s ago by the clock that runs through sleep,
     nothing unread waits, and the connection stands;
-  - after the terminator only a whole 2yz, 4yz or 5yz reply is a reply, everything else is a fault.
+  - after the terminator only a whole 2yz, 4yz or 5yz reply is a reply, everything else is a fault; so is a second
+    reply behind the first, for nobody can say which is meant, unless it is a 421: then the relay only closes.
 
 It never retries, never says what a reply means (`core.policy` does), and never raises for what the relay or the
 network does. It raises ValueError for an address that could break out of its command, what `intent` raises, and
@@ -18,6 +19,7 @@ CancelledError, the last two after the connection was dropped.
 import asyncio
 import unicodedata
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -212,10 +214,24 @@ class SmtpSession:
         facts.terminator = True
         facts.phase = Phase.FINAL
         self._wire.write(_terminator(message))
-        reply = await self._wire.reply(self._timeouts.final)
-        if not _positive(reply):
+        reply = await self._final_reply()
+        if not _positive(reply) and not self._spent:
             return await self._refused(facts, reply)
         return facts.hand_over(reply)
+
+    async def _final_reply(self) -> Reply:
+        """The one reply to the message. A 421 behind it spends the session; anything else there is a Fault."""
+        reply = await self._wire.reply(self._timeouts.final)
+        if self._wire.pending:
+            self._spent = True
+            when = f"after its reply to the message ({reply})"
+            second = None
+            with suppress(Fault):
+                second = await self._wire.reply(0)  # what is there now; half a reply stays where it is
+            self._wire.quiet(when)
+            if second is None or second.code != 421:
+                raise Fault(f"the relay spoke out of turn {when}: {second}")
+        return reply
 
     async def _write(self, block: bytes | memoryview) -> None:
         self._wire.ready("during the message")
