@@ -48,7 +48,7 @@ lock:
 	$(LOCK) pyproject.toml --extra build --extra test -c lock.txt -o tests/lock.txt
 
 clean:
-	rm -rf build dist $(VENV) .dispatcher
+	rm -rf build dist $(VENV)   # never .dispatcher: it may hold what was sent
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

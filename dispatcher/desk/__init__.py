@@ -46,6 +46,7 @@ class Desk:
         self.clock = clock or SystemClock()
         hidden = root / HIDDEN / "sandbox" if sandbox else root / HIDDEN
         self.ledger_path = hidden / "ledger.sqlite"
+        self.real_ledger_path = root / HIDDEN / "ledger.sqlite"
         self.mail_path = root / HIDDEN / "sandbox" / "mail"
         self.folder_flag = "" if root == Path() else f" -C {quoted(str(root))}"
         self.flag = self.folder_flag + (" --sandbox" if sandbox else "")
@@ -87,7 +88,7 @@ class Desk:
     def suppressions(self) -> dict[str, str]:
         """Suppressed identities (mailboxes, or `@domain`), with the reason. A rehearsal sees the real ones too."""
         found: dict[str, str] = {}
-        for path in dict.fromkeys((self.ledger_path, self.root / HIDDEN / "ledger.sqlite")):
+        for path in dict.fromkeys((self.ledger_path, self.real_ledger_path)):
             if path.exists():
                 with Reader(path) as reader:
                     found.update((row["identity"], row["reason"]) for row in reader.rows("suppressions"))

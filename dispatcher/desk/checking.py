@@ -87,7 +87,11 @@ def _what_send_would_refuse(desk: Desk, draft: Draft, summary: Summary) -> Itera
 
 
 def _notes(desk: Desk, draft: Draft, summary: Summary) -> Iterator[str]:
-    relay = draft.campaign.relay
+    campaign, relay = draft.campaign, draft.campaign.relay
+    sender = campaign.sender
+    yield f"from {sender.name} <{sender.address}>, signed {sender.signatory}, dated {campaign.date}"
+    if not desk.sandbox:
+        yield from _other_campaigns(desk, campaign.id)
     if summary.reserved and (desk.sandbox or relay.loopback):
         yield f"{summary.reserved:,} of the letters go to example addresses: only this machine takes them"
     if relay.password and not relay.password.command and not (desk.sandbox or relay.loopback):
@@ -95,3 +99,13 @@ def _notes(desk: Desk, draft: Draft, summary: Summary) -> Iterator[str]:
             read_password(relay.password, desk.root)
         except SecretError as error:
             yield f"{error.problems[0].what}: send will want it"
+
+
+def _other_campaigns(desk: Desk, campaign: str) -> Iterator[str]:
+    """A new id is a new campaign, whose letters know nothing of those sent under the old one."""
+    if not desk.ledger_path.exists():
+        return
+    with desk.reader() as reader:
+        for row in reader.rows("accepted_elsewhere", campaign=campaign):
+            other = f"{row['letters']:,} letters were accepted as campaign '{row['campaign']}'"
+            yield f"{other}; '{campaign}' is another one and begins anew"

@@ -24,7 +24,7 @@ from dispatcher.desk.draft import Draft
 from dispatcher.dispatch import Close, Dispatch, Prepared, Report, Settings
 from dispatcher.ledgers.reader import Reader
 from dispatcher.ledgers.rows import document
-from dispatcher.ledgers.sealing import Sealable, seal
+from dispatcher.ledgers.sealing import Sealable, borrow_suppressions, seal
 from dispatcher.ledgers.sqlite import Run, SqliteLedger
 from dispatcher.relays.smtp import Account, SmtpRelay
 from dispatcher.sandbox import Sandbox
@@ -96,7 +96,7 @@ def outlook(desk: Desk, *, only: str | None = None, limit: int | None = None) ->
         states = {State.READY, State.LEASED}
         if draft.campaign.on_unknown == "resend":
             states |= {State.AT_RISK, State.UNKNOWN}
-        sendable = [key for key, there in standing.items() if there.state in states]
+        sendable = [key for key, there in standing.items() if there.state in states and key not in held_back]
     else:
         sendable = [key for key in summary.letters if key not in held_back]
     if condition is None and limit is None:
@@ -186,6 +186,8 @@ def send(desk: Desk, plan: Outlook, *, wait: bool = False, observe: Callable[[Di
     if not desk.sandbox and relay.password:
         read_password(relay.password, desk.root)  # a missing one is found before anything is sealed
     with desk.ledger() as ledger, asyncio.Runner(loop_factory=_LOOP) as runner:
+        if desk.sandbox:
+            borrow_suppressions(ledger, desk.real_ledger_path)
         standing, sealed = sealed_plan(desk, plan.draft, plan.summary)  # once more, now that nobody else can change it
         if not sealed:
             seal_revision(ledger, plan.draft, plan.summary, standing, 1)

@@ -226,6 +226,9 @@ SELECT key, address, account, at, outcome, reply, message_id FROM test WHERE cam
 -- name: decisions
 SELECT at, kind, subject, who, why FROM event WHERE letter IS NULL ORDER BY id;
 
+-- name: accepted_elsewhere
+SELECT campaign, count(*) AS letters FROM letter WHERE state = 'accepted' AND campaign <> :campaign GROUP BY campaign;
+
 -- name: insert_test
 INSERT INTO test (campaign, key, address, account, at, outcome, reply, message_id)
 VALUES (:campaign, :key, :address, :account, :now, 'at_risk', '', :message_id);
