@@ -117,7 +117,7 @@ def _send(desk: "Desk", plan: "Outlook", *, wait: bool, as_json: bool) -> "Resul
     from dispatcher.cli.progress import Watch
     from dispatcher.desk.sending import send as send_now
 
-    with Watch(plan.count, quiet=as_json) as watch:
+    with Watch(plan.count, quiet=as_json or not plan.count) as watch:
         return send_now(desk, plan, wait=wait, observe=watch.observe)
 
 

@@ -3,8 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import datetime
 
 from dispatcher.core.address import AddressError, is_reserved, parse_mailboxes
 from dispatcher.core.errors import Place, Problem, RelayUnavailable, UsageError
@@ -17,10 +16,7 @@ from dispatcher.desk import Desk
 from dispatcher.desk.draft import Draft
 from dispatcher.desk.sending import open_relay, suppression_of
 from dispatcher.ledgers.sealing import begin_test, end_test
-from dispatcher.ledgers.sqlite import SqliteLedger, stamp
-
-_DAY: Final = timedelta(hours=24)
-_BELIEVED: Final = timedelta(days=7)  # as a run counts: what is noted later than this, a wrong clock noted
+from dispatcher.ledgers.sqlite import BELIEVED, QUOTA_SPAN, SqliteLedger, stamp
 
 
 def one_mailbox(address: str) -> Mailbox:
@@ -83,7 +79,7 @@ def _require_quota(desk: Desk, draft: Draft, account: str, wanted: int) -> None:
     if desk.sandbox or quota is None:
         return
     now = desk.clock.now()
-    given = {"account": account, "since": stamp(now - _DAY), "until": stamp(now + _BELIEVED)}
+    given = {"account": account, "since": stamp(now - QUOTA_SPAN), "until": stamp(now + BELIEVED)}
     with desk.reader() as reader:
         row = reader.one("handed_over_since", **given) or {"used": 0, "oldest": None}
     left = max(0, quota - row["used"])
@@ -93,7 +89,7 @@ def _require_quota(desk: Desk, draft: Draft, account: str, wanted: int) -> None:
     what = f"{tests} would be sent, but the quota of {quota:,} in 24 hours leaves {left:,}"
     todo = f"send fewer (--limit {left})" if left else "wait, or raise quota under [pace] in campaign.toml"
     if row["oldest"]:
-        todo += f"; it leaves more from {datetime.fromisoformat(row['oldest']) + _DAY:%Y-%m-%d %H:%M:%S} UTC on"
+        todo += f"; it leaves more from {datetime.fromisoformat(row['oldest']) + QUOTA_SPAN:%Y-%m-%d %H:%M:%S} UTC on"
     raise UsageError(Problem(what, todo=todo))
 
 

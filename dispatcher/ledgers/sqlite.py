@@ -24,8 +24,8 @@ from dispatcher.ledgers.statements import SQL
 
 T = TypeVar("T")
 _AHEAD: Final = 5.0  # seconds of slots a lease may take in advance
-_DAY: Final = timedelta(hours=24)
-_BELIEVED: Final = timedelta(days=7)  # an attempt noted later than this from now was noted by a clock that was wrong
+QUOTA_SPAN: Final = timedelta(hours=24)
+BELIEVED: Final = timedelta(days=7)  # an attempt noted later than this from now was noted by a clock that was wrong
 _NO_REPLY: Final[Mapping[str, Any]] = {
     "ended_at": None,
     "scope": "",
@@ -116,13 +116,13 @@ class Run:
         """How many of `limit` the account's quota of any 24 hours leaves; if none, from when on it may leave one."""
         if self._quota is None:
             return limit, None
-        given = {"account": self._account, "since": stamp(now - _DAY), "until": stamp(now + _BELIEVED)}
+        given = {"account": self._account, "since": stamp(now - QUOTA_SPAN), "until": stamp(now + BELIEVED)}
         used, oldest = connection.execute(SQL["handed_over_since"], given).fetchone()
         held = connection.execute(SQL["held"], {"campaign": self._campaign, "run": self._run}).fetchone()[0]
         left = self._quota - used - held
         if left > 0:
             return min(limit, left), None
-        return 0, datetime.fromisoformat(oldest) + _DAY if oldest else now
+        return 0, datetime.fromisoformat(oldest) + QUOTA_SPAN if oldest else now
 
     def _next_slot(self, connection: sqlite3.Connection, now: datetime) -> datetime:
         """When the account's next letter may leave (generic cell rate algorithm, kept across runs)."""
