@@ -15,8 +15,9 @@ from dispatcher.core.ports import Relay, RelayTrouble, Session
 from dispatcher.desk import Desk
 from dispatcher.desk.draft import Draft
 from dispatcher.desk.sending import open_relay, suppression_of
+from dispatcher.ledgers.pace import BELIEVED, QUOTA_SPAN
 from dispatcher.ledgers.sealing import begin_test, end_test
-from dispatcher.ledgers.sqlite import BELIEVED, QUOTA_SPAN, SqliteLedger, stamp
+from dispatcher.ledgers.sqlite import SqliteLedger, stamp
 
 
 def one_mailbox(address: str) -> Mailbox:

@@ -12,20 +12,16 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from dispatcher.core.errors import LedgerUnavailable
 from dispatcher.core.model import Ending, Lease, Leased, Phase, Reply, SessionInfo, State
-from dispatcher.ledgers import rows
 from dispatcher.ledgers.file import stamp
 from dispatcher.ledgers.held import SqliteLedger
-from dispatcher.ledgers.statements import SQL
+from dispatcher.ledgers.pace import Leasing
+from dispatcher.ledgers.statements import SQL, fenced
 
 T = TypeVar("T")
-_AHEAD: Final = 5.0  # seconds of slots a lease may take in advance
-QUOTA_SPAN: Final = timedelta(hours=24)
-BELIEVED: Final = timedelta(days=7)  # an attempt noted later than this from now was noted by a clock that was wrong
 _NO_REPLY: Final[Mapping[str, Any]] = {
     "ended_at": None,
     "scope": "",
@@ -55,9 +51,9 @@ class Run:
         self._run = run
         self._campaign = campaign
         self._account = account
-        self._interval = interval
-        self._quota = quota
-        self._among = "" if chosen is None else "_chosen"
+        self._leasing = Leasing(
+            run, campaign, account, ledger.now, interval=interval, quota=quota, among_chosen=chosen is not None
+        )
         if chosen is not None:
             ids = [(n,) for n in chosen]
 
@@ -84,59 +80,7 @@ class Run:
         self._ledger.do(job)
 
     async def lease(self, limit: int) -> Lease:
-        return await self._do(lambda connection: self._lease(connection, limit))
-
-    def _lease(self, connection: sqlite3.Connection, limit: int) -> Lease:
-        now = self._ledger.now()
-        limit, free_at = self._within_quota(connection, limit, now)
-        letters = self._take(connection, limit, now)
-        if letters:
-            return Lease(letters)
-        row = connection.execute(SQL["next_due" + self._among], {"campaign": self._campaign}).fetchone()
-        if row is None:
-            return Lease()  # nothing waits, whatever the quota
-        return Lease((), free_at, datetime.fromisoformat(row[0]))
-
-    def _take(self, connection: sqlite3.Connection, limit: int, now: datetime) -> tuple[Leased, ...]:
-        """Letters that are due, each with its slot in the pace."""
-        slot = self._next_slot(connection, now)
-        if self._interval:
-            limit = min(limit, max(1, int((_AHEAD - (slot - now).total_seconds()) / self._interval)))
-        letters = []
-        given = {"campaign": self._campaign, "now": stamp(now), "limit": limit}
-        for row in connection.execute(SQL["due" + self._among], given).fetchall():
-            self._fenced(connection, "lease", {"id": row[0], "run": self._run})
-            letters.append(rows.leased(row, slot))
-            slot += timedelta(seconds=self._interval)
-        if letters and self._interval:
-            connection.execute(SQL["keep_slot"], {"account": self._account, "next_at": stamp(slot)})
-        return tuple(letters)
-
-    def _within_quota(self, connection: sqlite3.Connection, limit: int, now: datetime) -> tuple[int, datetime | None]:
-        """How many of `limit` the account's quota of any 24 hours leaves; if none, from when on it may leave one."""
-        if self._quota is None:
-            return limit, None
-        given = {"account": self._account, "since": stamp(now - QUOTA_SPAN), "until": stamp(now + BELIEVED)}
-        used, oldest = connection.execute(SQL["handed_over_since"], given).fetchone()
-        held = connection.execute(SQL["held"], {"campaign": self._campaign, "run": self._run}).fetchone()[0]
-        left = self._quota - used - held
-        if left > 0:
-            return min(limit, left), None
-        return 0, datetime.fromisoformat(oldest) + QUOTA_SPAN if oldest else now
-
-    def _next_slot(self, connection: sqlite3.Connection, now: datetime) -> datetime:
-        """When the account's next letter may leave (generic cell rate algorithm, kept across runs)."""
-        if not self._interval:
-            return now
-        row = connection.execute(SQL["next_slot"], {"account": self._account}).fetchone()
-        # As far ahead as an interrupted run may have taken slots; further, the clock was set back meanwhile.
-        latest = now + timedelta(seconds=_AHEAD + self._interval)
-        return min(max(now, datetime.fromisoformat(row[0])), latest) if row else now
-
-    def _fenced(self, connection: sqlite3.Connection, name: str, given: Mapping[str, Any]) -> None:
-        """A state change that must meet the letter where this run thinks it is."""
-        if connection.execute(SQL[name], given).rowcount != 1:
-            raise LedgerUnavailable("a letter is no longer this run's: another process changed the ledger; start again")
+        return await self._do(lambda connection: self._leasing.lease(connection, limit))
 
     async def open_session(self, info: SessionInfo) -> int:
         given = {
@@ -154,10 +98,10 @@ class Run:
         def job(connection: sqlite3.Connection) -> int | None:
             held = {"id": letter.id, "run": self._run}
             if found := suppressed(connection, [m.identity for m in letter.letter.recipient.mailboxes]):
-                self._fenced(connection, "suppress_leased", {**held, "reason": f"{found[0]} is suppressed: {found[1]}"})
+                fenced(connection, "suppress_leased", {**held, "reason": f"{found[0]} is suppressed: {found[1]}"})
                 return None
             now = stamp(self._ledger.now())
-            self._fenced(connection, "put_at_risk", {**held, "date": date.isoformat(), "now": now})
+            fenced(connection, "put_at_risk", {**held, "date": date.isoformat(), "now": now})
             return self._insert_attempt(
                 connection, letter, session, outcome="at_risk", phase=Phase.BODY, message_digest=message_digest
             )
@@ -199,7 +143,7 @@ class Run:
         if attempt is None:
             attempt = self._insert_attempt(connection, letter, session, **what)
         else:
-            self._fenced(connection, "end_attempt", {**what, "attempt": attempt, "letter": letter.id, "run": self._run})
+            fenced(connection, "end_attempt", {**what, "attempt": attempt, "letter": letter.id, "run": self._run})
         for rcpt, outcome in ending.rcpts:
             said = {"code": rcpt.reply.code, "enhanced": rcpt.reply.enhanced, "reply": rcpt.reply.text}
             given = {"attempt": attempt, "mailbox": rcpt.mailbox, "outcome": outcome, **said}
@@ -213,7 +157,7 @@ class Run:
             "counted": int(ending.counted),
             "now": now,
         }
-        self._fenced(connection, "end_letter", state)
+        fenced(connection, "end_letter", state)
         why = {rcpt.mailbox: str(rcpt.reply) for rcpt, _ in ending.rcpts}
         for mailbox in letter.letter.recipient.mailboxes:
             if mailbox.address in ending.suppress:
@@ -221,12 +165,12 @@ class Run:
                 suppress(connection, mailbox.identity, mailbox.address, reason, "refused by the relay", now)
 
     async def give_back(self, letter: Leased) -> None:
-        await self._do(lambda c: self._fenced(c, "give_back", {"id": letter.id, "run": self._run}))
+        await self._do(lambda c: fenced(c, "give_back", {"id": letter.id, "run": self._run}))
 
     async def judge(self, letters: tuple[Leased, ...], state: State, reason: str) -> None:
         def job(connection: sqlite3.Connection) -> None:
             for letter in letters:
-                self._fenced(connection, "judge", {"id": letter.id, "run": self._run, "state": state, "reason": reason})
+                fenced(connection, "judge", {"id": letter.id, "run": self._run, "state": state, "reason": reason})
 
         await self._do(job)
 

@@ -1,8 +1,12 @@
 """The named SQL statements of statements.sql and the schema, as data."""
 
 import re
+import sqlite3
+from collections.abc import Mapping
 from importlib.resources import files
-from typing import Final
+from typing import Any, Final
+
+from dispatcher.core.errors import LedgerUnavailable
 
 _FILES: Final = files("dispatcher.ledgers")
 SCHEMA: Final = (_FILES / "schema.sql").read_text(encoding="utf-8")
@@ -10,3 +14,9 @@ _PARTS: Final = re.split(
     r"^-- name: (\w+)\n", (_FILES / "statements.sql").read_text(encoding="utf-8"), flags=re.MULTILINE
 )
 SQL: Final = dict(zip(_PARTS[1::2], (part.strip().rstrip(";") for part in _PARTS[2::2]), strict=True))
+
+
+def fenced(connection: sqlite3.Connection, name: str, given: Mapping[str, Any]) -> None:
+    """A state change that must meet one letter where its run thinks it is. Raises LedgerUnavailable if it does not."""
+    if connection.execute(SQL[name], given).rowcount != 1:
+        raise LedgerUnavailable("a letter is no longer this run's: another process changed the ledger; start again")
