@@ -276,6 +276,9 @@ class _Conversation:
         elif words[1] == b"LOGIN":
             name = base64.b64decode(words[2]) if len(words) > 2 else self._challenge(b"Username:")
             good = (name, self._challenge(b"Password:")) == (user, password)
+        elif words[1] == b"XOAUTH2":
+            good = base64.b64decode(words[2]) == b"user=" + user + b"\x01auth=Bearer " + password + b"\x01\x01"
+            good = good or bool(self._challenge(b'{"status":"401","schemes":"bearer"}'))
         else:
             digest = hmac.new(password, b"<1@relay.example>", hashlib.md5).hexdigest().encode()
             good = self._challenge(b"<1@relay.example>") == user + b" " + digest

@@ -132,6 +132,8 @@ WRONG = {
         "key letter.attachments.1",
         "",
     ),
+    "token without user": ({"relay": RELAY + 'auth = "xoauth2"'}, "[relay]", "key relay", ""),
+    "no such kind of login": ({"relay": RELAY + 'auth = "plain"'}, "auth =", "key relay.auth", ""),
     "user without password": ({"relay": 'host = "mail.example.org"\nuser = "u"'}, "[relay]", "key relay", ""),
     "two passwords": (
         {"relay": 'host = "mail.example.org"\nuser = "u"\npassword = { env = "A", file = "b" }'},

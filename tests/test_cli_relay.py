@@ -4,6 +4,7 @@ import base64
 import re
 import ssl
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,13 +33,15 @@ def folder(tmp_path: Path) -> Path:
     return new_campaign(tmp_path / "campaign")
 
 
-def secured(folder: Path, script_on: Mapping[str, Action] | None = None) -> SmtpServer:
+def secured(
+    folder: Path, script_on: Mapping[str, Action] | None = None, mechanisms: str = "PLAIN LOGIN CRAM-MD5"
+) -> SmtpServer:
     """A relay with STARTTLS and AUTH, whose authority the campaign trusts by `ca_file`."""
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     authority.cert_pem.write_to_path(str(folder / "authority.pem"))
-    server = SmtpServer(Script(tls=context, login=LOGIN, on=script_on or {}))
+    server = SmtpServer(Script(tls=context, login=LOGIN, on=script_on or {}, mechanisms=mechanisms))
     set_relay(
         folder,
         f'host = "127.0.0.1"\nport = {server.port}\nsecurity = "starttls"\nuser = "{LOGIN[0]}"\n'
@@ -98,7 +101,8 @@ def test_over_starttls_with_login(folder: Path) -> None:
 def found_nowhere(folder: Path, *outputs: Done) -> None:
     """The password, in any form that travels, is in no file and in no output."""
     plain = f"\0{LOGIN[0]}\0{CANARY}".encode()
-    forms = [CANARY.encode(), base64.b64encode(CANARY.encode()), base64.b64encode(plain)]
+    bearer = f"user={LOGIN[0]}\x01auth=Bearer {CANARY}\x01\x01".encode()
+    forms = [CANARY.encode(), *(base64.b64encode(line) for line in (CANARY.encode(), plain, bearer))]
     for path in folder.rglob("*"):
         if path.is_file():
             octets = path.read_bytes()
@@ -150,6 +154,27 @@ def test_wrong_password(folder: Path) -> None:
         assert also.json["waiting"] == 6
         assert also.json["ended"] == "paused"
         found_nowhere(folder, done, also, test)
+
+
+def test_a_token_in_place_of_a_password(folder: Path) -> None:
+    """A refused one pauses the run, with the relay's reason in words; a good one, from a command, sends."""
+    (folder / "vault").write_text(f"{CANARY}-expired\n", encoding="utf-8")
+    with secured(folder, mechanisms="PLAIN XOAUTH2") as server:
+        code = "print(open('vault').read())"
+        command = f'{{ command = ["{sys.executable}", "-c", "{code}"] }}\nauth = "xoauth2"'
+        edit(folder / "campaign.toml", '{ env = "DISPATCHER_PASSWORD" }', command)
+        refused = dispatcher("send", "--confirm", "6", folder=folder)
+        assert refused.code == 4
+        assert "AUTH: 535 5.7.8" in refused.err
+        assert "the relay's reason: status: 401, schemes: bearer" in refused.err
+        assert "the token in its place" in refused.err
+        assert "6 letters: 6 waiting" in refused.out
+        (folder / "vault").write_text(CANARY, encoding="utf-8")
+        done = dispatcher("send", "--confirm", "6", folder=folder)
+        assert done.code == 0, done
+        assert len(server.stored) == 6
+    (folder / "vault").unlink()
+    found_nowhere(folder, refused, done)
 
 
 def test_forgotten_password(folder: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import errno
 import inspect
+import json
 import logging
 import re
 import socket
@@ -25,7 +26,8 @@ import uvloop
 from dispatcher.core.errors import SecretError
 from dispatcher.core.model import HandOver, Message, Phase, Reply, SessionInfo
 from dispatcher.core.ports import RelayTrouble
-from dispatcher.relays.smtp import MAPPED, Account, SmtpRelay, Timeouts, _trouble
+from dispatcher.relays.smtp import Account, SmtpRelay, Timeouts
+from dispatcher.relays.trouble import MAPPED, trouble_of
 from tests.smtp_server import CLOSE, HANG, RESET, Action, Actions, Script, SmtpServer
 from tests.test_session import ENVELOPE, HASTY, PATIENT, FakeClock, granted
 
@@ -158,7 +160,7 @@ def test_the_account_names_whose_pace_it_is_and_no_secret() -> None:
     assert SmtpRelay(account, FakeClock()).account == "kms@relay.example:587"
     assert SmtpRelay(Account("relay.example", 25, "none"), FakeClock()).account == "relay.example:25"
     assert "lambda" not in repr(account)
-    assert "password" not in repr(account)
+    assert "password=" not in repr(account)
 
 
 def test_the_time_limits_are_those_of_the_rfc() -> None:
@@ -321,7 +323,7 @@ def test_every_exception_of_the_library_is_mapped() -> None:
         kind = getattr(aiosmtplib.errors, name)
         assert issubclass(kind, MAPPED)
         assert kind.__init__ in known, f"{name} is made in a way nobody has looked at"
-        found = _trouble(Phase.EHLO, kind(*known[kind.__init__]))
+        found = trouble_of(Phase.EHLO, kind(*known[kind.__init__]))
         has_code = "code" in inspect.signature(kind.__init__).parameters
         assert found.reply == (Reply(550, "no") if has_code else None)
         assert found.reply or found.fault
@@ -481,6 +483,73 @@ def test_no_way_to_log_in(login: tuple[str, str] | None, mechanisms: str, tls: s
     assert b"AUTH" not in verbs(server)
 
 
+TOKEN = "ya29.A0-very_long~token+/=="
+
+
+def by_token(server: SmtpServer, ca_file: Path, token: str = TOKEN) -> dict[str, Any]:
+    return {"security": "starttls", "ca_file": ca_file, "user": "kms", "password": lambda: token, "auth": "xoauth2"}
+
+
+def test_login_by_a_token_asks_for_a_fresh_one_each_time(tls: ssl.SSLContext, ca_file: Path) -> None:
+    """An access token lives an hour, a run may live longer. No password mechanism ever sees it."""
+    asked: list[str] = []
+
+    def token() -> str:
+        asked.append(TOKEN)
+        return TOKEN
+
+    async def go() -> None:
+        one = relay(server, security="starttls", ca_file=ca_file, user="kms", password=token, auth="xoauth2")
+        for _ in range(2):
+            await (await one.connect()).close()
+
+    with SmtpServer(Script(tls=tls, login=("kms", TOKEN), mechanisms="PLAIN LOGIN XOAUTH2")) as server:
+        asyncio.run(go())
+    assert len(asked) == 2
+    assert [line.split()[1] for line in server.commands if line.startswith(b"AUTH")] == [b"XOAUTH2"] * 2
+
+
+@pytest.mark.parametrize(
+    ("challenge", "shown"),
+    [
+        (base64.b64encode(b'{"status":"401","schemes":"Bearer","scope":"https://mail.example/"}').decode(),
+         "status: 401, schemes: Bearer, scope: https://mail.example/"),
+        (base64.b64encode(b"[1]").decode(), "[1]"),
+        (base64.b64encode(b"no json").decode(), base64.b64encode(b"no json").decode()),
+        ("not base64!", "not base64!"),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_a_refused_token_says_why(challenge: str, shown: str, tls: ssl.SSLContext, ca_file: Path) -> None:
+    """The reason comes as JSON in base64 before the refusal; both are kept, and the refusal's code decides."""
+    refusal = (f"334 {challenge}\r\n".encode(), b"535 5.7.8 not accepted\r\n")
+    with SmtpServer(Script(tls=tls, login=LOGIN, mechanisms="XOAUTH2", on={"AUTH": refusal})) as server:
+        found = trouble(server, **by_token(server, ca_file))
+    assert found.phase is Phase.AUTH
+    assert found.reply == Reply(535, f"5.7.8 not accepted\nthe relay's reason: {shown}")
+    assert found.reply.enhanced == "5.7.8"
+
+
+@pytest.mark.parametrize(
+    ("token", "mechanisms", "words"),
+    [
+        (TOKEN, "PLAIN LOGIN", "no AUTH XOAUTH2; offered: PLAIN LOGIN"),
+        ("a\x01auth=Bearer b", "XOAUTH2", "characters that no token has"),
+        ("two words", "XOAUTH2", "characters that no token has"),
+        ("", "XOAUTH2", "characters that no token has"),
+    ],
+)
+def test_a_token_that_is_not_even_sent(
+    token: str, mechanisms: str, words: str, tls: ssl.SSLContext, ca_file: Path
+) -> None:
+    with SmtpServer(Script(tls=tls, login=LOGIN, mechanisms=mechanisms)) as server:
+        found = trouble(server, **by_token(server, ca_file, token))
+    assert found.reply
+    assert found.reply.code == 535
+    assert words in found.reply.text
+    assert b"AUTH" not in verbs(server)
+
+
 def test_a_refusal_for_now_is_not_tried_by_another_mechanism(tls: ssl.SSLContext, ca_file: Path) -> None:
     with SmtpServer(Script(tls=tls, login=LOGIN, on={"AUTH": b"454 4.7.0 later\r\n"})) as server:
         trouble(server, security="starttls", ca_file=ca_file, user="kms", password=lambda: PASSWORD)
@@ -514,19 +583,25 @@ def everything_reachable(error: BaseException) -> str:
 
 
 @pytest.mark.parametrize("password", [PASSWORD, "hunter2", "\ud83d lone"])
-@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5", "PLAIN LOGIN CRAM-MD5"])
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5", "PLAIN LOGIN CRAM-MD5", "XOAUTH2"])
 def test_a_failed_login_gives_nothing_away(
     mechanism: str, password: str, tls: ssl.SSLContext, ca_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """S25: in no exception, in no frame, in no log; not even where the relay sends back what it was told."""
     caplog.set_level(logging.DEBUG)
     secret = password.encode("utf-8", "surrogatepass")
-    forms = [password, base64.b64encode(secret).decode(), base64.b64encode(b"\0kms\0" + secret).decode()]
+    lines = (secret, b"\0kms\0" + secret, b"user=kms\x01auth=Bearer " + secret + b"\x01\x01")
+    forms = [password, *(base64.b64encode(line).decode() for line in lines)]
     echo = f"535 5.7.8 bad: {' '.join(forms)}\r\n".encode("utf-8", "surrogatepass")
-    answers: list[dict[str, Actions]] = [{}, {"AUTH": echo}, {"AUTH": (echo, CLOSE)}, {"AUTH": CLOSE}]
+    reason = base64.b64encode(json.dumps({"status": "401", "told": forms}).encode())
+    told = (b"334 " + reason + b"\r\n", echo)
+    answers: list[dict[str, Actions]] = [{}, {"AUTH": echo}, {"AUTH": (echo, CLOSE)}, {"AUTH": CLOSE}, {"AUTH": told}]
+    auth = "xoauth2" if mechanism == "XOAUTH2" else "password"
     for on in answers:
         with SmtpServer(Script(tls=tls, login=("kms", "other"), mechanisms=mechanism, on=on)) as server:
-            found = trouble(server, security="starttls", ca_file=ca_file, user="kms", password=lambda: password)
+            found = trouble(
+                server, security="starttls", ca_file=ca_file, user="kms", password=lambda: password, auth=auth
+            )
         assert found.phase is Phase.AUTH
         shown = everything_reachable(found) + caplog.text
         for form in forms:

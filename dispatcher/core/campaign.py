@@ -190,7 +190,7 @@ def _password_is_not_text(value: Any) -> Any:
 
 
 class RelayAccount(_Table):
-    """The submission server and how to log in there."""
+    """The submission server and how to log in there. With auth = "xoauth2", `password` says where the token is."""
 
     host: Annotated[Line, AfterValidator(_host)]
     port: Annotated[int, Field(ge=1, le=65535)] = 587
@@ -199,6 +199,7 @@ class RelayAccount(_Table):
     password: Annotated[Password | None, BeforeValidator(_password_is_not_text)] = None
     helo: Line = "[127.0.0.1]"
     ca_file: FolderPath | None = None
+    auth: Literal["password", "xoauth2"] = "password"
 
     @property
     def loopback(self) -> bool:
@@ -224,6 +225,8 @@ class RelayAccount(_Table):
     def _user_with_password(self) -> "RelayAccount":
         if (self.user is None) != (self.password is None):
             raise ValueError("user and password go together; give both or neither")
+        if self.auth == "xoauth2" and self.user is None:
+            raise ValueError('auth = "xoauth2" needs user, and password: where the access token is')
         return self
 
 

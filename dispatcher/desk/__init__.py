@@ -112,9 +112,9 @@ class Desk:
         if phase == "STARTTLS":
             return f"Check host, port and security {where}; nothing leaves without a good certificate"
         if phase == "AUTH":
-            password = relay.password
+            password, secret = relay.password, "token" if relay.auth == "xoauth2" else "password"
             place = f"the environment variable {password.env}" if password and password.env else "its place"
-            return f"Check user ({relay.user}) {where}, and the password in {place}"
+            return f"Check user ({relay.user}) {where}, and the {secret} in {place}"
         return f"See the relay's words: dispatcher log{self.flag}; then ask whoever runs it"
 
 

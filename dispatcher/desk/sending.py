@@ -265,6 +265,7 @@ def _account(desk: Desk, relay: RelayAccount) -> Account:
         (lambda: read_password(where, desk.root)) if where else None,
         relay.helo,
         desk.root / relay.ca_file if relay.ca_file else None,
+        relay.auth,
     )
 
 

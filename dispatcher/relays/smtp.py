@@ -13,33 +13,32 @@ raises.
 """
 
 import asyncio
-import base64
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal, cast
+from typing import Literal, cast
 
 import aiosmtplib
 
-from dispatcher.core.model import Phase, Reply, SessionInfo
+from dispatcher.core.model import Phase, SessionInfo
 from dispatcher.core.ports import Clock, RelayTrouble
+from dispatcher.relays.login import Credentials, log_in, ours
 from dispatcher.relays.session import SmtpSession, Timeouts
+from dispatcher.relays.trouble import MAPPED, mapped, nothing_unasked, trouble_of
 from dispatcher.relays.wire import Wire
 
 __all__ = ["Account", "SmtpRelay", "SmtpSession", "Timeouts"]
-
-MAPPED: Final = (aiosmtplib.SMTPException, OSError, ValueError)
-"""Everything aiosmtplib, asyncio and ssl raise for what a relay or network does (time-outs are OSErrors)."""
 
 
 @dataclass(frozen=True)
 class Account:
     """Where and as whom to hand over. `ca_file` replaces the system's certificate authorities.
 
-    `password` is called once per login and may take its time; it runs in a thread of its own.
+    `password` is called once per login and may take its time; it runs in a thread of its own. With `auth` "xoauth2"
+    what it returns is an access token.
     """
 
     host: str
@@ -49,6 +48,7 @@ class Account:
     password: Callable[[], str] | None = field(default=None, repr=False)
     helo: str = "[127.0.0.1]"
     ca_file: Path | None = None
+    auth: Literal["password", "xoauth2"] = "password"
 
 
 class SmtpRelay:
@@ -69,18 +69,19 @@ class SmtpRelay:
     async def connect(self) -> SmtpSession:
         """A new session: connected, greeted, secured and logged in as configured. Raises RelayTrouble."""
         if self._account.user and self._account.security == "none":
-            raise RelayTrouble(Phase.AUTH, _ours("5.7.11", "a login without TLS would send the password in clear"))
-        with _mapped(Phase.CONNECT):
+            raise RelayTrouble(Phase.AUTH, ours("5.7.11", "a login without TLS would send the password in clear"))
+        with mapped(Phase.CONNECT):
             sock = await self._open()
         try:
             client = await self._greeted(sock)
-            _nothing_unasked(client, Phase.GREETING)
+            nothing_unasked(client, Phase.GREETING)
             features = await self._introduce(client)
             if self._account.security == "starttls":
                 await self._secure(client, features)
                 features = await self._introduce(client)
             if self._account.user:
-                await self._log_in(client, features)
+                who = Credentials(self._account.user, self._account.auth, self._account.password)
+                await log_in(client, features, who, self._timeouts.auth)
             return self._session(client, features)
         except BaseException:
             await _abandon(sock)
@@ -92,7 +93,7 @@ class SmtpRelay:
         """A client that is connected, under TLS if that comes first, and has been greeted with 220."""
         account = self._account
         implicit = account.security == "tls"
-        with _mapped(Phase.CONNECT):
+        with mapped(Phase.CONNECT):
             try:
                 client = aiosmtplib.SMTP(
                     hostname=account.host,
@@ -110,7 +111,7 @@ class SmtpRelay:
         except MAPPED as error:
             # A failed handshake arrives wrapped, what the greeting does as the library's own.
             handshake = implicit and isinstance(error.__cause__, OSError) and not _of_library(error.__cause__)
-            raise _trouble(Phase.STARTTLS if handshake else Phase.GREETING, error) from None
+            raise trouble_of(Phase.STARTTLS if handshake else Phase.GREETING, error) from None
         return client
 
     async def _open(self) -> socket.socket:
@@ -139,7 +140,7 @@ class SmtpRelay:
     async def _introduce(self, client: aiosmtplib.SMTP) -> dict[str, str]:
         """EHLO, or HELO where that is not known; what is offered, keywords in capitals (RFC 5321 §4.1.4)."""
         features: dict[str, str] = {}
-        with _mapped(Phase.EHLO):
+        with mapped(Phase.EHLO):
             try:
                 await client.ehlo(timeout=self._timeouts.ehlo)
                 features = {keyword.upper(): value for keyword, value in client.esmtp_extensions.items()}
@@ -147,19 +148,19 @@ class SmtpRelay:
                 if error.code // 100 != 5:
                     raise
                 await client.helo(timeout=self._timeouts.ehlo)
-        _nothing_unasked(client, Phase.EHLO)
+        nothing_unasked(client, Phase.EHLO)
         return features
 
     async def _secure(self, client: aiosmtplib.SMTP, features: dict[str, str]) -> None:
         """STARTTLS (RFC 3207). The library would drop octets that come before the handshake; we drop the relay."""
         if "STARTTLS" not in features:
             raise RelayTrouble(Phase.STARTTLS, fault="the relay does not offer STARTTLS; nothing was sent")
-        with _mapped(Phase.STARTTLS):
+        with mapped(Phase.STARTTLS):
             answer = await client.execute_command(b"STARTTLS", timeout=self._timeouts.starttls)
             if answer.code != 220:
                 raise aiosmtplib.SMTPResponseException(answer.code, answer.message)
             context = await self._tls_context()
-            _nothing_unasked(client, Phase.STARTTLS)
+            nothing_unasked(client, Phase.STARTTLS)
             protocol = client.protocol
             if protocol is None or protocol.transport is None:
                 raise aiosmtplib.SMTPServerDisconnected("the connection was lost")
@@ -170,36 +171,6 @@ class SmtpRelay:
                 server_hostname=self._account.host,
                 ssl_handshake_timeout=self._timeouts.starttls,
             )
-
-    async def _log_in(self, client: aiosmtplib.SMTP, features: dict[str, str]) -> None:
-        """AUTH. The trouble is raised here, where no frame and no context holds the password."""
-        if "AUTH" not in features:
-            raise RelayTrouble(Phase.AUTH, _ours("5.7.4", "the relay offers no AUTH"))
-        if not client.supported_auth_methods:
-            raise RelayTrouble(Phase.AUTH, _ours("5.7.4", f"no AUTH mechanism in common; offered: {features['AUTH']}"))
-        trouble = await self._authenticate(client)
-        if trouble is not None:
-            raise trouble
-        _nothing_unasked(client, Phase.AUTH)
-
-    async def _authenticate(self, client: aiosmtplib.SMTP) -> RelayTrouble | None:
-        """Try each mechanism both sides know until one is taken; a refusal for now ends it."""
-        user = self._account.user
-        password = await asyncio.to_thread(self._account.password) if self._account.password else ""
-        if not _can_be_sent(user + password):
-            return RelayTrouble(Phase.AUTH, _ours("5.7.8", "user name or password has characters that cannot be sent"))
-        trouble = None
-        for mechanism in client.supported_auth_methods:
-            login = getattr(client, f"auth_{mechanism.replace('-', '')}")
-            try:
-                await login(user, password, timeout=self._timeouts.auth)
-            except MAPPED as error:
-                trouble = _redacted(_trouble(Phase.AUTH, error), user, password)
-            else:
-                return None
-            if trouble.reply is None or trouble.reply.code // 100 != 5:
-                break
-        return trouble
 
     def _session(self, client: aiosmtplib.SMTP, features: dict[str, str]) -> SmtpSession:
         """Take the connection over from the library, which from here on has no part in it."""
@@ -240,71 +211,8 @@ async def _limit(seconds: float, what: str) -> AsyncIterator[None]:
         raise error if str(error) else TimeoutError(f"{what} within {seconds:g} s") from None
 
 
-@contextmanager
-def _mapped(phase: Phase) -> Iterator[None]:
-    try:
-        yield
-    except MAPPED as error:
-        raise _trouble(phase, error) from None
-
-
 def _of_library(error: BaseException) -> bool:
     return isinstance(error, aiosmtplib.SMTPException)
-
-
-def _trouble(phase: Phase, error: BaseException) -> RelayTrouble:
-    """The facts in an exception: the relay's refusal if there is one, or else words."""
-    if isinstance(error, aiosmtplib.SMTPResponseException):
-        text = error.message.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        if error.code // 100 in (4, 5):
-            return RelayTrouble(phase, reply=Reply(error.code, text))
-        return RelayTrouble(phase, fault=f"not the reply due: {error.code} {text}")
-    root = error
-    while root.__cause__ is not None:
-        root = root.__cause__
-    if isinstance(root, ssl.SSLCertVerificationError):
-        return RelayTrouble(phase, fault=f"the relay's certificate is not good: {root.verify_message}")
-    if isinstance(root, ssl.SSLError):
-        return RelayTrouble(phase, fault=f"TLS failed: {root.reason or root}")
-    return RelayTrouble(phase, fault=str(root) or str(error) or type(error).__name__)
-
-
-def _ours(status: str, words: str) -> Reply:
-    """Our own refusal to log in: a person must change something, unlike after a connection that was lost."""
-    return Reply(535, f"{status} (dispatcher) {words}")
-
-
-def _can_be_sent(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # which holds the text
-        return False
-    return True
-
-
-def _redacted(trouble: RelayTrouble, user: str, password: str) -> RelayTrouble:
-    """A relay may send back what it was told: take every form of the password out of its words."""
-    if not password:
-        return trouble
-    plain = f"\0{user}\0{password}".encode()
-    forms = [base64.b64encode(octets).decode() for octets in (plain, password.encode())]
-
-    def clean(text: str) -> str:
-        for form in (*forms, password):
-            text = text.replace(form, "[hidden]")
-        return text
-
-    reply = trouble.reply and Reply(trouble.reply.code, clean(trouble.reply.text))
-    return RelayTrouble(trouble.phase, reply, clean(trouble.fault))
-
-
-def _nothing_unasked(client: aiosmtplib.SMTP, phase: Phase) -> None:
-    """Raise RelayTrouble if more came than the one reply due: the library would take it for the next one.
-
-    It keeps such octets in `_buffer`, and has no public way to say so; a test watches that the name stands.
-    """
-    if getattr(client.protocol, "_buffer", b""):
-        raise RelayTrouble(phase, fault="the relay sent more than the one reply due")
 
 
 async def _abandon(sock: socket.socket) -> None:

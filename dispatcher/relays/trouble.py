@@ -1,0 +1,52 @@
+"""What the relay or the network did while a session was set up, as a RelayTrouble: bare facts, never a secret.
+
+The names of aiosmtplib's exceptions end here; what the facts mean is said by `core.policy`.
+"""
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import aiosmtplib
+
+from dispatcher.core.model import Phase, Reply
+from dispatcher.core.ports import RelayTrouble
+
+MAPPED: Final = (aiosmtplib.SMTPException, OSError, ValueError)
+"""Everything aiosmtplib, asyncio and ssl raise for what a relay or network does (time-outs are OSErrors)."""
+
+
+@contextmanager
+def mapped(phase: Phase) -> Iterator[None]:
+    """Whatever is raised within becomes RelayTrouble of that phase."""
+    try:
+        yield
+    except MAPPED as error:
+        raise trouble_of(phase, error) from None
+
+
+def trouble_of(phase: Phase, error: BaseException) -> RelayTrouble:
+    """The facts in an exception: the relay's refusal if there is one, or else words."""
+    if isinstance(error, aiosmtplib.SMTPResponseException):
+        text = error.message.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        if error.code // 100 in (4, 5):
+            return RelayTrouble(phase, reply=Reply(error.code, text))
+        return RelayTrouble(phase, fault=f"not the reply due: {error.code} {text}")
+    root = error
+    while root.__cause__ is not None:
+        root = root.__cause__
+    if isinstance(root, ssl.SSLCertVerificationError):
+        return RelayTrouble(phase, fault=f"the relay's certificate is not good: {root.verify_message}")
+    if isinstance(root, ssl.SSLError):
+        return RelayTrouble(phase, fault=f"TLS failed: {root.reason or root}")
+    return RelayTrouble(phase, fault=str(root) or str(error) or type(error).__name__)
+
+
+def nothing_unasked(client: aiosmtplib.SMTP, phase: Phase) -> None:
+    """Raise RelayTrouble if more came than the one reply due: the library would take it for the next one.
+
+    It keeps such octets in `_buffer`, and has no public way to say so; a test watches that the name stands.
+    """
+    if getattr(client.protocol, "_buffer", b""):
+        raise RelayTrouble(phase, fault="the relay sent more than the one reply due")
