@@ -6,6 +6,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,8 @@ def test_over_starttls_with_login(folder: Path) -> None:
     story = dispatcher("log", "FRA", "--json", folder=folder).json
     attempt = story["attempts"][0]
     assert attempt["tls_version"] in ("TLSv1.2", "TLSv1.3")
+    assert attempt["certificate"] == "127.0.0.1"
+    assert attempt["cipher"]
     assert attempt["reply"] == "2.0.0 Ok: queued as 4F2A7C91"
     assert attempt["code"] == 250
     assert attempt["queue_id"] == "4F2A7C91"
@@ -93,6 +96,7 @@ def test_over_starttls_with_login(folder: Path) -> None:
     assert re.fullmatch(r"[0-9a-f]{64}", story["digest"])
     assert re.fullmatch(r"[0-9a-f]{64}", attempt["message_digest"])
     told = dispatcher("log", "FRA", folder=folder).out
+    assert "certificate of 127.0.0.1" in told
     for words in (attempt["tls_version"], "250 2.0.0 Ok: queued as 4F2A7C91", "queue-id: 4F2A7C91", story["message_id"],
                   story["digest"], attempt["message_digest"], "fra@missions.example.org: accepted"):  # fmt: skip
         assert words in told
@@ -211,10 +215,27 @@ def test_untrusted_certificate(folder: Path) -> None:
         assert not any(command.startswith((b"AUTH", b"MAIL")) for command in server.commands)
 
 
+def test_tls_that_was_there_before_and_is_gone_is_an_alarm(folder: Path) -> None:
+    """Both for letters and for tests; and only then: a relay never met under TLS is merely not set up."""
+    with secured(folder) as server:
+        env = {"DISPATCHER_PASSWORD": CANARY}
+        assert dispatcher("send", "--confirm", "3", "--limit", "3", folder=folder, env=env).code == 0
+        server.script = replace(server.script, tls=None)
+        for words in (["send", "--confirm", "3"], ["send", "--test-to", "me@tester.example"]):
+            done = dispatcher(*words, folder=folder, env=env)
+            assert done.code == 4
+            assert "the relay does not offer STARTTLS; nothing was sent" in done.err
+            assert re.search(
+                r"ALARM: 127\.0\.0\.1 had good TLS on \d{4}-\d\d-\d\d \(TLSv1\.\d, certificate of", done.err
+            )
+        assert len(server.stored) == 3
+
+
 def test_no_starttls_on_offer(folder: Path) -> None:
     with SmtpServer() as server:
         set_relay(folder, f'host = "127.0.0.1"\nport = {server.port}')
         done = dispatcher("send", "--confirm", "6", folder=folder)
         assert done.code == 4
         assert "the relay does not offer STARTTLS; nothing was sent" in done.err
+        assert "ALARM" not in done.err
         assert server.stored == []

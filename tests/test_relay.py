@@ -49,7 +49,7 @@ def ca_file(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="module")
 def tls(authority: trustme.CA) -> ssl.SSLContext:
-    return server_tls(authority.issue_cert("127.0.0.1"))
+    return server_tls(authority.issue_cert("127.0.0.1", "relay.example"))
 
 
 def server_tls(certificate: trustme.LeafCert) -> ssl.SSLContext:
@@ -120,6 +120,7 @@ def test_letters_go_under_tls(
     with SmtpServer(Script(tls=tls, implicit=security == "tls")) as server:
         info, facts = run(go())
     assert (info.tls_version, info.peer) == ("TLSv1.3", f"127.0.0.1:{server.port}")
+    assert info.certificate == "127.0.0.1, relay.example"
     assert "AES" in info.cipher or "CHACHA" in info.cipher
     assert facts.reply
     assert facts.reply.code == 250

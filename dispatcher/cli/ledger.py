@@ -153,7 +153,9 @@ def _say_attempt(number: int, attempt: dict[str, Any]) -> None:
     say(f"attempt {number}, {moment(attempt['at'])} UTC: {attempt['outcome']} at {attempt['phase'].upper()}")
     say(f"  reply: {attempt['code'] or ''} {attempt['reply']}".rstrip())
     if attempt["host"]:
-        tls = f", {attempt['tls_version']} {attempt['cipher']}" if attempt["tls_version"] else ", no TLS"
+        tls = ", no TLS"
+        if attempt["tls_version"]:
+            tls = f", {attempt['tls_version']} {attempt['cipher']}, certificate of {attempt['certificate']}"
         say(f"  relay: {attempt['host']}:{attempt['port']} ({attempt['peer']}{tls}), run {attempt['run']}")
     for name in ("queue_id", "message_digest", "override"):
         if attempt[name]:

@@ -218,13 +218,17 @@ class HandOver:
 
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
-    """What is known of one SMTP connection: for the log, never a secret."""
+    """What is known of one SMTP connection: for the log, never a secret.
+
+    `peer` is where it led, `certificate` whom the relay's certificate names (checked against `host`).
+    """
 
     host: str
     port: int
     peer: str = ""
     tls_version: str = ""
     cipher: str = ""
+    certificate: str = ""
     features: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -28,7 +28,7 @@ from dispatcher.ledgers.reader import Reader
 from dispatcher.ledgers.sqlite import SqliteLedger
 
 if TYPE_CHECKING:
-    from dispatcher.core.campaign import Campaign
+    from dispatcher.core.campaign import Campaign, RelayAccount
     from dispatcher.desk.draft import Draft
 
 HIDDEN: Final = ".dispatcher"
@@ -110,12 +110,26 @@ class Desk:
         if phase in ("CONNECT", "GREETING", "EHLO"):
             return f"Check host ({relay.host}) and port ({relay.port}) {where}, and that this machine is online"
         if phase == "STARTTLS":
-            return f"Check host, port and security {where}; nothing leaves without a good certificate"
+            return (
+                self._tls_advice(relay)
+                or f"Check host, port and security {where}; nothing leaves without a good certificate"
+            )
         if phase == "AUTH":
             password, secret = relay.password, "token" if relay.auth == "xoauth2" else "password"
             place = f"the environment variable {password.env}" if password and password.env else "its place"
             return f"Check user ({relay.user}) {where}, and the {secret} in {place}"
         return f"See the relay's words: dispatcher log{self.flag}; then ask whoever runs it"
+
+    def _tls_advice(self, relay: "RelayAccount") -> str:
+        """An alarm, if this relay had good TLS before; else ''."""
+        with self.reader() as reader:
+            last = reader.one("last_secure_session", host=relay.host, port=relay.port)
+        if last is None:
+            return ""
+        return (
+            f"ALARM: {relay.host} had good TLS on {last['opened_at'][:10]} ({last['tls_version']}, certificate of "
+            f"{last['certificate']}). Somebody may stand between. Try from another network; ask whoever runs the relay"
+        )
 
 
 def person() -> str:

@@ -132,7 +132,8 @@ CREATE TABLE session (
     port INTEGER NOT NULL,
     peer TEXT NOT NULL,
     tls_version TEXT NOT NULL,
-    cipher TEXT NOT NULL
+    cipher TEXT NOT NULL,
+    certificate TEXT NOT NULL        -- whom the relay's certificate, checked against host, names
 ) STRICT;
 
 -- One try for one letter; append-only. Only an attempt at risk gets its outcome later, once.

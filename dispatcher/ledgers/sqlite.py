@@ -91,6 +91,7 @@ class Run:
             "peer": info.peer,
             "tls_version": info.tls_version,
             "cipher": info.cipher,
+            "certificate": info.certificate,
         }
         return await self._do(lambda c: c.execute(SQL["insert_session"], given).lastrowid or 0)
 

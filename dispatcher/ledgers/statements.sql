@@ -31,8 +31,12 @@ INSERT INTO run (campaign, account, started_at) VALUES (:campaign, :account, :no
 UPDATE run SET ended_at = :now, ending = :ending WHERE id = :run;
 
 -- name: insert_session
-INSERT INTO session (run, opened_at, host, port, peer, tls_version, cipher)
-VALUES (:run, :now, :host, :port, :peer, :tls_version, :cipher);
+INSERT INTO session (run, opened_at, host, port, peer, tls_version, cipher, certificate)
+VALUES (:run, :now, :host, :port, :peer, :tls_version, :cipher, :certificate);
+
+-- name: last_secure_session
+SELECT opened_at, tls_version, certificate FROM session
+WHERE host = :host AND port = :port AND tls_version <> '' ORDER BY id DESC LIMIT 1;
 
 -- name: handed_over_since
 SELECT count(*) AS used, min(at) AS oldest FROM (
@@ -183,7 +187,7 @@ FROM letter WHERE campaign = :campaign AND key = :key;
 
 -- name: letter_attempts
 SELECT a.id, a.at, a.ended_at, a.phase, a.outcome, a.scope, a.code, a.enhanced, a.reply, a.queue_id, a.message_digest,
-    a.override, a.run, s.host, s.port, s.peer, s.tls_version, s.cipher
+    a.override, a.run, s.host, s.port, s.peer, s.tls_version, s.cipher, s.certificate
 FROM attempt a LEFT JOIN session s ON s.id = a.session WHERE a.letter = :letter ORDER BY a.id;
 
 -- name: attempt_rcpts

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import aiosmtplib
 
@@ -184,6 +184,7 @@ class SmtpRelay:
             peer=_peer(transport),
             tls_version=(tls.version() or "") if tls else "",
             cipher=(tls.cipher() or ("",))[0] if tls else "",
+            certificate=_names(tls.getpeercert() or {}) if tls else "",
             features=features,
         )
         return SmtpSession(Wire(cast("asyncio.Transport", transport)), info, self._clock, self._timeouts)
@@ -223,6 +224,11 @@ async def _abandon(sock: socket.socket) -> None:
     with suppress(OSError):
         sock.shutdown(socket.SHUT_RDWR)
     await asyncio.sleep(0)
+
+
+def _names(certificate: dict[str, Any]) -> str:
+    """Whom a certificate names (RFC 9525 §2): "relay.example, 192.0.2.1"."""
+    return ", ".join(str(name) for kind, name in certificate.get("subjectAltName", ()) if kind in ("DNS", "IP Address"))
 
 
 def _peer(transport: asyncio.BaseTransport) -> str:
