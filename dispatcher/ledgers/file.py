@@ -5,7 +5,9 @@ would take that log for the new file's. The file is for its owner alone (0600), 
 index files take their mode from it. Raises LedgerUnavailable, with what to do.
 """
 
+import os
 import sqlite3
+import sys
 import uuid
 from contextlib import closing
 from datetime import UTC, datetime
@@ -29,13 +31,28 @@ def stamp(moment: datetime) -> str:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, each for its owner alone; what is there stays as it is."""
+    """Make a folder and those above it, each for its owner alone; what is there stays as it is.
+
+    SQLite syncs the names in the ledger's folder; the folder's own name is synced here, or a power loss takes all.
+    """
     missing = [f for f in (folder, *folder.parents) if not f.exists()]
     try:
         for each in reversed(missing):
             each.mkdir(mode=0o700, exist_ok=True)
+            _sync_names(each.parent)
     except OSError as error:
         raise LedgerUnavailable(f"cannot make the folder {folder}: {error.strerror}. Check its rights") from None
+
+
+def _sync_names(folder: Path) -> None:
+    """Make the names in a folder durable. Windows opens no folder, and writes its names through by itself."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def create(path: Path, now: datetime) -> None:
