@@ -20,12 +20,12 @@ lint: $(VENV)/.installed-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Every torture in small is part of `make test`; this is the long round.
+# Faults on purpose, each in small: part of `make test` too. The last line tells the figures. Then the long round.
 torture: $(VENV)/.installed-test
-	DISPATCHER_KILLS=100 $(BIN)/python -m pytest tests/test_kill.py
+	$(BIN)/python -m pytest -m torture
 
 torture-full: $(VENV)/.installed-test
-	DISPATCHER_KILLS=1000 $(BIN)/python -m pytest tests/test_kill.py
+	DISPATCHER_TORTURE=full $(BIN)/python -m pytest -m torture
 
 # The specimen report, byte for byte.
 report: $(VENV)/.installed-test

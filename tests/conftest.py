@@ -1,9 +1,13 @@
-"""For the whole suite: in CI a skipped test is a failed one, so that nothing is missing there in silence."""
+"""For the whole suite: in CI a skipped test is a failed one, so that nothing is missing there in silence; and the
+torture tests' figures are told in the last line.
+"""
 
 import os
 from collections.abc import Generator
 
 import pytest
+
+from tests import figures
 
 
 @pytest.hookimpl(wrapper=True)
@@ -13,3 +17,16 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
         report.outcome = "failed"
         report.longrepr = f"skipped in CI: {report.longrepr}"
     return report
+
+
+_STATUS = pytest.StashKey[int]()
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    session.config.stash[_STATUS] = exitstatus
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if told := figures.line(passed=config.stash.get(_STATUS, 1) == 0):
+        print(f"\n{told}")

@@ -34,6 +34,9 @@ This is for {{ key }} alone: token-{{ token }}.
 .A line that begins with a dot.
 """
 
+DEPTH = 1
+"""How many letters of one connection may be at risk at a time."""
+
 Rule = Callable[[str, int, bytes], Actions | None]
 """(step, connection, command line) → what the server does; None for the honest thing."""
 
