@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet install
 
-.PHONY: demo test lint lock report torture torture-full wheel-test clean
+.PHONY: demo test lint lock report torture torture-full bench-peers bench-quick wheel-test clean
 
 demo: $(VENV)/.installed
 	$(BIN)/dispatcher send --sandbox --fresh
@@ -31,6 +31,12 @@ torture-full: $(VENV)/.installed-test
 report: $(VENV)/.installed-test
 	$(BIN)/python docs/report.py
 
+# Speed beside our peers, in one run; see benchmarks/__init__.py. The last line of bench-quick is one line of JSON.
+bench-quick: $(VENV)/.installed-test benchmarks/.installed
+	@$(BIN)/python -m benchmarks quick
+
+bench-peers: benchmarks/.installed
+
 # A wheel, installed into an empty environment, and the main job from there.
 wheel-test: $(VENV)/.installed-test
 	rm -rf build/wheel && mkdir -p build/wheel
@@ -46,12 +52,16 @@ LOCK = uv pip compile --universal --generate-hashes --no-header --no-annotate --
 lock:
 	$(LOCK) pyproject.toml --extra build -o lock.txt
 	$(LOCK) pyproject.toml --extra build --extra test -c lock.txt -o tests/lock.txt
+	$(LOCK) benchmarks/peers/requirements.in -c tests/lock.txt -o benchmarks/peers/lock.txt
 
 clean:
-	rm -rf build dist $(VENV)   # never .dispatcher: it may hold what was sent
+	rm -rf build dist $(VENV) benchmarks/.installed benchmarks/.venv benchmarks/node_modules   # never .dispatcher: it may hold what was sent
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
+
+benchmarks/.installed: benchmarks/install benchmarks/package-lock.json benchmarks/peers/lock.txt
+	PYTHON=$(PYTHON) benchmarks/install
 
 $(VENV)/.installed: lock.txt pyproject.toml $(VENV)/bin/python
 	$(PIP) --require-hashes -r lock.txt

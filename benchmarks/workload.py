@@ -1,0 +1,163 @@
+"""The letters: a campaign folder for us, and from our own first letter the same content for the peers.
+
+Each letter differs from all others by a number of seven digits, in its address, subject, text and HTML.
+"""
+
+import csv
+import email
+import email.policy
+import json
+import random
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+from benchmarks.measured import ROOT
+from benchmarks.receiver import HOST
+
+REPORT: Final = "report.pdf"
+REPORT_SIZE: Final = 200_000
+_WRITTEN_BY_ALL: Final = {"from", "to", "subject", "date", "message-id", "mime-version", "content-type"}
+"""Headers that each sender writes in its own way; the others are given to it."""
+_FIRST: Final = "0000001"
+_MARK: Final = "{number}"
+_LETTER: Final = """\
++++
+subject = "Submission {{ number }} to the Universal Periodic Review"
++++
+{{ today }}
+
+{{ salutation }}
+
+**{{ sender.organisation }}** has the honour to send to {{ name }} in Genève its submission on the situation of human
+rights in Cambodia, under the number {{ number }}, for the sixth session of the Universal Periodic Review.
+
+1. *Courts.* Judges are appointed and moved by the executive; of the cases we observed in the last four years, none that
+   touched a person of influence was decided against that person.
+2. *Land.* More than one hundred thousand people live under notice of eviction in the provinces that we could visit.
+3. *Speech.* Three newspapers were closed, and eleven journalists were charged, since the last review.
+4. *Assembly.* Permits are refused without reasons; nine marches were broken up.
+
+We would be grateful if {{ name }} raised these points in the dialogue, and stand ready to answer your questions at
+[{{ sender.reply_to }}](mailto:{{ sender.reply_to }}).
+
+{{ close }}
+
+{{ sender.signatory }}, {{ sender.function }}
+"""
+_CAMPAIGN: Final = """\
+id = "bench"
+title = "Benchmark"
+date = 2009-10-01
+
+[sender]
+organisation = "Khmer M'Chas Srok"
+name = "Khmer M'Chas Srok"
+address = "upr@kms.example.org"
+reply_to = "secretariat@kms.example.org"
+return_path = "bounces@kms.example.org"
+signatory = "Dr. Sakhonn CHAK"
+function = "President"
+postal_address = "1 Example Street, 1200 Geneva"
+
+[letter]
+template = "templates/letter.md"
+attachments = [{attachments}]
+
+[[recipients]]
+source = "recipients.csv"
+
+[relay]
+host = "{host}"
+port = {port}
+security = "none"
+
+[pace]
+connections = {connections}
+"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of one sender: what it sends, to which port, over how many connections."""
+
+    letters: int
+    port: int
+    connections: int = 10
+    report: bool = False
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a peer needs to write the same letters: its parts, with a mark where the number goes; and one, whole."""
+
+    sender: str
+    return_path: str
+    headers: Mapping[str, str]
+    to: str
+    subject: str
+    text: str
+    html: str
+    whole: bytes
+
+
+@lru_cache(maxsize=1)
+def report() -> bytes:
+    """A PDF as far as its first line goes; the rest does not compress, as in real ones."""
+    head = b"%PDF-1.4\n"
+    return head + random.Random(1).randbytes(REPORT_SIZE - len(head))
+
+
+def write_campaign(folder: Path, job: Job) -> Path:
+    """A campaign folder for this job."""
+    folder.mkdir(parents=True)
+    for name in ("forms/en.toml", "house/layout.html"):
+        (folder / "templates" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / "templates" / name, folder / "templates" / name)
+    (folder / "templates/letter.md").write_text(_LETTER, encoding="utf-8")
+    attachments = f'"{REPORT}"' if job.report else ""
+    if job.report:
+        (folder / REPORT).write_bytes(report())
+    settings = _CAMPAIGN.format(attachments=attachments, host=HOST, port=job.port, connections=job.connections)
+    (folder / "campaign.toml").write_text(settings, encoding="utf-8")
+    write_list(folder / "recipients.csv", job.letters)
+    return folder
+
+
+def write_list(path: Path, letters: int) -> None:
+    """So many rows."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("key", "email", "name", "number"))
+        for n in range(1, letters + 1):
+            writer.writerow((f"M{n:07}", f"mission{n:07}@missions.example.org", f"Permanent Mission {n:07}", f"{n:07}"))
+
+
+def content_of(octets: bytes) -> Content:
+    """The parts of our first letter, as a peer's template."""
+    message = email.message_from_bytes(octets, policy=email.policy.default)
+    text, html = (message.get_body((kind,)) for kind in ("plain", "html"))
+    if text is None or html is None or _FIRST not in str(message["Subject"]):
+        raise ValueError("our own letter is not what it was: text, HTML or number are missing")
+
+    def marked(words: object) -> str:
+        return str(words).replace(_FIRST, _MARK).replace("\r\n", "\n")
+
+    headers = {name: marked(words) for name, words in message.items() if name.lower() not in _WRITTEN_BY_ALL}
+    to, subject, plain, rich = map(marked, (message["To"], message["Subject"], text.get_content(), html.get_content()))
+    return Content(str(message["From"]), "bounces@kms.example.org", headers, to, subject, plain, rich, octets)
+
+
+def write_job(folder: Path, job: Job, content: Content) -> Path:
+    """What a peer's program reads: job.json, and the report beside it."""
+    folder.mkdir(parents=True)
+    if job.report:
+        (folder / REPORT).write_bytes(report())
+    parts: Mapping[str, object] = asdict(replace(content, whole=b""))
+    told = {**asdict(job), **parts, "host": HOST, "report": REPORT if job.report else None}
+    del told["whole"]
+    (folder / "job.json").write_text(json.dumps(told), encoding="utf-8")
+    return folder
