@@ -3,6 +3,7 @@
 import unicodedata
 
 import pytest
+from email_validator import EmailNotValidError, validate_email
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -167,6 +168,24 @@ def test_naughty_cells_never_make_an_unsafe_mailbox(text: str) -> None:
 def test_any_text_at_all_is_refused_or_safe(text: str) -> None:
     for cell in (text, f"{text}@example.org", f"jane@{text}.example", f"{text} <jane@example.org>"):
         _require_safe(cell)
+
+
+@given(st.text("aZ9.-_é\u3002@xn", max_size=12), st.sampled_from(["", ".example", ".org", ".9", "." + "y" * 250]))
+@example("xn--mnchen-3ya", ".example")
+@example("xn--a", ".example")
+@example("localhost", "")
+@example("a.local", "host")
+def test_what_is_known_of_a_domain_is_what_the_library_says_of_each_address_there(start: str, end: str) -> None:
+    """The verdict on a domain is kept, for a list has many addresses there."""
+    for local in ("jane", "x", "a.b+c", "y" * 60):
+        spec = f"{local}@{start}{end}"
+        try:
+            known = validate_email(spec, check_deliverability=False, globally_deliverable=spec[-9:] != "localhost")
+        except EmailNotValidError:
+            with pytest.raises(AddressError):
+                parse_mailboxes(spec)
+        else:
+            assert parse_mailboxes(spec)[0].address == f"{local}@{known.ascii_domain}"
 
 
 def _require_safe(cell: str) -> None:

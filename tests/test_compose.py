@@ -31,7 +31,7 @@ from dispatcher.core.compose import (
     letter_digest,
     message_id,
 )
-from dispatcher.core.gate import GateError, gate
+from dispatcher.core.gate import GateError, gate, has_longer_line
 from dispatcher.core.headers import (
     FORBIDDEN,
     HeaderError,
@@ -656,6 +656,48 @@ def test_not_even_a_plan_may_do_without(name: str) -> None:
     worse = replace(message, own=re.sub(rb"(?m)^%s:.*\r\n( .*\r\n)*" % name.encode(), b"", message.own))
     with pytest.raises(GateError, match=f"{name}.* missing"):
         gate(worse, tuple(n for n in planned if n != name), eight_bit=False)
+
+
+LINES = st.sampled_from(
+    [
+        b"X-A: 1", b"X-B:", b"X-A:x:y", b" folded", b"\tfolded", b" ", b"\t \x0b", b" \x0c\t", b"no field", b": x",
+        b"X A: 1", b"X\x7f: 1", b"X-\xe9: 1", b"X-C: \xe9", b" \xe9", b"\x0bX: 1", b"X-D: \x1c", b" \x1c", b" :",
+        b"X-E:\x85",
+    ]
+)  # fmt: skip
+
+
+@given(st.lists(LINES, max_size=6))
+def test_the_gate_takes_a_header_for_what_its_lines_are_one_by_one(lines: list[bytes]) -> None:
+    """The gate looks at a header as a whole where it can; here the lines are gone through in the slowest way."""
+    message, planned = composed()
+    names = []
+    for text in lines:
+        name, colon, _ = text.partition(b":")
+        if text[:1] in (b" ", b"\t"):
+            good = bool(text.strip())
+        else:
+            good = bool(colon and name) and all(33 <= octet <= 126 for octet in name)
+            names.append(name.decode(errors="replace"))
+        if not good or not text.isascii():
+            names = ["refused"]
+            break
+    worse = own(b"MIME-Version:", b"".join(text + b"\r\n" for text in lines) + b"MIME-Version:")(message)
+    index = planned.index("MIME-Version")
+    wanted = (*planned[:index], *names, *planned[index:])
+    if names == ["refused"] or len(set(names)) < len(names):
+        with pytest.raises(GateError):
+            gate(worse, wanted, eight_bit=False)
+    else:
+        gate(worse, wanted, eight_bit=False)
+        with pytest.raises(GateError):
+            gate(worse, (*wanted, "X-More"), eight_bit=False)
+
+
+@given(st.lists(st.sampled_from([b"\r\n", b"\r", b"\n", b"x", b"xx"]), max_size=12), st.integers(1, 5))
+def test_whether_a_line_is_longer_is_what_cutting_the_text_into_lines_says(pieces: list[bytes], room: int) -> None:
+    octets = b"".join(pieces)
+    assert has_longer_line(octets, room) == any(len(each) > room for each in octets.split(b"\r\n"))
 
 
 # ---- digest, Message-ID, boundary, envelope, Date -------------------------------------------------------------------

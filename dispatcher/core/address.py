@@ -14,11 +14,12 @@ Nothing is looked up, mended or guessed. What cannot be used raises `AddressErro
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 
 import email_validator
 from email_validator import EmailNotValidError, validate_email
 
-from dispatcher.core.headers import FORBIDDEN, character
+from dispatcher.core.headers import ATEXT, FORBIDDEN, character
 from dispatcher.core.model import Mailbox
 
 LONGEST_LOCAL_PART = 64  # octets, RFC 5321 §4.5.3.1.1
@@ -32,6 +33,7 @@ email_validator.SPECIAL_USE_DOMAIN_NAMES[:] = [
     name for name in email_validator.SPECIAL_USE_DOMAIN_NAMES if name not in (*RESERVED_NAMES, "local")
 ]
 
+_DOT_ATOM = re.compile(rf"[{ATEXT}]+(?:\.[{ATEXT}]+)*")
 _QUOTED_NAME = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _ITEM = re.compile(r'(?:[^",;]|"(?:[^"\\]|\\.)*")*')
 
@@ -99,22 +101,39 @@ def _addressed(spec: str, name: str) -> Mailbox:
     _require_shape(spec)
     local, _, domain = spec.partition("@")
     try:
-        checked = validate_email(
-            spec,
-            check_deliverability=False,
-            allow_smtputf8=True,
-            globally_deliverable=domain.lower() != "localhost",  # it asks for a dot
-        )
+        ascii_domain = _a_labels(domain) if _is_plain(spec, local) else _checked(spec)
     except EmailNotValidError as error:
         raise AddressError(f"{_shown(spec)}: {error}") from None
     local = unicodedata.normalize("NFC", local)
-    address = f"{local}@{checked.ascii_domain}"
+    address = f"{local}@{ascii_domain}"
     if len(local.encode()) > LONGEST_LOCAL_PART:
         raise AddressError(f"{_shown(spec)}: more than {LONGEST_LOCAL_PART} octets before the @")
     if len(address.encode()) > LONGEST_ADDRESS:
         raise AddressError(f"{_shown(spec)}: more than {LONGEST_ADDRESS} octets")
     identity = unicodedata.normalize("NFC", local.casefold())
-    return Mailbox(address, name, f"{identity}@{checked.ascii_domain}")
+    return Mailbox(address, name, f"{identity}@{ascii_domain}")
+
+
+def _is_plain(spec: str, local: str) -> bool:
+    """Whether the library can only object to the domain: an ASCII dot-atom before it, and not too long altogether."""
+    short = len(spec) <= LONGEST_ADDRESS
+    return short and spec.isascii() and "xn--" not in spec.lower() and bool(_DOT_ATOM.fullmatch(local))
+
+
+@lru_cache(maxsize=10_000)  # many recipients are at the same few domains, and the library takes its time
+def _a_labels(domain: str) -> str:
+    return _checked(f"x@{domain}")
+
+
+def _checked(spec: str) -> str:
+    """The domain of an address that the library lets through, as A-labels. Raises EmailNotValidError."""
+    checked = validate_email(
+        spec,
+        check_deliverability=False,
+        allow_smtputf8=True,
+        globally_deliverable=spec.partition("@")[2].lower() != "localhost",  # it asks for a dot
+    )
+    return checked.ascii_domain
 
 
 def _require_shape(spec: str) -> None:
@@ -125,7 +144,7 @@ def _require_shape(spec: str) -> None:
         raise AddressError(f"{_shown(spec)}: more than {LONGEST_ADDRESS} octets")
     if spec.lower().startswith("mailto:"):
         raise AddressError(f"{_shown(spec)}: leave out mailto:")
-    if any(char.isspace() for char in spec):
+    if spec.split() != [spec]:
         raise AddressError(f"{_shown(spec)}: there is a space inside; separate addresses by a comma")
     if '"' in spec:
         raise AddressError(f"{_shown(spec)}: an address in quotes cannot be used")

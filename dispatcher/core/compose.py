@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from urllib.parse import quote
 
-from dispatcher.core.gate import CRLF, longest
+from dispatcher.core.gate import CRLF, has_longer_line
 from dispatcher.core.headers import (
     LONGEST_LINE,
     HeaderError,
@@ -44,8 +44,9 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 _DOT_ATOM = r"[!#$%&'*+\-/=?^_`{|}~0-9A-Za-z]+(?:\.[!#$%&'*+\-/=?^_`{|}~0-9A-Za-z]+)*"
 _MESSAGE_ID = re.compile(f"<{_DOT_ATOM}@{_DOT_ATOM}>")  # RFC 5322 §3.6.4
 _BOUNDARY = re.compile(r"=_[0-9A-Za-z.]{16,48}")
+_LANGUAGE = re.compile(r"[A-Za-z]{1,8}(-[0-9A-Za-z]{1,8})*")  # RFC 5646 §2.1
 _UNSENDABLE = re.compile("[\0\ud800-\udfff]")
-_NOT_7BIT = re.compile(b"[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f-\xff]")
+_7BIT = bytes((*b"\t\n\r", *range(0x20, 0x7F)))
 
 
 class ContentError(ValueError):
@@ -92,11 +93,14 @@ class Composer:
         self._rest = line("X-Auto-Response-Suppress", "All") + line("MIME-Version", "1.0")
         mailbox = quote(require_plain("List-Unsubscribe", headers.unsubscribe.address), safe="@")
         self._mailto = f"mailto:{mailbox}?subject=unsubscribe%20"  # RFC 6068
+        self._planned, self._planned_with_cc = self._names(), self._names("Cc")
 
     def planned(self, recipient: Recipient) -> tuple[str, ...]:
         """The names of the fields that a letter to this recipient must have, in order, each once: for the gate."""
-        names = ["Date", "From", "To"]
-        names += ["Cc"] if recipient.cc else []
+        return self._planned_with_cc if recipient.cc else self._planned
+
+    def _names(self, *cc: str) -> tuple[str, ...]:
+        names = ["Date", "From", "To", *cc]
         names += ["Reply-To"] if self.headers.reply_to else []
         names += ["Subject", "Message-ID"]
         names += ["Organization"] if self.headers.organisation else []
@@ -135,7 +139,7 @@ class Composer:
         """The header, from From to MIME-Version."""
         if not _MESSAGE_ID.fullmatch(message_id):
             raise HeaderError("Message-ID", f"{message_id!r} is not one")
-        if not re.fullmatch(r"[A-Za-z]{1,8}(-[0-9A-Za-z]{1,8})*", rendering.language):  # RFC 5646 §2.1
+        if not _LANGUAGE.fullmatch(rendering.language):
             raise HeaderError("Content-Language", f"{rendering.language!r} is not a language tag")
         key = quote(require_plain("List-Unsubscribe", recipient.key), safe="")
         return (
@@ -157,11 +161,15 @@ class Composer:
 
         As it stands where that is safe on every way; else quoted-printable or base64, whichever is shorter.
         """
-        if found := _UNSENDABLE.search(text):
-            raise ContentError(f"text/{subtype}: U+{ord(found[0]):04X} at character {found.start() + 1} cannot be sent")
-        octets = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n").encode()
+        lines = text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+        try:
+            octets = lines.encode().replace(b"\n", CRLF)
+        except UnicodeEncodeError:
+            raise _unsendable(subtype, text) from None
+        if b"\0" in octets:
+            raise _unsendable(subtype, text)
         encoding, body = "7bit", octets
-        if _NOT_7BIT.search(octets) or longest(octets) > LONGEST_LINE or self._token in text:
+        if octets.translate(None, _7BIT) or has_longer_line(octets, LONGEST_LINE) or self._token in text:
             encoding, body = _encoded_text(octets)
         head = f'Content-Type: text/{subtype}; charset="utf-8"\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n'
         return head.encode() + body
@@ -247,6 +255,13 @@ def _framed(*values: bytes) -> bytes:
     return b"".join(len(value).to_bytes(8, "big") + value for value in values)
 
 
+def _unsendable(subtype: str, text: str) -> ContentError:
+    """The error for a text with a character in it that is not to be sent, or not UTF-8."""
+    found = _UNSENDABLE.search(text)
+    where = f"U+{ord(found[0]):04X} at character {found.start() + 1}" if found else "a character"
+    return ContentError(f"text/{subtype}: {where} cannot be sent")
+
+
 def _base64(octets: bytes) -> bytes:
     """Base64 in lines of 76, each ending in CRLF (RFC 2045 §6.8)."""
     return base64.encodebytes(octets).replace(b"\n", CRLF)
@@ -258,7 +273,7 @@ def _encoded_text(octets: bytes) -> tuple[str, bytes]:
     body = binascii.b2a_qp(octets + CRLF, istext=True)[:-2]
     size = (len(octets) + 2) // 3 * 4
     # binascii writes 77 octets where a blank ends a full line; RFC 2045 §6.7 allows 76.
-    if len(body) <= size + (size - 1) // 76 * 2 and longest(body) <= 76:
+    if len(body) <= size + (size - 1) // 76 * 2 and max(map(len, body.split(CRLF))) <= 76:
         return "quoted-printable", body
     return "base64", _base64(octets).removesuffix(CRLF)
 

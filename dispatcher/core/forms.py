@@ -68,6 +68,9 @@ class _Variant(_Part):
     close: _Close | None = None
 
 
+_NEUTRAL = _Variant()
+
+
 class _Rank(_Part):
     """The neutral form of one rank, and its variants."""
 
@@ -79,7 +82,7 @@ class _Rank(_Part):
 
     def form(self, gender: str) -> Address:
         """The form for a gender in GENDERS; `close` still holds {call}."""
-        variant = {"f": self.f, "m": self.m}.get(gender, _Variant())
+        variant = {"f": self.f, "m": self.m}.get(gender, _NEUTRAL)
         return Address(variant.salutation or self.salutation, variant.call or self.call, variant.close or self.close)
 
 

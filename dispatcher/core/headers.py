@@ -27,9 +27,9 @@ FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 _KNOWN = {"\0": "a NUL", "\t": "a tab", "\n": "a line feed", "\r": "a carriage return"}
 _TYPE = re.compile(r"[0-9A-Za-z][!#$&^_.+\-0-9A-Za-z]*(/[0-9A-Za-z][!#$&^_.+\-0-9A-Za-z]*)?")  # RFC 6838 §4.2
-_ATEXT = r"!#$%&'*+\-/=?^_`{|}~0-9A-Za-z"  # RFC 5322 §3.2.3
-_ATOMS = re.compile(f"[{_ATEXT}]+(?: [{_ATEXT}]+)*")
-_ATEXT_UTF8 = _ATEXT + "\u00a1-\U0010ffff"  # RFC 6532 §3.2
+ATEXT = r"!#$%&'*+\-/=?^_`{|}~0-9A-Za-z"  # RFC 5322 §3.2.3
+_ATOMS = re.compile(f"[{ATEXT}]+(?: [{ATEXT}]+)*")
+_ATEXT_UTF8 = ATEXT + "\u00a1-\U0010ffff"  # RFC 6532 §3.2
 _ADDRESS = re.compile(rf"[{_ATEXT_UTF8}]+(?:\.[{_ATEXT_UTF8}]+)*@[0-9A-Za-z\-]+(?:\.[0-9A-Za-z\-]+)*")
 _CHUNK = re.compile(r"[^ ]+|(?<= ) +[^ ]+")  # a word, with all blanks before it but the one where lines may fold
 _Q_PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!*+-/")  # RFC 2047 §5 (3)
@@ -160,10 +160,10 @@ def _fold(header: str, words: Sequence[str]) -> bytes:
             lines.append(f" {word}")
         else:
             lines[-1] += f" {word}"
-    octets = [text.encode() for text in lines]
-    if max(map(len, octets)) > LONGEST_LINE:
+    octets = "\r\n".join(lines).encode()
+    if len(octets) > LONGEST_LINE and max(map(len, octets.split(b"\r\n"))) > LONGEST_LINE:
         raise HeaderError(header, f"too long: a line may have {LONGEST_LINE} octets")
-    return b"\r\n".join(octets) + b"\r\n"
+    return octets + b"\r\n"
 
 
 def _mailbox(header: str, mailbox: Mailbox) -> Sequence[str]:

@@ -36,6 +36,9 @@ _LINK: Final = re.compile(r"(?:https?://|mailto:)[^\s]+\Z", re.IGNORECASE)
 _MISSING: Final = re.compile(r"'([^']*)'(?= is undefined)")
 _NOT_IN: Final = re.compile(r"has no attribute '([^']*)'")
 _NOES: Final = words("0 n no non nein faux falso falsch off")
+LONGEST_WORD: Final = 6
+"""A longer cell is text as any other."""
+_OF_A_DICT: Final = frozenset(dir(dict))
 
 
 class Flag(str):
@@ -65,7 +68,7 @@ class No(str):
 
 def value(text: str) -> str:
     """A cell as templates and expressions see it: text, a Flag if it is `true` or `false`, a No if it is like `no`."""
-    if not 1 <= len(text) <= 6:
+    if not 1 <= len(text) <= LONGEST_WORD:
         return text
     word = text.lower()
     if word in ("true", "false"):
@@ -99,7 +102,7 @@ def link_part(text: object) -> str:
 
 def _printed(result: object) -> object:
     """What `{{ }}` may print: text and numbers; a missing field speaks for itself."""
-    if isinstance(result, str | Undefined) or (isinstance(result, int | float) and not isinstance(result, bool)):
+    if isinstance(result, (str, Undefined)) or (isinstance(result, int | float) and not isinstance(result, bool)):
         return result
     kinds = {list: "a list: use |join(', ')", type(None): "nothing at all", bool: "a truth value: use if"}
     kind = kinds.get(type(result), f"a {type(result).__name__}")
@@ -136,6 +139,11 @@ class Environment(ImmutableSandboxedEnvironment):
                 "** is not allowed here" if operator == "**" else f"{operator} is for numbers only here"
             )
         return bounded(super().call_binop(context, operator, left, right))
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if type(obj) is dict and attribute in obj and attribute not in _OF_A_DICT:
+            return obj[attribute]  # where the sandbox would come to by way of an exception
+        return super().getattr(obj, attribute)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         for kind, names in _METHODS.items():

@@ -16,10 +16,11 @@ from typing import Any, Final
 
 from jinja2 import Template
 
+from dispatcher.core.bounds import joined
 from dispatcher.core.errors import Place, Problem, TemplateError
 from dispatcher.core.forms import Forms, parse_forms
 from dispatcher.core.headers import FORBIDDEN, character
-from dispatcher.core.jinja import HTML, TEXT, Environment, Failure, in_words, value
+from dispatcher.core.jinja import HTML, LONGEST_WORD, TEXT, Environment, Failure, in_words, value
 from dispatcher.core.markdown import Source, twins
 from dispatcher.core.model import Recipient, Rendering
 from dispatcher.core.plain import COUNTER, ItemNumbers
@@ -127,9 +128,13 @@ class _Part:
             raise TemplateError(Problem(in_words(error, {})[0], where, "mend the template at that line")) from None
         self._template = Template.from_code(environment, code, environment.globals)
 
-    def fill(self, context: Mapping[str, Any], recipient: str) -> str:
+    def fill(self, context: dict[str, Any], recipient: str) -> str:
+        template = self._template
         try:
-            return self._template.render(context)
+            try:  # as Template.render does it, without its copies of the context
+                return joined(template.root_render_func(template.new_context(context, shared=True)))
+            except Exception:  # noqa: BLE001 (Jinja mends the traceback and raises it again)
+                template.environment.handle_exception()
         except Failure as error:
             what, todo = in_words(error, context)
             where = self.restored.place(self._line(error), recipient)
@@ -160,7 +165,7 @@ class LetterTemplate:
         self._text = _Part(TEXT, tags.restore(text, source.file), "text")
         self._html = _Part(HTML, tags.restore(page, layout.file, html=True), "html")
 
-    def fill(self, context: Mapping[str, Any], language: str, recipient: str) -> Rendering:
+    def fill(self, context: dict[str, Any], language: str, recipient: str) -> Rendering:
         """One letter. Raises TemplateError naming file, line, field and recipient."""
         subject = " ".join(filter(None, self._subject.fill(context, recipient).split(" ")))
         if not subject or (found := FORBIDDEN.search(subject)):
@@ -215,7 +220,7 @@ class Renderer:
             ]
             raise TemplateError(*places) from None
         context = {
-            **{name: value(text) for name, text in fields.items()},
+            **{name: value(text) if len(text) <= LONGEST_WORD else text for name, text in fields.items()},
             **self._common[language],
             "key": recipient.key,
             "salutation": address.salutation,

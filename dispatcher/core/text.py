@@ -3,10 +3,13 @@
 import re
 import unicodedata
 from bisect import bisect_right
+from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate
 from typing import Final
 
 WIDTH: Final = 72
+_REMEMBERED: Final = 2000
 _PREFIX: Final = re.compile(r"(?:> ?)*[ ]*(?:- |\d{1,3}\. )?")
 # Blocks of which every character takes one column, but for the soft hyphen: most letters hold nothing else.
 _UNUSUAL: Final = re.compile("[^\x20-\xac\xae-\u02ff\u0370-\u0482\u048a-\u0590\u2010-\u2027\u202f-\u205f\u20a0-\u20cf]")
@@ -35,10 +38,16 @@ def finish(text: str) -> str:
     for line in text.splitlines():
         bare = line.rstrip()
         if len(bare) > WIDTH // 2:  # a character takes two columns at most
-            out += wrap(bare)
+            out += _wrapped(bare) if len(bare) <= _REMEMBERED else wrap(bare)
         elif bare or (out and out[-1]):
             out.append(bare)
     return "\n".join(out).rstrip() + "\n"
+
+
+@lru_cache(maxsize=1000)
+def _wrapped(line: str) -> Sequence[str]:
+    """Most paragraphs are the same in most letters."""
+    return tuple(wrap(line))
 
 
 def wrap(line: str, width: int = WIDTH) -> list[str]:
@@ -53,8 +62,8 @@ def wrap(line: str, width: int = WIDTH) -> list[str]:
     prefix = found.group() if found else ""
     lines: list[str] = []
     start = first = len(prefix)
+    room = width - display_width(prefix)
     while True:
-        room = width - display_width(prefix)
         end = bisect_right(columns, columns[start] + room) - 1 if columns else min(start + room, len(line))
         if end == len(line):
             return [*lines, prefix + line[start:]]
@@ -66,7 +75,10 @@ def wrap(line: str, width: int = WIDTH) -> list[str]:
         lines.append((prefix + line[start:cut]).rstrip(" "))
         if start == first:
             prefix = "".join(c if c == ">" else " " for c in prefix)
-        start = cut + len(line[cut:]) - len(line[cut:].lstrip(" "))
+            room = width - display_width(prefix)
+        start = cut
+        while line.startswith(" ", start):
+            start += 1
 
 
 def printable(text: str) -> str:
