@@ -70,7 +70,17 @@ class Bench(Protocol):
 def letter(key: str, *addresses: str, text: str = "one", number: str = "") -> Letter:
     boxes = tuple(Mailbox(a, f"Mission {key}", a.lower()) for a in addresses or (f"{key.lower()}@missions.example",))
     recipient = Recipient(key, boxes[:1], boxes[1:], "fr", {"city": "Genève", "text": text})
-    return Letter(recipient, "fr", number or f"<{key}.harvest@kms.example>", (PDF,), f"digest of {key} {text}")
+    own = f"To: {key}\r\n\r\nOf the {text} harvest\r\n".encode()
+    return Letter(recipient, "fr", number or f"<{key}.harvest@kms.example>", (PDF,), f"digest of {key} {text}", own)
+
+
+def same(leased: Leased, letter: Letter) -> bool:
+    """Whether a leased letter is the one that was sealed."""
+    boxes = tuple(replace(mailbox, name="") for mailbox in letter.recipient.mailboxes)
+    sealed = (letter.key, letter.message_id, letter.digest, boxes, letter.attachments, letter.own)
+    return sealed == (
+        leased.key, leased.message_id, leased.digest, leased.mailboxes, leased.attachments, leased.own
+    )  # fmt: skip
 
 
 def letters(count: int) -> list[Letter]:

@@ -27,7 +27,7 @@ from dispatcher.core.compose import (
     boundary,
     date_line,
     dated,
-    envelope,
+    envelope_of,
     letter_digest,
     message_id,
 )
@@ -546,7 +546,7 @@ def test_boundary_must_be_ours(text: str) -> None:
 def test_a_local_part_beyond_ascii_stands_raw_in_its_field_and_needs_leave() -> None:
     recipient = replace(MISSION, to=parse_mailboxes("Jürgen <jürgen@example.org>"))
     message, planned = composed(recipient)
-    assert envelope("a@example.org", recipient).smtputf8
+    assert envelope_of("a@example.org", recipient.mailboxes).smtputf8
     assert "To: =?utf-8?q?J=C3=BCrgen?= <jürgen@example.org>\r\n".encode() in message.own
     gate(message, planned, eight_bit=True)
     with pytest.raises(GateError, match=r"^To: an octet over 127"):
@@ -759,7 +759,7 @@ def test_envelope_has_one_path_a_mailbox() -> None:
         to=parse_mailboxes("Ann <a@example.org>, b@example.org"),
         cc=parse_mailboxes("A@Example.ORG, c@example.org"),
     )
-    assert envelope("r@example.org", recipient) == Envelope(
+    assert envelope_of("r@example.org", recipient.mailboxes) == Envelope(
         "r@example.org", ("a@example.org", "b@example.org", "c@example.org")
     )
 

@@ -713,11 +713,19 @@ def test_a_suppression_between_lease_and_intent_holds_the_letter_back(tmp_path: 
     assert query(tmp_path, "SELECT key FROM letter WHERE state = 'suppressed'") == [("K00003",)]
 
 
-def test_a_sealed_letter_that_comes_out_differently_never_leaves(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "addresses = replace(addresses, 'k00003@', 'k00009@')",
+        "own = (SELECT s.own FROM sealed s JOIN letter l ON l.id = s.letter WHERE l.key = 'K00004')",
+        "attachments = '[]'",
+    ],
+)
+def test_a_letter_that_is_not_what_was_sealed_never_leaves(tmp_path: Path, wrong: str) -> None:
     """The ledger's own row is changed behind its back: the letters before it went, it and those after it wait."""
     with SmtpServer() as server:
         send(tmp_path, server, 6, "connections = 1", limit=2)
-        change(tmp_path, "UPDATE letter SET recipient = replace(recipient, 'k00003@', 'k00009@') WHERE key = 'K00003'")
+        change(tmp_path, f"UPDATE sealed SET {wrong} WHERE letter = (SELECT id FROM letter WHERE key = 'K00003')")
         with pytest.raises(PlanConflict, match="K00003"):
             run(tmp_path)
         assert states(tmp_path) == {"accepted": 3, "ready": 3}
@@ -764,7 +772,7 @@ def test_a_ledger_that_breaks_lets_no_terminator_leave(tmp_path: Path) -> None:
             raise sqlite3.OperationalError("disk I/O error")
 
         def prepare(letter: Leased, date: datetime, before: Any = dispatch._prepare) -> Prepared:
-            if letter.letter.key == "K00003":
+            if letter.key == "K00003":
                 run._ledger.submit(broken)  # type: ignore[attr-defined]
             prepared: Prepared = before(letter, date)
             return prepared

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from dispatcher.core.changes import Changes, Standing, compare, differences
 from dispatcher.core.errors import CampaignError, Place, PlanConflict, Problem, TemplateError
-from dispatcher.core.merge import Frozen, Merge, Merged
-from dispatcher.core.model import Mailbox, Skip, SkipReason, State
+from dispatcher.core.merge import Frozen, Merged, Press
+from dispatcher.core.model import Leased, Mailbox, Skip, SkipReason, State
 from dispatcher.core.plan import Summary, plan_digest
 from dispatcher.desk import Desk
 from dispatcher.desk.draft import Draft
@@ -496,17 +496,26 @@ def test_not_after_is_a_moment(tmp_path: Path) -> None:
 # -- merging once more ------------------------------------------------------------------------------------------------
 
 
-def test_a_sealed_letter_comes_out_again(tmp_path: Path) -> None:
+def test_a_sealed_letter_is_printed_as_it_was_merged(tmp_path: Path) -> None:
     """From what the ledger keeps, as JSON: octet for octet the same, or PlanConflict."""
     draft = Draft(write_campaign(tmp_path))
     merged = next(item for item in draft.items() if isinstance(item, Merged))
     frozen = Frozen.from_data(json.loads(json.dumps(draft.frozen.as_data())))
     assert frozen == draft.frozen
-    again = Merge(frozen, draft.content).again(merged.letter)
-    assert (again.message, again.envelope) == (merged.message, merged.envelope)
-    other = replace(frozen, return_path="other@orchard.example.org")
-    with pytest.raises(PlanConflict, match="amend"):
-        Merge(other, draft.content).again(merged.letter)
+    letter, when = merged.letter, datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
+    leased = Leased(
+        1, letter.key, 1, letter.message_id, letter.digest, letter.recipient.mailboxes, letter.attachments, letter.own,
+        None, 0, None, when,
+    )  # fmt: skip
+    assert Press(frozen, draft.content).print(leased, when) == (merged.envelope, draft.merge.with_date(merged, when))
+    for other, changed in (
+        (replace(frozen, return_path="other@orchard.example.org"), leased),
+        (frozen, replace(leased, own=leased.own + b".\r\n")),
+        (frozen, replace(leased, attachments=())),
+        (frozen, replace(leased, mailboxes=(*leased.mailboxes[1:], Mailbox("x@y.example")))),
+    ):
+        with pytest.raises(PlanConflict, match="not what was sealed"):
+            Press(other, draft.content).print(changed, when)
 
 
 def test_with_date_adds_nothing_but_the_date(tmp_path: Path) -> None:

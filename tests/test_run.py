@@ -136,7 +136,7 @@ def test_a_stop_in_the_sandbox(tmp_path: Path) -> None:
     child.send_signal(signal.SIGINT)
     assert ended(child) == 130
     (tmp_path / ".dispatcher/ledger.sqlite").symlink_to(tmp_path / ".dispatcher/sandbox/ledger.sqlite")
-    rows = dict(query(tmp_path, "SELECT message_id, state FROM letter"))
+    rows = dict(query(tmp_path, "SELECT message_id, state FROM letter JOIN sealed ON letter = id"))
     captured = [message_id(path.read_bytes()) for path in mail.glob("*.eml")]
     assert len(rows) == 1500
     assert set(rows.values()) == {"accepted", "ready"}

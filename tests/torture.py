@@ -255,7 +255,7 @@ def judge(folder: Path, server: SmtpServer, letters: int, *, complete: bool = Fa
 def judge_store(folder: Path, server: SmtpServer, letters: int) -> Mapping[str, int]:
     """The same, at any moment: letters may be leased, and those at risk may be stored or not."""
     stored = by_id(server.stored)
-    rows = query(folder, "SELECT message_id, state FROM letter")
+    rows = query(folder, "SELECT message_id, state FROM letter JOIN sealed ON letter = id")
     assert len(rows) == letters, "the counts do not add up"
     for number, state in rows:
         if state == "accepted":
@@ -270,11 +270,13 @@ def _same_octets(folder: Path, stored: Mapping[str, Stored]) -> None:
     with Desk(folder).reader() as reader:
         merge = Merge(Frozen.from_data(reader.frozen(CAMPAIGN, 1)), reader.octets)
         columns = "language, message_id, digest, recipient, attachments, date"
-        for row in query(folder, f"SELECT {columns} FROM letter"):
+        for row in query(folder, f"SELECT {columns} FROM letter JOIN sealed ON letter = id"):
             if row[1] not in stored:
                 continue
             there = stored[row[1]]
-            merged = merge.again(reader.letter(dict(zip(columns.split(", ")[:5], row[:5], strict=True))))
+            letter = reader.letter(dict(zip(columns.split(", ")[:5], row[:5], strict=True)))
+            merged = merge.merge(letter.recipient, letter.attachments)
+            assert (merged.letter.digest, merged.letter.message_id) == (letter.digest, letter.message_id)
             assert there.octets == merge.with_date(merged, datetime.fromisoformat(row[5])).octets
             assert there.mail_from == merged.envelope.return_path
             assert set(there.rcpt_tos) <= set(merged.envelope.forward_paths)

@@ -130,10 +130,18 @@ class Composer:
         )
         if not attachments:
             return Message(b"", b"".join((*header, self._alternative, *texts)))
+        own = b"".join((*header, self._mixed, self._outer, CRLF, self._alternative, *texts))
+        return Message(b"", own, self.shared(attachments, content))
+
+    def shared(
+        self, attachments: Sequence[Attachment], content: Callable[[str], bytes] | None = None
+    ) -> tuple[bytes, ...]:
+        """The parts of a message that letters with these attachments share; see `compose`."""
+        if not attachments:
+            return ()
         if content is None:
             raise ContentError("there are attachments and no way to read them")
-        own = b"".join((*header, self._mixed, self._outer, CRLF, self._alternative, *texts))
-        return Message(b"", own, (*(self._attachment(a, content) for a in attachments), self._closing))
+        return (*(self._attachment(a, content) for a in attachments), self._closing)
 
     def _header(self, recipient: Recipient, rendering: Rendering, message_id: str) -> Sequence[bytes]:
         """The header, from From to MIME-Version."""
@@ -203,10 +211,10 @@ def boundary(campaign_id: str) -> str:
     return f"=_{hashlib.sha256(campaign_id.encode()).hexdigest()[:24]}"
 
 
-def envelope(return_path: str, recipient: Recipient) -> Envelope:
-    """The envelope of a letter: one forward path a mailbox, even if To and Cc name it twice."""
+def envelope_of(return_path: str, mailboxes: Sequence[Mailbox]) -> Envelope:
+    """The envelope of a letter to these: one forward path a mailbox, even if To and Cc name it twice."""
     paths: dict[str, str] = {}
-    for mailbox in recipient.mailboxes:
+    for mailbox in mailboxes:
         paths.setdefault(mailbox.identity or mailbox.address, mailbox.address)
     return Envelope(return_path, tuple(paths.values()))
 

@@ -31,11 +31,11 @@ def gate(message: Message, planned: Sequence[str], *, eight_bit: bool) -> None:
     Message-ID among them and no Bcc; if every line ends in CRLF and has at most 998 octets; and if there is no NUL
     and no octet over 127, unless `eight_bit` (SMTPUTF8) allows UTF-8 in the address fields.
     """
-    for where, octets in (("Date", message.date), ("own part", message.own)):
-        _require_lines(where, octets)
+    _require_lines("own part", message.own)
     for part in message.shared:
         _require_shared(part)
-    if message.date.count(CRLF) != 1 or message.own[:1] in (b" ", b"\t", b"\r"):
+    gate_date(message.date)
+    if message.own[:1] in (b" ", b"\t", b"\r"):
         raise GateError("Date: it is not one field on one line")
     header, empty, body = message.own.partition(CRLF + CRLF)
     if not empty:
@@ -53,6 +53,13 @@ def _require_complete(names: tuple[str, ...]) -> None:
     lower = [name.lower() for name in names]
     if len(set(lower)) < len(lower) or "bcc" in lower or not {name.lower() for name in _ONCE} <= set(lower):
         raise GateError(f"header: one of {', '.join(_ONCE)} is missing, a field stands twice, or there is a Bcc")
+
+
+def gate_date(line: bytes) -> None:
+    """The last look at the Date field alone. Raises GateError."""
+    _require_lines("Date", line)
+    if line.count(CRLF) != 1 or not line.startswith(b"Date: ") or not line.isascii():
+        raise GateError("Date: it is not one field on one line")
 
 
 def _field_names(header: bytes, *, eight_bit: bool) -> tuple[str, ...]:

@@ -1,13 +1,14 @@
 """What was sealed and one recipient → the letter, its message and its envelope, bound together in one value.
 
-Planning, preview, dispatch and re-creation all come through here, so that what was looked at is what leaves. A pure
-function: the same frozen campaign and recipient give the same octets. Raises UsageError naming recipient and place,
-and PlanConflict when a sealed letter no longer comes out as it was sealed.
+Planning and preview come through `Merge`. Dispatch comes through `Press`, which takes the octets that were sealed, so
+that what was looked at is what leaves. Pure functions: the same input gives the same octets. Raises UsageError naming
+recipient and place, and PlanConflict when the ledger's octets are not those that were sealed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from dispatcher import __version__
@@ -19,15 +20,15 @@ from dispatcher.core.compose import (
     boundary,
     date_line,
     dated,
-    envelope,
+    envelope_of,
     letter_digest,
     message_digest,
     message_id,
 )
 from dispatcher.core.errors import PlanConflict, Problem, UsageError
-from dispatcher.core.gate import gate
+from dispatcher.core.gate import gate, gate_date
 from dispatcher.core.headers import HeaderError, clean_file_name
-from dispatcher.core.model import Attachment, Envelope, Letter, Mailbox, Message, Recipient, Rendering
+from dispatcher.core.model import Attachment, Envelope, Leased, Letter, Mailbox, Message, Recipient, Rendering
 from dispatcher.core.render import Renderer, TemplateSource
 
 Content = Callable[[str], bytes]
@@ -62,6 +63,11 @@ class Frozen:
             sender.organisation,
         )
 
+    def composer(self) -> Composer:
+        """Composes the messages of the campaign's letters."""
+        headers = (self.organisation, self.from_, self.reply_to, self.unsubscribe, self.return_path)
+        return Composer(Headers(*headers, boundary(self.campaign)))
+
     def as_data(self) -> dict[str, Any]:
         """Plain data for the ledger."""
         return asdict(self)
@@ -90,15 +96,7 @@ class Merge:
         self.frozen = frozen
         self.renderer = Renderer(frozen.template)
         self._content = content
-        headers = Headers(
-            frozen.organisation,
-            frozen.from_,
-            frozen.reply_to,
-            frozen.unsubscribe,
-            frozen.return_path,
-            boundary(frozen.campaign),
-        )
-        self._composer = Composer(headers)
+        self._composer = frozen.composer()
 
     def merge(self, recipient: Recipient, attachments: Sequence[Attachment]) -> Merged:
         """One letter, through the gate. Raises UsageError naming the recipient, and field and place if known."""
@@ -117,22 +115,13 @@ class Merge:
         except (HeaderError, ContentError) as error:
             place = replace(recipient.place, recipient=recipient.key)
             raise UsageError(Problem(str(error), place, "mend the row or the letter")) from None
-        path = envelope(self.frozen.return_path, recipient)
+        path = envelope_of(self.frozen.return_path, recipient.mailboxes)
         gate(
             Message(_ANY_DATE, message.own, message.shared), self._composer.planned(recipient), eight_bit=path.smtputf8
         )
-        letter = Letter(recipient, rendering.language, number, attachments, letter_digest(path, message))
+        digest = letter_digest(path, message)
+        letter = Letter(recipient, rendering.language, number, attachments, digest, message.own)
         return Merged(letter, rendering, message, path)
-
-    def again(self, letter: Letter) -> Merged:
-        """A sealed letter once more. Raises PlanConflict if it is not, octet for octet, what was sealed."""
-        merged = self.merge(letter.recipient, letter.attachments)
-        if merged.letter.digest != letter.digest or merged.letter.message_id != letter.message_id:
-            raise PlanConflict(
-                f"letter {letter.key} comes out differently from what was sealed by dispatcher {self.frozen.version}"
-                f" (this is {__version__}). Use that version, or take the change over: dispatcher amend"
-            )
-        return merged
 
     def test(self, letter: Letter, tester: Mailbox, number: str) -> Merged:
         """A sealed letter as a test: to the tester alone, the subject marked, with a Message-ID of its own.
@@ -152,9 +141,41 @@ class Merge:
         return message
 
 
+class Press:
+    """Makes sealed letters ready to leave, from the ledger alone: nothing is merged any more."""
+
+    def __init__(self, frozen: Frozen, content: Content) -> None:
+        self._return_path = frozen.return_path
+        self._composer = frozen.composer()
+        self._content = content
+        self._date_line = lru_cache(maxsize=16)(_gated_date_line)
+
+    def print(self, leased: Leased, date: datetime) -> tuple[Envelope, Message]:
+        """The envelope and the octets that leave, with their Date.
+
+        Everything but Date passed the gate when it was sealed; here the digest says that it is the same. Raises
+        PlanConflict if it is not.
+        """
+        envelope = envelope_of(self._return_path, leased.mailboxes)
+        shared = self._composer.shared(leased.attachments, self._content)
+        message = Message(self._date_line(date), leased.own, shared)
+        if letter_digest(envelope, message) != leased.digest:
+            raise PlanConflict(
+                f"letter {leased.key} is not what was sealed: the ledger was changed or is damaged. Nothing of it was "
+                "sent. Put back a sound copy, and compare it with the relay's log first"
+            )
+        return envelope, message
+
+
+def _gated_date_line(when: datetime) -> bytes:
+    line = date_line(when)
+    gate_date(line)
+    return line
+
+
 def attachment_name(name: str) -> str:
     """A file name as the recipient sees it."""
     return clean_file_name(name)
 
 
-__all__ = ["Content", "Frozen", "Merge", "Merged", "attachment_name", "message_digest"]
+__all__ = ["Content", "Frozen", "Merge", "Merged", "Press", "attachment_name", "message_digest"]

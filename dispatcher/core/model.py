@@ -98,7 +98,7 @@ class Letter:
     """One campaign for one recipient: the unit of uniqueness, history and promise.
 
     `language` is the one it is written in (the recipient may have asked for another); `digest` covers its content
-    and envelope (see `core.compose.letter_digest`).
+    and envelope (see `core.compose.letter_digest`); `own` is its part of the message (see `Message`).
     """
 
     recipient: Recipient
@@ -106,6 +106,7 @@ class Letter:
     message_id: str
     attachments: tuple[Attachment, ...]
     digest: str = ""
+    own: bytes = field(default=b"", repr=False, compare=False)
 
     @property
     def key(self) -> str:
@@ -236,13 +237,18 @@ class SessionInfo:
 class Leased:
     """A sealed letter that a run has taken up, with what its next attempt needs to know.
 
-    `revision` is that of the plan that holds its template; `date` is set if an earlier attempt fixed it;
-    `not_before` is its slot in the account's pace.
+    `digest`, `mailboxes`, `attachments` and `own` are as they were sealed; `revision` is that of the plan they belong
+    to; `date` is set if an earlier attempt fixed it; `not_before` is its slot in the account's pace.
     """
 
     id: int
-    letter: Letter
+    key: str
     revision: int
+    message_id: str
+    digest: str
+    mailboxes: tuple[Mailbox, ...]
+    attachments: tuple[Attachment, ...]
+    own: bytes = field(repr=False)
     date: datetime | None
     attempts: int
     first_attempt_at: datetime | None

@@ -15,7 +15,7 @@ from dispatcher.core.campaign import Campaign, RelayAccount
 from dispatcher.core.changes import Standing, compare, differences
 from dispatcher.core.errors import Place, PlanConflict, Problem, RelayUnavailable, UsageError
 from dispatcher.core.jinja import Expression
-from dispatcher.core.merge import Frozen, Merge, Merged, message_digest
+from dispatcher.core.merge import Frozen, Merged, Press, message_digest
 from dispatcher.core.model import Leased, Letter, Recipient, Recovered, State
 from dispatcher.core.plan import Summary
 from dispatcher.core.review import tally
@@ -205,7 +205,7 @@ async def _run(
             run = _ledger_run(desk, ledger, plan, recovered.run, account, reader)
             settings = Settings(campaign.pace.connections, campaign.not_after, wait)
             spread = random.Random().uniform  # noqa: S311 (it spreads retries, and keeps no secret)
-            dispatch = Dispatch(run, relay, _Press(reader, campaign.id), desk.clock, settings, lambda: spread(-1, 1))
+            dispatch = Dispatch(run, relay, _Prepare(reader, campaign.id), desk.clock, settings, lambda: spread(-1, 1))
             if observe:
                 observe(dispatch)
             try:
@@ -269,19 +269,17 @@ def _account(desk: Desk, relay: RelayAccount) -> Account:
     )
 
 
-class _Press:
+class _Prepare:
     """Makes a leased letter ready to leave, from what was sealed alone."""
 
     def __init__(self, reader: Reader, campaign: str) -> None:
         self._reader = reader
         self._campaign = campaign
-        self._merge = lru_cache(maxsize=4)(self._of_revision)
+        self._press = lru_cache(maxsize=4)(self._of_revision)
 
-    def _of_revision(self, revision: int) -> Merge:
-        return Merge(Frozen.from_data(self._reader.frozen(self._campaign, revision)), self._reader.octets)
+    def _of_revision(self, revision: int) -> Press:
+        return Press(Frozen.from_data(self._reader.frozen(self._campaign, revision)), self._reader.octets)
 
     def __call__(self, leased: Leased, date: datetime) -> Prepared:
-        merge = self._merge(leased.revision)
-        merged = merge.again(leased.letter)
-        message = merge.with_date(merged, date)
-        return Prepared(merged.envelope, message, message_digest(message))
+        envelope, message = self._press(leased.revision).print(leased, date)
+        return Prepared(envelope, message, message_digest(message))

@@ -39,6 +39,7 @@ class Leasing:
         self._interval = interval
         self._quota = quota
         self._among = "_chosen" if among_chosen else ""
+        self._dictionaries: dict[int, bytes] = {}
 
     def lease(self, connection: sqlite3.Connection, limit: int) -> Lease:
         """Up to `limit` letters (T2), or when there will be some."""
@@ -61,11 +62,18 @@ class Leasing:
         given = {"campaign": self._campaign, "now": stamp(now), "limit": limit}
         for row in connection.execute(SQL["due" + self._among], given).fetchall():
             fenced(connection, "lease", {"id": row[0], "run": self._run})
-            letters.append(rows.leased(row, slot))
+            letters.append(rows.leased(row, self._dictionary(connection, row[2]), slot))
             slot += timedelta(seconds=self._interval)
         if letters and self._interval:
             connection.execute(SQL["keep_slot"], {"account": self._account, "next_at": stamp(slot)})
         return tuple(letters)
+
+    def _dictionary(self, connection: sqlite3.Connection, revision: int) -> bytes:
+        """What the letters of a revision were deflated with."""
+        if revision not in self._dictionaries:
+            given = {"campaign": self._campaign, "revision": revision}
+            self._dictionaries[revision] = connection.execute(SQL["dictionary"], given).fetchone()[0]
+        return self._dictionaries[revision]
 
     def _within_quota(self, connection: sqlite3.Connection, limit: int, now: datetime) -> tuple[int, datetime | None]:
         """How many of `limit` the account's quota of any 24 hours leaves; if none, from when on it may leave one."""

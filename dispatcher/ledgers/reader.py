@@ -43,7 +43,7 @@ class Reader:
 
     def counts(self, campaign: str) -> Mapping[State, int]:
         """Letters by state."""
-        return {State(row["state"]): row["letters"] for row in self.rows("counts", campaign=campaign)}
+        return {State(row["state"]): row["letters"] for row in self.rows("counts", campaign=campaign) if row["letters"]}
 
     def standing(self, campaign: str) -> dict[str, Standing]:
         """Every letter of a campaign by key."""

@@ -1,13 +1,18 @@
 """Letters and recipients as the ledger keeps them, there and back."""
 
 import json
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
-from dispatcher.core.errors import Place
+from dispatcher.core.errors import LedgerUnavailable, Place
 from dispatcher.core.model import Attachment, Leased, Letter, Mailbox, Recipient
+
+_WINDOW_BITS: Final = 14
+_WINDOW: Final = 2**_WINDOW_BITS - 262  # as far back as DEFLATE can look there
 
 
 def document(value: object) -> str:
@@ -43,25 +48,65 @@ def letter_row(letter: Letter) -> dict[str, Any]:
         "message_id": letter.message_id,
         "digest": letter.digest,
         "mailboxes": " ".join(m.identity for m in letter.recipient.mailboxes),
+        "addresses": " ".join(m.address for m in letter.recipient.mailboxes),
         "recipient": recipient_text(letter.recipient),
         "attachments": attachments_text(letter.attachments),
     }
 
 
+@lru_cache(maxsize=64)  # most letters of a campaign have the same
+def attachments_of(text: str) -> tuple[Attachment, ...]:
+    return tuple(Attachment(**a) for a in json.loads(text))
+
+
 def letter_of(language: str, message_id: str, digest: str, recipient: str, attachments: str) -> Letter:
-    files = tuple(Attachment(**a) for a in json.loads(attachments))
-    return Letter(recipient_of(recipient), language, message_id, files, digest)
+    return Letter(recipient_of(recipient), language, message_id, attachments_of(attachments), digest)
 
 
-def leased(row: Sequence[Any], slot: datetime) -> Leased:
+def leased(row: Sequence[Any], dictionary: bytes, slot: datetime) -> Leased:
     """A row of the statement `due`."""
-    number, _key, revision, language, message_id, digest, recipient, attachments, date, attempts, first = row
+    number, key, revision, message_id, digest, identities, addresses, attachments, own, date, attempts, first = row
     return Leased(
         number,
-        letter_of(language, message_id, digest, recipient, attachments),
+        key,
         revision,
+        message_id,
+        digest,
+        tuple(map(_mailbox, addresses.split(), identities.split())),
+        attachments_of(attachments),
+        inflate(own, dictionary),
         datetime.fromisoformat(date) if date else None,
         attempts,
         datetime.fromisoformat(first) if first else None,
         slot,
     )
+
+
+def _mailbox(address: str, identity: str) -> Mailbox:
+    return Mailbox(address, "", identity)
+
+
+def new_dictionary(octets: bytes) -> bytes:
+    """What the letters of a revision are deflated with, made of one of them."""
+    return octets[-_WINDOW:]
+
+
+def deflater(dictionary: bytes) -> Callable[[bytes], bytes]:
+    """Deflates letters against a dictionary: what they have in common with it takes hardly any room."""
+    ready = zlib.compressobj(1, zlib.DEFLATED, -_WINDOW_BITS, 4, zlib.Z_DEFAULT_STRATEGY, dictionary)
+
+    def deflate(octets: bytes) -> bytes:
+        one = ready.copy()
+        return one.compress(octets) + one.flush()
+
+    return deflate
+
+
+def inflate(octets: bytes, dictionary: bytes) -> bytes:
+    """The inverse. Raises LedgerUnavailable if they are not what was deflated."""
+    try:
+        return zlib.decompressobj(-_WINDOW_BITS, dictionary).decompress(octets)
+    except zlib.error as error:
+        raise LedgerUnavailable(
+            f"a sealed letter cannot be read: {error}. Put back a sound copy of the ledger"
+        ) from None

@@ -15,13 +15,15 @@ CREATE TABLE transition (
     PRIMARY KEY (old, new)
 ) STRICT, WITHOUT ROWID;
 
--- What all letters of a revision share: templates, forms, sender. `digest` is over all its letters.
+-- What all letters of a revision share: templates, forms, sender. `digest` is over all its letters; `dictionary` is
+-- what their octets are deflated with.
 CREATE TABLE plan (
     campaign TEXT NOT NULL,
     revision INTEGER NOT NULL,
     digest TEXT NOT NULL,
     sealed_at TEXT NOT NULL,
     frozen TEXT NOT NULL,
+    dictionary BLOB NOT NULL,
     PRIMARY KEY (campaign, revision)
 ) STRICT, WITHOUT ROWID;
 
@@ -43,7 +45,8 @@ BEGIN SELECT RAISE (ABORT, 'sealed attachments are append-only'); END;
 CREATE TRIGGER content_remains BEFORE DELETE ON content
 BEGIN SELECT RAISE (ABORT, 'sealed attachments are never deleted'); END;
 
--- One campaign for one recipient: the unit of uniqueness.
+-- One campaign for one recipient: the unit of uniqueness. Here is what changes; the row is short, for it is written
+-- at every step of a letter's way.
 CREATE TABLE letter (
     id INTEGER PRIMARY KEY,
     campaign TEXT NOT NULL,
@@ -51,12 +54,6 @@ CREATE TABLE letter (
     revision INTEGER NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('ready', 'leased', 'at_risk', 'accepted', 'failed', 'unknown',
         'closed_unknown', 'suppressed', 'cancelled')),
-    language TEXT NOT NULL,
-    message_id TEXT NOT NULL,
-    digest TEXT NOT NULL,
-    mailboxes TEXT NOT NULL,         -- identities, space-separated, for the suppression check
-    recipient TEXT NOT NULL,         -- key, to, cc, language, fields, place
-    attachments TEXT NOT NULL,
     date TEXT,                       -- the Date header, fixed at the first attempt
     due_at TEXT NOT NULL,            -- not before
     attempts INTEGER NOT NULL DEFAULT 0,   -- those that count for the retry schedule
@@ -64,12 +61,14 @@ CREATE TABLE letter (
     lease INTEGER REFERENCES run (id),     -- the run that holds it
     reason TEXT NOT NULL DEFAULT '', -- why it is where it is, for people
     UNIQUE (campaign, key),
-    UNIQUE (message_id),
     CHECK ((state IN ('leased', 'at_risk')) = (lease IS NOT NULL)),
     FOREIGN KEY (campaign, revision) REFERENCES plan (campaign, revision)
 ) STRICT;
 
-CREATE INDEX letter_by_state ON letter (campaign, state, due_at, id);
+-- Letters at rest, and letters in a run's hands: what is between the two touches neither. A statement that wants one of
+-- them says so (`lease IS NULL`).
+CREATE INDEX letter_at_rest ON letter (campaign, state, due_at, id) WHERE lease IS NULL;
+CREATE INDEX letter_in_hand ON letter (lease) WHERE lease IS NOT NULL;
 
 CREATE TRIGGER letter_begins BEFORE INSERT ON letter
 WHEN NEW.state <> 'ready' OR NEW.attempts <> 0 OR NEW.date IS NOT NULL
@@ -89,8 +88,7 @@ BEGIN SELECT RAISE (ABORT, 'a letter is accepted by an attempt'); END;
 CREATE TRIGGER letter_is_itself BEFORE UPDATE OF id, campaign, key ON letter
 BEGIN SELECT RAISE (ABORT, 'a letter stays the same one'); END;
 
-CREATE TRIGGER letter_stays BEFORE UPDATE OF revision, language, message_id, digest, mailboxes, recipient, attachments
-ON letter
+CREATE TRIGGER letter_stays BEFORE UPDATE OF revision ON letter
 WHEN OLD.state NOT IN ('ready', 'failed', 'suppressed', 'cancelled')
 BEGIN SELECT RAISE (ABORT, 'a letter that may have left is not rewritten'); END;
 
@@ -101,6 +99,30 @@ BEGIN SELECT RAISE (ABORT, 'the date of a letter is fixed at its first attempt')
 
 CREATE TRIGGER letter_remains BEFORE DELETE ON letter
 BEGIN SELECT RAISE (ABORT, 'letters are never deleted'); END;
+
+-- What was sealed of a letter: all that is needed to send it and to show it. `mailboxes` are identities and `addresses`
+-- forward paths, both space-separated and in the same order; `own` is its part of the message, deflated: the octets
+-- but for Date and what is shared with others.
+CREATE TABLE sealed (
+    letter INTEGER PRIMARY KEY REFERENCES letter (id),
+    language TEXT NOT NULL,
+    message_id TEXT NOT NULL UNIQUE,
+    digest TEXT NOT NULL,
+    mailboxes TEXT NOT NULL,
+    addresses TEXT NOT NULL,
+    recipient TEXT NOT NULL,         -- key, to, cc, language, fields, place
+    attachments TEXT NOT NULL,
+    own BLOB NOT NULL
+) STRICT;
+
+CREATE TRIGGER sealed_stays BEFORE UPDATE ON sealed
+WHEN OLD.letter <> NEW.letter OR NOT EXISTS (
+    SELECT 1 FROM letter WHERE id = OLD.letter AND state IN ('ready', 'failed', 'suppressed', 'cancelled')
+)
+BEGIN SELECT RAISE (ABORT, 'a letter that may have left is not rewritten'); END;
+
+CREATE TRIGGER sealed_remains BEFORE DELETE ON sealed
+BEGIN SELECT RAISE (ABORT, 'what was sealed is never deleted'); END;
 
 -- Rows that got no letter, with the reason, by revision.
 CREATE TABLE skip (

@@ -6,6 +6,7 @@ Each function is one transaction on a held ledger: all of it, or nothing.
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from dispatcher.core.changes import REWRITABLE, Standing, reached
 from dispatcher.core.errors import PlanConflict, Problem, UsageError
 from dispatcher.core.model import Letter, Mailbox, Skip, State
 from dispatcher.ledgers.reader import Reader
-from dispatcher.ledgers.rows import letter_row
+from dispatcher.ledgers.rows import deflater, letter_row, new_dictionary
 from dispatcher.ledgers.sqlite import SqliteLedger, stamp, suppress, suppressed, with_domains
 from dispatcher.ledgers.statements import SQL
 
@@ -43,18 +44,23 @@ def seal(ledger: SqliteLedger, plan: Sealable, standing: Mapping[str, Standing],
 
     def job(connection: sqlite3.Connection) -> None:
         head = {"campaign": plan.campaign, "revision": revision, "now": stamp(ledger.now())}
+        waiting = iter(plan.letters)
+        first = next(waiting, None)
+        dictionary = new_dictionary(first.own if first else b"")
+        given = {**head, "digest": plan.digest, "frozen": plan.frozen, "dictionary": dictionary}
         try:
-            connection.execute(SQL["insert_plan"], {**head, "digest": plan.digest, "frozen": plan.frozen})
+            connection.execute(SQL["insert_plan"], given)
         except sqlite3.IntegrityError:
             raise PlanConflict(f"revision {revision} is sealed already; look at it, then try again") from None
         for digest, octets in plan.contents:
             connection.execute(SQL["insert_content"], {"digest": digest, "octets": octets})
         seen: set[str] = set()
         taken = {} if plan.each else reached(standing)
-        for letter in plan.letters:
+        deflate = deflater(dictionary)
+        for letter in chain((first,) if first else (), waiting):
             seen.add(letter.key)
             _refuse_a_second(letter, standing.get(letter.key), taken)
-            _put(connection, letter, standing.get(letter.key), head)
+            _put(connection, letter, standing.get(letter.key), {**head, "own": deflate(letter.own)})
         for key, there in standing.items():
             if key not in seen:
                 connection.execute(SQL["cancel_letter"], {"id": there.id})
@@ -84,10 +90,12 @@ def _put(connection: sqlite3.Connection, letter: Letter, there: Standing | None,
     try:
         if there is None:
             number = connection.execute(SQL["insert_letter"], row).lastrowid
+            connection.execute(SQL["insert_sealed"], {**row, "id": number})
         elif there.state in REWRITABLE and (there.digest != letter.digest or there.state is State.CANCELLED):
             number = there.id
             if connection.execute(SQL["rewrite_letter"], {**row, "id": number}).rowcount != 1:
                 raise PlanConflict(f"letter {letter.key} changed its state meanwhile; nothing was written. Try again")
+            connection.execute(SQL["rewrite_sealed"], {**row, "id": number})
         else:
             return
     except sqlite3.IntegrityError as error:

@@ -98,7 +98,7 @@ class Run:
     async def intend(self, letter: Leased, session: int, date: datetime, message_digest: str) -> int | None:
         def job(connection: sqlite3.Connection) -> int | None:
             held = {"id": letter.id, "run": self._run}
-            if found := suppressed(connection, [m.identity for m in letter.letter.recipient.mailboxes]):
+            if found := suppressed(connection, [m.identity for m in letter.mailboxes]):
                 fenced(connection, "suppress_leased", {**held, "reason": f"{found[0]} is suppressed: {found[1]}"})
                 return None
             now = stamp(self._ledger.now())
@@ -160,7 +160,7 @@ class Run:
         }
         fenced(connection, "end_letter", state)
         why = {rcpt.mailbox: str(rcpt.reply) for rcpt, _ in ending.rcpts}
-        for mailbox in letter.letter.recipient.mailboxes:
+        for mailbox in letter.mailboxes:
             if mailbox.address in ending.suppress:
                 reason = why.get(mailbox.address, ending.reason)
                 suppress(connection, mailbox.identity, mailbox.address, reason, "refused by the relay", now)

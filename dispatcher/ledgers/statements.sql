@@ -1,28 +1,28 @@
 -- name: recover_unknown_attempts
 UPDATE attempt SET outcome = 'unknown', ended_at = :now, reply = 'in flight when the sender stopped'
-WHERE outcome = 'at_risk' AND letter IN (SELECT id FROM letter WHERE campaign IN (SELECT campaign FROM plan) AND state = 'at_risk');
+WHERE outcome = 'at_risk' AND letter IN (SELECT id FROM letter WHERE lease IS NOT NULL AND state = 'at_risk');
 
 -- name: recover_unknown_letters
 UPDATE letter SET state = 'unknown', lease = NULL, reason = 'in flight when the sender stopped'
-WHERE campaign IN (SELECT campaign FROM plan) AND state = 'at_risk';
+WHERE lease IS NOT NULL AND state = 'at_risk';
 
 -- name: recover_leased
-UPDATE letter SET state = 'ready', lease = NULL WHERE campaign IN (SELECT campaign FROM plan) AND state = 'leased';
+UPDATE letter SET state = 'ready', lease = NULL WHERE lease IS NOT NULL AND state = 'leased';
 
 -- name: mend_due
 UPDATE letter SET due_at = CASE WHEN attempts = 0 THEN :now ELSE :latest END
-WHERE campaign = :campaign AND state = 'ready' AND due_at > :now AND (attempts = 0 OR due_at > :latest);
+WHERE campaign = :campaign AND state = 'ready' AND lease IS NULL AND due_at > :now AND (attempts = 0 OR due_at > :latest);
 
 -- name: override_unknown_attempts
 UPDATE attempt SET override = :why
 WHERE outcome = 'unknown' AND override IS NULL
-  AND letter IN (SELECT id FROM letter WHERE campaign = :campaign AND state = 'unknown');
+  AND letter IN (SELECT id FROM letter WHERE campaign = :campaign AND state = 'unknown' AND lease IS NULL);
 
 -- name: resend_unknown
-UPDATE letter SET state = 'ready', due_at = :now, reason = :why WHERE campaign = :campaign AND state = 'unknown';
+UPDATE letter SET state = 'ready', due_at = :now, reason = :why WHERE campaign = :campaign AND state = 'unknown' AND lease IS NULL;
 
 -- name: assume_unknown_sent
-UPDATE letter SET state = 'closed_unknown', reason = :why WHERE campaign = :campaign AND state = 'unknown';
+UPDATE letter SET state = 'closed_unknown', reason = :why WHERE campaign = :campaign AND state = 'unknown' AND lease IS NULL;
 
 -- name: insert_run
 INSERT INTO run (campaign, account, started_at) VALUES (:campaign, :account, :now);
@@ -47,7 +47,7 @@ SELECT count(*) AS used, min(at) AS oldest FROM (
 );
 
 -- name: held
-SELECT count(*) FROM letter WHERE campaign = :campaign AND state = 'leased' AND lease = :run;
+SELECT count(*) FROM letter WHERE lease = :run AND state = 'leased';
 
 -- name: next_slot
 SELECT next_at FROM pace WHERE account = :account;
@@ -57,21 +57,23 @@ INSERT INTO pace (account, next_at) VALUES (:account, :next_at)
 ON CONFLICT (account) DO UPDATE SET next_at = excluded.next_at;
 
 -- name: due
-SELECT id, key, revision, language, message_id, digest, recipient, attachments, date, attempts, first_attempt_at
-FROM letter WHERE campaign = :campaign AND state = 'ready' AND due_at <= :now
-ORDER BY due_at, id LIMIT :limit;
+SELECT l.id, l.key, l.revision, s.message_id, s.digest, s.mailboxes, s.addresses, s.attachments, s.own, l.date, l.attempts,
+    l.first_attempt_at
+FROM letter l JOIN sealed s ON s.letter = l.id WHERE l.campaign = :campaign AND l.state = 'ready' AND l.lease IS NULL AND l.due_at <= :now
+ORDER BY l.due_at, l.id LIMIT :limit;
 
 -- name: due_chosen
-SELECT id, key, revision, language, message_id, digest, recipient, attachments, date, attempts, first_attempt_at
-FROM letter WHERE campaign = :campaign AND state = 'ready' AND due_at <= :now
-    AND EXISTS (SELECT 1 FROM chosen WHERE chosen.id = letter.id)
-ORDER BY due_at, id LIMIT :limit;
+SELECT l.id, l.key, l.revision, s.message_id, s.digest, s.mailboxes, s.addresses, s.attachments, s.own, l.date, l.attempts,
+    l.first_attempt_at
+FROM letter l JOIN sealed s ON s.letter = l.id WHERE l.campaign = :campaign AND l.state = 'ready' AND l.lease IS NULL AND l.due_at <= :now
+    AND EXISTS (SELECT 1 FROM chosen WHERE chosen.id = l.id)
+ORDER BY l.due_at, l.id LIMIT :limit;
 
 -- name: next_due
-SELECT due_at FROM letter WHERE campaign = :campaign AND state = 'ready' ORDER BY due_at LIMIT 1;
+SELECT due_at FROM letter WHERE campaign = :campaign AND state = 'ready' AND lease IS NULL ORDER BY due_at LIMIT 1;
 
 -- name: next_due_chosen
-SELECT due_at FROM letter WHERE campaign = :campaign AND state = 'ready'
+SELECT due_at FROM letter WHERE campaign = :campaign AND state = 'ready' AND lease IS NULL
     AND EXISTS (SELECT 1 FROM chosen WHERE chosen.id = letter.id)
 ORDER BY due_at LIMIT 1;
 
@@ -126,7 +128,8 @@ DELETE FROM suppression WHERE identity = :identity;
 UPDATE letter SET state = 'suppressed', reason = :reason WHERE id = :id AND state = 'ready';
 
 -- name: letters_in
-SELECT id, mailboxes FROM letter WHERE campaign IN (SELECT campaign FROM plan) AND state = :state;
+SELECT l.id, s.mailboxes FROM letter l JOIN sealed s ON s.letter = l.id
+WHERE l.campaign IN (SELECT campaign FROM plan) AND l.state = :state AND l.lease IS NULL;
 
 -- name: reopen_suppressed
 UPDATE letter SET state = 'ready', due_at = :now, reason = '' WHERE id = :id AND state = 'suppressed';
@@ -135,20 +138,28 @@ UPDATE letter SET state = 'ready', due_at = :now, reason = '' WHERE id = :id AND
 INSERT INTO event (at, kind, letter, subject, who, why) VALUES (:now, :kind, :letter, :subject, :who, :why);
 
 -- name: insert_plan
-INSERT INTO plan (campaign, revision, digest, sealed_at, frozen) VALUES (:campaign, :revision, :digest, :now, :frozen);
+INSERT INTO plan (campaign, revision, digest, sealed_at, frozen, dictionary)
+VALUES (:campaign, :revision, :digest, :now, :frozen, :dictionary);
 
 -- name: insert_content
 INSERT INTO content (digest, octets) VALUES (:digest, :octets) ON CONFLICT (digest) DO NOTHING;
 
 -- name: insert_letter
-INSERT INTO letter (campaign, key, revision, state, language, message_id, digest, mailboxes, recipient, attachments, due_at)
-VALUES (:campaign, :key, :revision, 'ready', :language, :message_id, :digest, :mailboxes, :recipient, :attachments, :now);
+INSERT INTO letter (campaign, key, revision, state, due_at) VALUES (:campaign, :key, :revision, 'ready', :now);
+
+-- name: insert_sealed
+INSERT INTO sealed (letter, language, message_id, digest, mailboxes, addresses, recipient, attachments, own)
+VALUES (:id, :language, :message_id, :digest, :mailboxes, :addresses, :recipient, :attachments, :own);
 
 -- name: rewrite_letter
-UPDATE letter SET revision = :revision, language = :language, message_id = :message_id, digest = :digest,
-    mailboxes = :mailboxes, recipient = :recipient, attachments = :attachments, state = 'ready', reason = '',
-    due_at = :now, date = NULL, attempts = 0, first_attempt_at = NULL
+UPDATE letter SET revision = :revision, state = 'ready', reason = '', due_at = :now, date = NULL, attempts = 0,
+    first_attempt_at = NULL
 WHERE id = :id AND state IN ('ready', 'failed', 'suppressed', 'cancelled');
+
+-- name: rewrite_sealed
+UPDATE sealed SET language = :language, message_id = :message_id, digest = :digest, mailboxes = :mailboxes,
+    addresses = :addresses, recipient = :recipient, attachments = :attachments, own = :own
+WHERE letter = :id;
 
 -- name: cancel_letter
 UPDATE letter SET state = 'cancelled', reason = 'removed from the list'
@@ -161,6 +172,9 @@ VALUES (:campaign, :revision, :key, :reason, :detail, :place);
 -- name: latest_plan
 SELECT revision, digest, sealed_at, frozen FROM plan WHERE campaign = :campaign ORDER BY revision DESC LIMIT 1;
 
+-- name: dictionary
+SELECT dictionary FROM plan WHERE campaign = :campaign AND revision = :revision;
+
 -- name: frozen
 SELECT frozen FROM plan WHERE campaign = :campaign AND revision = :revision;
 
@@ -168,22 +182,26 @@ SELECT frozen FROM plan WHERE campaign = :campaign AND revision = :revision;
 SELECT octets FROM content WHERE digest = :digest;
 
 -- name: standing
-SELECT key, id, digest, state, mailboxes FROM letter WHERE campaign = :campaign ORDER BY due_at, id;
+SELECT l.key, l.id, s.digest, l.state, s.mailboxes FROM letter l JOIN sealed s ON s.letter = l.id
+WHERE l.campaign = :campaign ORDER BY l.due_at, l.id;
 
 -- name: counts
-SELECT state, count(*) AS letters FROM letter WHERE campaign = :campaign GROUP BY state;
+SELECT state, count(*) AS letters FROM letter WHERE campaign = :campaign AND lease IS NULL GROUP BY state
+UNION ALL SELECT 'leased', count(*) FROM letter WHERE campaign = :campaign AND state = 'leased' AND lease IS NOT NULL
+UNION ALL SELECT 'at_risk', count(*) FROM letter WHERE campaign = :campaign AND state = 'at_risk' AND lease IS NOT NULL;
 
 -- name: waiting
 SELECT count(*) AS letters, min(due_at) AS next_due_at FROM letter
-WHERE campaign = :campaign AND state = 'ready' AND attempts > 0;
+WHERE campaign = :campaign AND state = 'ready' AND lease IS NULL AND attempts > 0;
 
 -- name: refused_mailboxes
 SELECT count(DISTINCT l.id) AS letters FROM letter l JOIN attempt a ON a.letter = l.id JOIN rcpt r ON r.attempt = a.id
-WHERE l.campaign = :campaign AND l.state = 'accepted' AND a.outcome = 'accepted' AND r.outcome <> 'accepted';
+WHERE l.campaign = :campaign AND l.state = 'accepted' AND l.lease IS NULL AND a.outcome = 'accepted' AND r.outcome <> 'accepted';
 
 -- name: letter_by_key
-SELECT id, key, revision, state, language, message_id, digest, recipient, attachments, date, due_at, attempts, reason
-FROM letter WHERE campaign = :campaign AND key = :key;
+SELECT l.id, l.key, l.revision, l.state, s.language, s.message_id, s.digest, s.recipient, s.attachments, l.date, l.due_at,
+    l.attempts, l.reason
+FROM letter l JOIN sealed s ON s.letter = l.id WHERE l.campaign = :campaign AND l.key = :key;
 
 -- name: letter_attempts
 SELECT a.id, a.at, a.ended_at, a.phase, a.outcome, a.scope, a.code, a.enhanced, a.reply, a.queue_id, a.message_digest,
@@ -197,15 +215,15 @@ SELECT mailbox, outcome, code, enhanced, reply FROM rcpt WHERE attempt = :attemp
 SELECT at, kind, subject, who, why FROM event WHERE letter = :letter ORDER BY id;
 
 -- name: log
-SELECT l.key, l.state, l.language, l.recipient, l.message_id, l.digest, l.revision, l.attempts, l.due_at, l.reason,
+SELECT l.key, l.state, d.language, d.recipient, d.message_id, d.digest, l.revision, l.attempts, l.due_at, l.reason,
     a.at, a.ended_at, a.phase, a.outcome, a.code, a.enhanced, a.reply, a.queue_id, a.message_digest, s.host, s.port, s.tls_version
-FROM letter l
+FROM letter l JOIN sealed d ON d.letter = l.id
 LEFT JOIN attempt a ON a.id = (SELECT max(id) FROM attempt WHERE letter = l.id)
 LEFT JOIN session s ON s.id = a.session
 WHERE l.campaign = :campaign
   AND (:state = '' OR l.state = :state OR (:state = 'waiting' AND l.state IN ('ready', 'leased', 'at_risk'))
        OR (:state = 'deferred' AND l.state = 'ready' AND l.attempts > 0))
-  AND (:key = '' OR l.key = :key OR instr(l.recipient, :key) > 0)
+  AND (:key = '' OR l.key = :key OR instr(d.recipient, :key) > 0)
   AND (:since = '' OR a.at >= :since)
 ORDER BY l.id;
 
@@ -231,7 +249,7 @@ SELECT key, address, account, at, outcome, reply, message_id FROM test WHERE cam
 SELECT at, kind, subject, who, why FROM event WHERE letter IS NULL ORDER BY id;
 
 -- name: accepted_elsewhere
-SELECT campaign, count(*) AS letters FROM letter WHERE state = 'accepted' AND campaign <> :campaign GROUP BY campaign;
+SELECT campaign, count(*) AS letters FROM letter WHERE state = 'accepted' AND lease IS NULL AND campaign <> :campaign GROUP BY campaign;
 
 -- name: insert_test
 INSERT INTO test (campaign, key, address, account, at, outcome, reply, message_id)
