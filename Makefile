@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet install
 
-.PHONY: demo test lint lock report torture torture-full bench-peers bench-quick wheel-test clean
+.PHONY: demo test lint lock report torture torture-full bench-peers bench-quick bench-profile wheel-test clean
 
 demo: $(VENV)/.installed
 	$(BIN)/dispatcher send --sandbox --fresh
@@ -34,6 +34,10 @@ report: $(VENV)/.installed-test
 # Speed beside our peers, in one run; see benchmarks/__init__.py. The last line of bench-quick is one line of JSON.
 bench-quick: $(VENV)/.installed-test benchmarks/.installed
 	@$(BIN)/python -m benchmarks quick
+
+# Where our own time goes while sending.
+bench-profile: $(VENV)/.installed-test benchmarks/.installed
+	@$(BIN)/python -m benchmarks profile
 
 bench-peers: benchmarks/.installed
 

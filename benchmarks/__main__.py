@@ -8,6 +8,7 @@ import sys
 import time
 from typing import Final
 
+from benchmarks.breakdown import profiled
 from benchmarks.measured import ROOT, BenchmarkFailed
 from benchmarks.race import REPORT, SMALL, Race
 from benchmarks.senders import SENDERS
@@ -30,16 +31,23 @@ def quick(race: Race) -> None:
     print(json.dumps({"ratios": ratios}))
 
 
+def profile(race: Race) -> None:
+    """Where our time goes: CPU of each thread, functions, system calls. Text on stdout."""
+    letters = max(500, int(race.seconds * 3000))
+    print(profiled(race.place(), letters))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", choices=("quick",))
+    parser.add_argument("what", choices=("quick", "profile"))
     parser.add_argument("--rounds", type=int, default=5, help="how often each sender takes its turn (5)")
     parser.add_argument("--seconds", type=float, default=0.7, help="how long each sends in a round (0.7)")
     given = parser.parse_args()
     folder = WORK / str(os.getpid())
     folder.mkdir(parents=True)
     try:
-        quick(Race(folder, given.rounds, given.seconds, say))
+        race = Race(folder, given.rounds, given.seconds, say)
+        {"quick": quick, "profile": profile}[given.what](race)
     except BenchmarkFailed as failure:
         print(f"benchmark failed: {failure}", file=sys.stderr)
         return 1
