@@ -11,6 +11,8 @@ from dispatcher.core.policy import (
     LIFE,
     LONGEST_PAUSE,
     TRANSITIONS,
+    Meaning,
+    ReplyRule,
     Scope,
     address_is_gone,
     asked_pause,
@@ -24,6 +26,7 @@ from dispatcher.core.policy import (
 A, D, F, U = Outcome.ACCEPTED, Outcome.DEFERRED, Outcome.FAILED, Outcome.UNKNOWN
 RECIPIENT, MESSAGE, POLICY = Scope.RECIPIENT, Scope.MESSAGE, Scope.POLICY
 CONNECTION, RATE, SENDER, RELAY = Scope.CONNECTION, Scope.RATE, Scope.SENDER, Scope.RELAY
+QUOTA = Scope.QUOTA
 MAIL, RCPT, DATA, BODY, FINAL = Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.BODY, Phase.FINAL
 
 TABLE = [
@@ -155,6 +158,59 @@ def test_the_reply_table(phase: Phase, code: int, text: str, outcome: Outcome, s
     assert str(Reply(code, text)) in verdict.why
 
 
+RULES = (
+    ReplyRule(550, Meaning.QUOTA, "5.4.5"),
+    ReplyRule(454, Meaning.SLOWER_LOGIN, "4.7.0", Phase.AUTH),
+    ReplyRule(432, Meaning.FEWER_CONNECTIONS, "4.3.2"),
+    ReplyRule(454, Meaning.QUOTA, words="Daily message quota exceeded"),
+    ReplyRule(454, Meaning.SLOWER, words="maximum SENDING rate exceeded"),
+    ReplyRule(554, Meaning.SENDER, "5.2.2", words="STOREDRV.Submission"),
+)
+BY_RULE = [
+    (MAIL, 550, "5.4.5 Daily user sending limit exceeded", D, QUOTA),
+    (RCPT, 550, "5.4.5 Daily SMTP relay limit exceeded for user", D, QUOTA),
+    (FINAL, 550, "5.4.5 Daily user sending limit exceeded.\n5.4.5 More at https://support.example", D, QUOTA),
+    (RCPT, 432, "4.3.2 Concurrent connections limit exceeded", D, RATE),
+    (FINAL, 432, "4.3.2 STOREDRV.ClientSubmit; sender thread limit exceeded", D, RATE),
+    (MAIL, 454, "Throttling failure: Daily message quota exceeded.", D, QUOTA),
+    (FINAL, 454, "Throttling failure: Maximum sending rate exceeded.", D, RATE),
+    (FINAL, 554, "5.2.2 mailbox full; STOREDRV.Submission.Exception:QuotaExceededException", F, SENDER),
+    # Not those of the rules: as always.
+    (FINAL, 550, "5.4.6 routing loop", F, POLICY),
+    (MAIL, 554, "5.4.5 the same, under another code", F, SENDER),
+    (FINAL, 554, "5.2.2 mailbox full", D, RECIPIENT),
+    (MAIL, 454, "4.7.0 busy", D, RATE),
+    (MAIL, 454, "later", D, MESSAGE),
+]
+
+
+@pytest.mark.parametrize(("phase", "code", "text", "outcome", "scope"), BY_RULE)
+def test_what_a_service_means_by_replies_of_its_own(
+    phase: Phase, code: int, text: str, outcome: Outcome, scope: Scope
+) -> None:
+    verdict = classify(HandOver(phase, Reply(code, text), terminator=phase is FINAL), RULES)
+    assert (verdict.outcome, verdict.scope) == (outcome, scope)
+    assert verdict.why.startswith(str(Reply(code, text)))
+
+
+@pytest.mark.parametrize(
+    ("phase", "reply", "outcome", "scope", "why"),
+    [
+        (Phase.AUTH, Reply(454, "4.7.0 Too many login attempts"), D, RATE, "AUTH: 454 4.7.0 Too many login attempts ("),
+        (Phase.AUTH, Reply(454, "Daily message quota exceeded"), D, QUOTA, "AUTH: 454 Daily message quota exceeded ("),
+        (Phase.GREETING, Reply(432, "4.3.2 too many"), D, RATE, "GREETING: 432 4.3.2 too many ("),
+        (Phase.AUTH, Reply(535, "5.7.8 bad credentials"), F, RELAY, "AUTH: 535 5.7.8 bad credentials"),
+        (Phase.AUTH, None, D, RELAY, "AUTH: lost"),
+    ],
+)
+def test_what_a_service_means_before_a_session_is_there(
+    phase: Phase, reply: Reply | None, outcome: Outcome, scope: Scope, why: str
+) -> None:
+    verdict = classify_trouble(phase, reply, "" if reply else "lost", RULES)
+    assert (verdict.outcome, verdict.scope) == (outcome, scope)
+    assert verdict.why.startswith(why)
+
+
 PHASES = st.sampled_from(list(Phase))
 REPLIES = st.builds(
     Reply,
@@ -177,16 +233,26 @@ FACTS = st.builds(
 )
 
 
-@given(FACTS)
-def test_accepted_is_a_2yz_after_the_terminator_and_unknown_is_everything_else_there(facts: HandOver) -> None:
-    """Whatever the facts: the terminator alone divides what may be unknown from what is known not to have been sent."""
-    outcome = classify(facts).outcome
+ANY_RULES = st.lists(
+    st.builds(ReplyRule, st.integers(0, 999), st.sampled_from(list(Meaning)), words=st.text(max_size=1)), max_size=5
+)
+
+
+@given(FACTS, ANY_RULES)
+def test_accepted_is_a_2yz_after_the_terminator_and_unknown_is_everything_else_there(
+    facts: HandOver, rules: list[ReplyRule]
+) -> None:
+    """Whatever the facts, and whatever a profile says: the terminator alone divides what may be unknown from what is
+    known not to have been sent."""
+    if facts.reply:
+        rules = [*rules, ReplyRule(facts.reply.code, Meaning.QUOTA)]
+    outcome = classify(facts, rules).outcome
     kind = facts.reply.code // 100 if facts.reply else None
     assert (outcome is A) == (facts.terminator and kind == 2)
     assert (outcome is U) == (facts.terminator and kind not in (2, 4, 5))
     if outcome is F:
-        assert kind == 5
-    if kind == 4:
+        assert kind == 5 or rules
+    if kind == 4 and not rules:
         assert outcome is D
 
 

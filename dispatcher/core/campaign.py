@@ -53,6 +53,10 @@ def _parse_rate(value: Any) -> Rate:
     return Rate(count=count, seconds=_UNITS[found.group(2)[0]])
 
 
+RateText = Annotated[Rate, BeforeValidator(_parse_rate)]
+"""A rate as people write it."""
+
+
 def _one_line(value: str) -> str:
     if any(c < " " or "\x7f" <= c <= "\x9f" or c in "\u2028\u2029" for c in value):
         raise ValueError("a line break or control character cannot stand here")
@@ -190,8 +194,12 @@ def _password_is_not_text(value: Any) -> Any:
 
 
 class RelayAccount(_Table):
-    """The submission server and how to log in there. With auth = "xoauth2", `password` says where the token is."""
+    """The submission server and how to log in there. With auth = "xoauth2", `password` says where the token is.
 
+    `profile` names a service whose values fill in for those left out (see `core.profile`).
+    """
+
+    profile: Line | None = None
     host: Annotated[Line, AfterValidator(_host)]
     port: Annotated[int, Field(ge=1, le=65535)] = 587
     security: Literal["starttls", "tls", "none"] = "starttls"
@@ -239,7 +247,7 @@ class Pace(_Table):
     """How fast: connections at once, letters in a time, and letters in any 24 hours."""
 
     connections: Annotated[int, Field(ge=1, le=200)] = 4
-    rate: Annotated[Rate | None, BeforeValidator(_parse_rate)] = None
+    rate: RateText | None = None
     quota: PositiveInt | None = None
 
 

@@ -8,6 +8,7 @@ says what they mean: an outcome, and whose trouble it is (`Scope`). The scope al
     POLICY      the relay's rules: as RECIPIENT, but several in a row stop the run and fail no letter
     CONNECTION  this connection: the letter is ready again at once, on a new connection
     RATE        too much at once: as CONNECTION, and one connection fewer
+    QUOTA       the account's quota at the relay is used up: the run stops until its reset, the letter stays ready
     SENDER      our sender address is refused: the run stops, the letter stays ready
     RELAY       the relay as a whole (down, or it refuses our login): the run waits or stops, letters stay ready
 
@@ -17,10 +18,14 @@ POLICY, a few dead addresses in a row would stop the campaign. After the dot it 
 Never does it look into the words of a reply for the class, except "too many" and "rate" beside a 4yz (RFC 5321 has
 no code for them). An enhanced code whose class contradicts the basic code (some relays send `550 4.x.x`) is not used;
 the reply stays in the ledger as it came, so that the clash can be seen.
+
+What one service says in its own way is not guessed here: it comes as data, `ReplyRule`s from the profile of that
+service, which go first. A rule speaks of 4yz and 5yz alone; no rule ever makes a letter accepted, or known.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -93,6 +98,7 @@ class Scope(StrEnum):
     POLICY = "policy"
     CONNECTION = "connection"
     RATE = "rate"
+    QUOTA = "quota"
     SENDER = "sender"
     RELAY = "relay"
 
@@ -106,12 +112,66 @@ class Verdict:
     why: str
 
 
-def classify(facts: HandOver) -> Verdict:
-    """Say what one transaction came to.
+class Meaning(StrEnum):
+    """What a service means by a reply of its own."""
+
+    QUOTA = "quota"
+    FEWER_CONNECTIONS = "fewer_connections"
+    SLOWER = "slower"
+    SLOWER_LOGIN = "slower_login"
+    SENDER = "sender"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyRule:
+    """A reply of one service and what it means there. What is left empty matches any.
+
+    `words` is a piece of the text, whatever its case: for services that have no code of their own for it.
+    """
+
+    code: int
+    meaning: Meaning
+    enhanced: str = ""
+    phase: Phase | None = None
+    words: str = ""
+
+    def matches(self, phase: Phase, reply: Reply) -> bool:
+        return (
+            self.code == reply.code
+            and self.enhanced in ("", reply.enhanced)
+            and self.phase in (None, phase)
+            and self.words.casefold() in reply.text.casefold()
+        )
+
+
+_MEANT: Final = {
+    Meaning.QUOTA: (Outcome.DEFERRED, Scope.QUOTA, "the account's quota there is used up"),
+    Meaning.FEWER_CONNECTIONS: (Outcome.DEFERRED, Scope.RATE, "it wants fewer connections"),
+    Meaning.SLOWER: (Outcome.DEFERRED, Scope.RATE, "it wants letters more slowly"),
+    Meaning.SLOWER_LOGIN: (Outcome.DEFERRED, Scope.RATE, "it wants fewer logins"),
+    Meaning.SENDER: (Outcome.FAILED, Scope.SENDER, "it is about the sender's own mailbox"),
+}
+
+
+def _by_rule(phase: Phase, reply: Reply | None, rules: Iterable[ReplyRule]) -> Verdict | None:
+    """What the first rule that matches says, or None."""
+    if reply is None or reply.code // 100 not in (4, 5):
+        return None
+    for rule in rules:
+        if rule.matches(phase, reply):
+            outcome, scope, words = _MEANT[rule.meaning]
+            return Verdict(outcome, scope, f"{reply} ({words})")
+    return None
+
+
+def classify(facts: HandOver, rules: Iterable[ReplyRule] = ()) -> Verdict:
+    """Say what one transaction came to; `rules` are those of the service that was spoken to.
 
     Once the terminator has left, only a whole 2yz, 4yz or 5yz reply is an outcome (RFC 5321 §4.2.5, 421 included);
     everything else is UNKNOWN. Before it, nothing was sent, whatever happened.
     """
+    if verdict := _by_rule(facts.phase, facts.reply, rules):
+        return verdict
     if facts.terminator:
         return _after_the_dot(facts)
     if facts.reply is None:
@@ -212,12 +272,14 @@ def queue_id(reply: Reply | None) -> str:
     return next((match[1].rstrip(".") for match in found if match), "")
 
 
-def classify_trouble(phase: Phase, reply: Reply | None, fault: str) -> Verdict:
+def classify_trouble(phase: Phase, reply: Reply | None, fault: str, rules: Iterable[ReplyRule] = ()) -> Verdict:
     """Say what a session that could not be set up means. No letter is harmed by any of it.
 
     FAILED: trying again will not help until a person has changed something; TLS that is missing or bad is of that
     kind, for it may be an attack. DEFERRED: it may pass by itself.
     """
+    if verdict := _by_rule(phase, reply, rules):
+        return replace(verdict, why=f"{phase.upper()}: {verdict.why}")
     why = f"{phase.upper()}: {reply or fault}"
     if reply is None:
         stands = phase is Phase.STARTTLS

@@ -53,9 +53,10 @@ class Desk:
 
     def campaign(self) -> "Campaign":
         """campaign.toml. Raises CampaignError."""
-        from dispatcher.sources.campaign import read_campaign  # noqa: PLC0415 (slow to load, and `status` needs none)
+        from dispatcher.relays.profiles import profiles  # noqa: PLC0415 (slow to load, and `status` needs none)
+        from dispatcher.sources.campaign import read_campaign  # noqa: PLC0415
 
-        return read_campaign(self.root)
+        return read_campaign(self.root, profiles())
 
     def campaign_id(self) -> str:
         """The id alone, so that a mistake elsewhere in campaign.toml hides nobody's log. Raises CampaignError."""

@@ -13,6 +13,7 @@ from dispatcher.core.errors import CampaignError, Place, Problem
 from dispatcher.core.merge import Frozen, Merge, Merged
 from dispatcher.core.model import Attachment, Letter
 from dispatcher.core.plan import Item, Planner, Row, Summary
+from dispatcher.relays.profiles import profiles
 from dispatcher.sources.campaign import Folder, read_campaign, read_templates
 from dispatcher.sources.table import Table, open_table
 
@@ -31,7 +32,7 @@ class Draft:
     _found: dict[tuple[str, str], Attachment] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.campaign = read_campaign(self.root)
+        self.campaign = read_campaign(self.root, profiles())
         self._folder = Folder(self.root)
         self.frozen = Frozen.of(self.campaign, read_templates(self.campaign, self._folder))
         self.merge = Merge(self.frozen, self.content)

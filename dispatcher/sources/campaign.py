@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -20,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 from dispatcher.core.campaign import Campaign
 from dispatcher.core.errors import CampaignError, Place, Problem, TemplateError
 from dispatcher.core.model import Attachment
+from dispatcher.core.profile import Profile, with_profile
 from dispatcher.core.render import SourceFile, TemplateSource
 from dispatcher.core.toml import Path as Keys
 from dispatcher.core.toml import did_you_mean, error_line, key_lines, line_of
@@ -47,8 +49,8 @@ _PATTERNS: Final[Mapping[str, str]] = {
 }
 
 
-def read_campaign(folder: Path) -> Campaign:
-    """Read and check campaign.toml in `folder`."""
+def read_campaign(folder: Path, profiles: Mapping[str, Profile] = MappingProxyType({})) -> Campaign:
+    """Read and check campaign.toml in `folder`. `profiles` are the mail services it may name, by name."""
     text = _text(folder)
     try:
         data = tomllib.loads(text)
@@ -57,12 +59,28 @@ def read_campaign(folder: Path) -> Campaign:
         raise CampaignError(Problem(f"not valid TOML: {error}", where, "mend that line")) from None
     except RecursionError:
         raise CampaignError(Problem("not usable: nested too deeply", Place(FILE), "write it more simply")) from None
+    lines = key_lines(text)
     try:
-        return Campaign.model_validate(data)
+        return Campaign.model_validate(_filled(data, profiles, lines))
     except ValidationError as error:
-        lines = key_lines(text)
         found = error.errors(include_url=False, include_input=False)
         raise CampaignError(*(_problem(dict(e), lines) for e in found)) from None
+
+
+def _filled(data: dict[str, Any], profiles: Mapping[str, Profile], lines: dict[Keys, int]) -> dict[str, Any]:
+    """The data with the values of the profile they name. Raises CampaignError if there is no such profile."""
+    relay, pace = data.get("relay"), data.get("pace", {})
+    name = relay.get("profile") if isinstance(relay, dict) else None
+    if not isinstance(relay, dict) or not isinstance(name, str) or not isinstance(pace, dict):
+        return data  # whatever is wrong with it is said by the check that follows
+    profile = profiles.get(name)
+    if profile is None:
+        todo = f"{did_you_mean(name, profiles)}Known here: {', '.join(profiles)}"
+        raise CampaignError(Problem(f"there is no profile '{name}'", _place(("relay", "profile"), lines), todo))
+    if profile.host is None and "host" not in relay:
+        what = f"'host' is missing: the profile {name} has none of its own"
+        raise CampaignError(Problem(what, _place(("relay",), lines), f"add {profile.host_hint}"))
+    return with_profile(data, profile)
 
 
 def _text(folder: Path) -> str:
