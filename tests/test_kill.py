@@ -20,18 +20,17 @@ import pytest
 
 from dispatcher.desk import Desk
 from dispatcher.desk.deciding import resolve
-from tests.figures import COUNTS, FULL, SEED, at_most
+from tests import aftermath
+from tests.aftermath import SEND
+from tests.figures import COUNTS, FULL, SEED
 from tests.smtp_server import Actions
-from tests.torture import DEPTH, Nursery, Rules, by_id, judge, judge_store, query, write_campaign
+from tests.torture import Nursery, Rules, by_id, judge, query, write_campaign
 
 KILLS = 1000 if FULL else 100
 LETTERS = 60
 CONNECTIONS = 4
-AT_RISK = CONNECTIONS * DEPTH
-BOUND = f"(connections {CONNECTIONS} × depth {DEPTH})"
 EARLY = 0.3
 """The part of a run's life in which it reads the folder, opens the ledger and recovers."""
-SEND = ("send", "--confirm")
 
 pytestmark = [
     pytest.mark.torture,
@@ -70,39 +69,34 @@ class Torture:
 
     def _round(self, folder: Path, server: Rules, *, kill: bool) -> bool:
         """One run, killed or not. False when nothing more is to be sent."""
-        before = self._unknown(folder)
+        before = aftermath.unknown(folder)
         began = time.monotonic()
-        process = self.nursery.begin(*SEND, str(self._waiting(folder)), "-C", str(folder))
+        process = self.nursery.begin(*SEND, str(aftermath.waiting(folder, LETTERS)), "-C", str(folder))
         if kill:
-            early = self._at_risk(folder) and self.chance.random() < 0.5
+            early = aftermath.letters_in(folder, "at_risk") and self.chance.random() < 0.5
             time.sleep(self.chance.uniform(0, EARLY * self.life if early else self.life))
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         code = self.nursery.end()
-        server.wait(lambda s: s.times("connected") == s.times("closed"))
         if code == -signal.SIGKILL:
             self.kills += 1
             self._after_a_kill(folder, server, before)
             return True
         self.life = max(0.9 * self.life, time.monotonic() - began)  # the last run of a campaign is a short one
         assert code in (0, 3), f"exit code {code}"
+        server.wait(lambda s: s.times("connected") == s.times("closed"))
         found = judge(folder, server, LETTERS)
         assert found.keys() <= {"accepted", "unknown"}, "the run after the kill did not finish"
         return False
 
     def _after_a_kill(self, folder: Path, server: Rules, before: int) -> None:
         """What lies there right after the kill, before anything has been put in order."""
-        if not self._sealed(folder):
+        at_risk, more = aftermath.look(folder, server, LETTERS, before=before, connections=CONNECTIONS)
+        if not aftermath.sealed(folder):
             self.found["before the seal"] += 1
-            assert not server.stored
             return
-        at_risk = judge_store(folder, server, LETTERS).get("at_risk", 0)
-        unknown = self._unknown(folder) - before
-        assert unknown <= AT_RISK, "more unknown than may be at risk"
-        assert query(folder, "PRAGMA integrity_check") == [("ok",)]
-        at_most("unknown after a kill", unknown, BOUND)
         self.found["with letters at risk" if at_risk else "with nothing at risk"] += 1
-        self.found["before it had recovered"] += bool(at_risk and not unknown)
+        self.found["before it had recovered"] += bool(at_risk and not more)
         self.found["letters at risk"] += at_risk
 
     def _by_evidence(self, folder: Path, server: Rules) -> None:
@@ -114,26 +108,10 @@ class Torture:
         ):
             resolve(desk, key, "accepted" if number in taken else "resend", why="the server's store", who="the test")
             self.found["unknown: taken" if number in taken else "unknown: not taken"] += 1
-        self.nursery.begin(*SEND, str(self._waiting(folder)), "-C", str(folder))
+        self.nursery.begin(*SEND, str(aftermath.waiting(folder, LETTERS)), "-C", str(folder))
         assert self.nursery.end() == 0
         judge(folder, server, LETTERS, complete=True)
         assert len(server.stored) == LETTERS
-
-    def _sealed(self, folder: Path) -> bool:
-        path = folder / ".dispatcher/ledger.sqlite"
-        return path.exists() and query(folder, "SELECT count(*) FROM letter") != [(0,)]
-
-    def _at_risk(self, folder: Path) -> bool:
-        return self._sealed(folder) and query(folder, "SELECT 1 FROM letter WHERE state = 'at_risk'") != []
-
-    def _unknown(self, folder: Path) -> int:
-        """Unknown, or to be found unknown by the next run."""
-        sql = "SELECT count(*) FROM letter WHERE state IN ('unknown', 'at_risk')"
-        return int(query(folder, sql)[0][0]) if self._sealed(folder) else 0
-
-    def _waiting(self, folder: Path) -> int:
-        sql = "SELECT count(*) FROM letter WHERE state IN ('ready', 'leased')"
-        return int(query(folder, sql)[0][0]) if self._sealed(folder) else LETTERS
 
 
 def test_kill_and_restart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.aftermath import SEND, finish
 from tests.figures import COUNTS, FULL, SEED
 from tests.power import FILES, SOCKETS, Disk, moments, terminators
 from tests.smtp_server import SmtpServer
@@ -25,7 +26,6 @@ RESTARTS = 1000 if FULL else 8
 """From how many of the disks a run is begun anew."""
 
 pytestmark = [pytest.mark.torture, needs_strace()]
-SEND = ("send", "--confirm")
 
 
 def disks(folder: Path, calls: list[Call]) -> Iterator[tuple[Disk, set[str], set[str]]]:
@@ -69,15 +69,6 @@ def test_the_intent_is_on_the_disk_at_every_terminator(tmp_path: Path) -> None:
             COUNTS["power losses"] += 1
             if moment in again:
                 server.stored[:] = [one for one in stored if message_id(one.octets) in left]
-                begin_anew(survivor, server, nursery)
+                finish(survivor, server, nursery, LETTERS)
+                COUNTS["restarts after a power loss"] += 1
             shutil.rmtree(survivor)
-
-
-def begin_anew(folder: Path, server: SmtpServer, nursery: Nursery) -> None:
-    """The next run holds what may have left, sends the rest, and nobody gets two."""
-    waiting = query(folder, "SELECT count(*) FROM letter WHERE state IN ('ready', 'leased')")[0][0]
-    nursery.begin(*SEND, str(waiting), "-C", str(folder))
-    assert nursery.end() in (0, 3)
-    found = judge(folder, server, LETTERS)
-    assert found.keys() <= {"accepted", "unknown"}
-    COUNTS["restarts after a power loss"] += 1

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +21,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SECONDS = 120
+Env = Mapping[str, str] | None
 
 _BEGUN = re.compile(r"(\d+) +(\w+)\((.*)")
 _RESUMED = re.compile(r"(\d+) +<\.\.\. (\w+) resumed>(.*)")
@@ -81,19 +82,31 @@ def needs_strace() -> pytest.MarkDecorator:
     return pytest.mark.skipif(bool(_refusal()), reason=_refusal() or "strace is here")
 
 
-def trace(folder: Path, names: Sequence[str], argv: Sequence[str]) -> list[Call]:
-    """Run a command to its good end; return its calls of those names, all octets of them, in the order they began."""
+def trace(
+    folder: Path,
+    names: Sequence[str],
+    argv: Sequence[str],
+    *,
+    octets: int = 10_000_000,
+    env: Env = None,
+    code: int = 0,
+) -> list[Call]:
+    """Run a command to its end with that exit code; return its calls of those names, in the order in which they began.
+
+    `octets` is how much is kept of each string.
+    """
     path = folder / "strace.out"
-    options = ["-f", "-qq", "--seccomp-bpf", "-yy", "-xx", "-s", "10000000", "-e", "signal=none"]
+    options = ["-f", "-qq", "--seccomp-bpf", "-yy", "-xx", "-s", str(octets), "-e", "signal=none"]
     done = subprocess.run(
         ["strace", *options, "-e", f"trace={','.join(names)}", "-o", path, *argv],
         cwd=ROOT,
+        env=env,
         capture_output=True,
         text=True,
         timeout=SECONDS,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     with path.open() as lines:
         return list(_calls(lines))
 
@@ -121,12 +134,12 @@ def _calls(lines: Iterator[str]) -> Iterator[Call]:
     return iter(calls)
 
 
-def kill_at(name: str, number: int, argv: Sequence[str]) -> int:
+def kill_at(name: str, number: int, argv: Sequence[str], *, env: Env = None) -> int:
     """Run a command that dies by SIGKILL when one of its threads begins its n-th call of that name.
 
     Returns its exit code, or minus the signal: a run that makes fewer calls ends as it would.
     """
     inject = f"--inject={name}:signal=SIGKILL:when={number}"
-    options = ["-f", "-qq", "--seccomp-bpf", "-o", os.devnull, "-e", f"trace={name}", inject]
-    done = subprocess.run(["strace", *options, *argv], cwd=ROOT, capture_output=True, timeout=SECONDS, check=False)
-    return done.returncode
+    options = ["-f", "-qq", "-o", os.devnull, "-e", f"trace={name}", inject]  # with --seccomp-bpf no signal comes
+    argv = ["strace", *options, *argv]
+    return subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, timeout=SECONDS, check=False).returncode
