@@ -421,6 +421,25 @@ class LedgerContract:
         assert len(sent) == 12
         assert all(later - earlier >= timedelta(days=1) for earlier, later in zip(sent, sent[3:], strict=False))
 
+    @pytest.mark.parametrize("limit", [1, 2, 9])
+    def test_the_quota_holds_within_one_run_however_few_are_asked_for(self, bench: Bench, limit: int) -> None:
+        """It is not counted anew for every letter; and a clock set back frees nothing."""
+        seal(bench, letters(14))
+        sent: list[datetime] = []
+        with bench.open() as ledger:
+            run = begin(ledger, quota=4)
+            for number in range(200):
+                for each in lease(run, limit):
+                    if number % 5 == 4:
+                        wait(run.give_back(each))
+                    else:
+                        send(run, each, ACCEPTED)
+                        sent.append(bench.time.at)
+                bench.time.forward(-7200 if number % 11 == 10 else 3600)
+        assert len(sent) == 14
+        moments = sorted(sent)
+        assert all(later - earlier >= timedelta(days=1) for earlier, later in zip(moments, moments[4:], strict=False))
+
     def test_the_quota_counts_leased_letters_and_tests_but_no_other_account(self, ledger: SqliteLedger) -> None:
         sealing.begin_test(ledger, {**TEST, "account": ACCOUNT})  # it never ended: it may have been sent
         sealing.end_test(ledger, sealing.begin_test(ledger, {**TEST, "account": ACCOUNT}), "failed", "550 no")

@@ -1,18 +1,20 @@
 """Which letters a run may take up now: those that are due, within the account's pace and its quota.
 
-Both are kept in the ledger, by account, so that they hold across runs and campaigns.
+Both are kept in the ledger, by account, so that they hold across runs and campaigns. Nothing is done for a letter on
+its own: a batch is two statements whatever its size, and the quota is counted anew only when the last count is used up.
 """
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from dispatcher.core.model import Lease, Leased
 from dispatcher.ledgers import rows
 from dispatcher.ledgers.file import stamp
 from dispatcher.ledgers.statements import SQL, fenced
 
+Row = Sequence[Any]
 _AHEAD: Final = 5.0  # seconds of slots a lease may take in advance
 QUOTA_SPAN: Final = timedelta(hours=24)
 BELIEVED: Final = timedelta(days=7)  # an attempt noted later than this from now was noted by a clock that was wrong
@@ -38,6 +40,8 @@ class Leasing:
         self._now = now
         self._interval = interval
         self._quota = quota
+        self._allowed = 0  # letters that may be taken up before the quota has to be counted again
+        self._counted_at: datetime | None = None
         self._among = "_chosen" if among_chosen else ""
         self._dictionaries: dict[int, bytes] = {}
 
@@ -45,7 +49,8 @@ class Leasing:
         """Up to `limit` letters (T2), or when there will be some."""
         now = self._now()
         limit, free_at = self._within_quota(connection, limit, now)
-        letters = self._take(connection, limit, now)
+        letters = self._take(connection, self._due(connection, limit, now)) if limit else ()
+        self._allowed -= len(letters)
         if letters:
             return Lease(letters)
         row = connection.execute(SQL["next_due" + self._among], {"campaign": self._campaign}).fetchone()
@@ -53,20 +58,26 @@ class Leasing:
             return Lease()  # nothing waits, whatever the quota
         return Lease((), free_at, datetime.fromisoformat(row[0]))
 
-    def _take(self, connection: sqlite3.Connection, limit: int, now: datetime) -> tuple[Leased, ...]:
+    def _due(self, connection: sqlite3.Connection, limit: int, now: datetime) -> list[tuple[Row, datetime]]:
         """Letters that are due, each with its slot in the pace."""
-        slot = self._next_slot(connection, now)
+        start = self._next_slot(connection, now)
         if self._interval:
-            limit = min(limit, max(1, int((_AHEAD - (slot - now).total_seconds()) / self._interval)))
-        letters = []
+            limit = min(limit, max(1, int((_AHEAD - (start - now).total_seconds()) / self._interval)))
+        step = timedelta(seconds=self._interval)
         given = {"campaign": self._campaign, "now": stamp(now), "limit": limit}
-        for row in connection.execute(SQL["due" + self._among], given).fetchall():
-            fenced(connection, "lease", {"id": row[0], "run": self._run})
-            letters.append(rows.leased(row, self._dictionary(connection, row[2]), slot))
-            slot += timedelta(seconds=self._interval)
-        if letters and self._interval:
-            connection.execute(SQL["keep_slot"], {"account": self._account, "next_at": stamp(slot)})
-        return tuple(letters)
+        found = connection.execute(SQL["due" + self._among], given).fetchall()
+        if found and self._interval:
+            next_at = stamp(start + len(found) * step)
+            connection.execute(SQL["keep_slot"], {"account": self._account, "next_at": next_at})
+        return [(row, start + place * step) for place, row in enumerate(found)]
+
+    def _take(self, connection: sqlite3.Connection, due: Sequence[tuple[Row, datetime]]) -> tuple[Leased, ...]:
+        """Ready → leased, all in one statement."""
+        if not due:
+            return ()
+        ids = rows.document([row[0] for row, _ in due])
+        fenced(connection, "lease", {"ids": ids, "run": self._run}, len(due))
+        return tuple(rows.leased(row, self._dictionary(connection, row[2]), slot) for row, slot in due)
 
     def _dictionary(self, connection: sqlite3.Connection, revision: int) -> bytes:
         """What the letters of a revision were deflated with."""
@@ -76,15 +87,20 @@ class Leasing:
         return self._dictionaries[revision]
 
     def _within_quota(self, connection: sqlite3.Connection, limit: int, now: datetime) -> tuple[int, datetime | None]:
-        """How many of `limit` the account's quota of any 24 hours leaves; if none, from when on it may leave one."""
+        """How many of `limit` the account's quota of any 24 hours leaves; if none, from when on it may leave one.
+
+        What one count leaves holds until that many letters were taken up: time only frees more, unless it runs back.
+        """
         if self._quota is None:
             return limit, None
-        given = {"account": self._account, "since": stamp(now - QUOTA_SPAN), "until": stamp(now + BELIEVED)}
-        used, oldest = connection.execute(SQL["handed_over_since"], given).fetchone()
-        held = connection.execute(SQL["held"], {"campaign": self._campaign, "run": self._run}).fetchone()[0]
-        left = self._quota - used - held
-        if left > 0:
-            return min(limit, left), None
+        oldest = None
+        if self._allowed <= 0 or self._counted_at is None or now < self._counted_at:
+            given = {"account": self._account, "since": stamp(now - QUOTA_SPAN), "until": stamp(now + BELIEVED)}
+            used, oldest = connection.execute(SQL["handed_over_since"], given).fetchone()
+            held = connection.execute(SQL["held"], {"run": self._run}).fetchone()[0]
+            self._allowed, self._counted_at = self._quota - used - held, now
+        if self._allowed > 0:
+            return min(limit, self._allowed), None
         return 0, datetime.fromisoformat(oldest) + QUOTA_SPAN if oldest else now
 
     def _next_slot(self, connection: sqlite3.Connection, now: datetime) -> datetime:

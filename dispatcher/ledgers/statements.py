@@ -16,7 +16,7 @@ _PARTS: Final = re.split(
 SQL: Final = dict(zip(_PARTS[1::2], (part.strip().rstrip(";") for part in _PARTS[2::2]), strict=True))
 
 
-def fenced(connection: sqlite3.Connection, name: str, given: Mapping[str, Any]) -> None:
-    """A state change that must meet one letter where its run thinks it is. Raises LedgerUnavailable if it does not."""
-    if connection.execute(SQL[name], given).rowcount != 1:
+def fenced(connection: sqlite3.Connection, name: str, given: Mapping[str, Any], letters: int = 1) -> None:
+    """A state change that must meet each letter where its run thinks it is. Raises LedgerUnavailable if it does not."""
+    if connection.execute(SQL[name], given).rowcount != letters:
         raise LedgerUnavailable("a letter is no longer this run's: another process changed the ledger; start again")

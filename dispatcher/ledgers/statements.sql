@@ -78,7 +78,8 @@ SELECT due_at FROM letter WHERE campaign = :campaign AND state = 'ready' AND lea
 ORDER BY due_at LIMIT 1;
 
 -- name: lease
-UPDATE letter SET state = 'leased', lease = :run WHERE id = :id AND state = 'ready';
+UPDATE letter SET state = 'leased', lease = :run
+WHERE id IN (SELECT value FROM json_each(:ids)) AND state = 'ready' AND lease IS NULL;
 
 -- name: give_back
 UPDATE letter SET state = 'ready', lease = NULL WHERE id = :id AND state = 'leased' AND lease = :run;
