@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dispatcher.ledgers.mark import VARIABLE
 from tests.smtp_server import SmtpServer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -45,7 +46,7 @@ class Done:
 
 def environment(**more: str) -> dict[str, str]:
     """What a child's environment holds."""
-    kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "TMPDIR") if name in os.environ}
+    kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "TMPDIR", VARIABLE) if name in os.environ}
     return {**kept, "PYTHONPATH": str(REPOSITORY), "PYTHONUTF8": "1", "HOME": os.devnull, "LOGNAME": "keeper", **more}
 
 

@@ -1,5 +1,5 @@
-"""For the whole suite: in CI a skipped test is a failed one, so that nothing is missing there in silence; and the
-torture tests' figures are told in the last line.
+"""For the whole suite: in CI a skipped test is a failed one, so that nothing is missing there in silence; the torture
+tests' figures are told in the last line; marks of ledgers go into a folder of the suite's own.
 """
 
 import os
@@ -7,7 +7,14 @@ from collections.abc import Generator
 
 import pytest
 
+from dispatcher.ledgers.mark import VARIABLE
 from tests import figures
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _marks_apart(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Also those of the processes that tests begin."""
+    os.environ[VARIABLE] = str(tmp_path_factory.mktemp("state"))
 
 
 @pytest.hookimpl(wrapper=True)

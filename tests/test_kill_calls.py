@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from dispatcher.ledgers.mark import VARIABLE
 from tests.aftermath import SEND, finish, look, unknown, waiting
 from tests.figures import COUNTS, FULL
 from tests.smtp_server import HANG, STORE, Script, SmtpServer
@@ -98,14 +99,17 @@ def kill_and_finish(root: Path, nursery: Nursery, name: str, number: int, env: M
     return code != 0
 
 
-def test_each_write_of_a_recovery(tmp_path: Path) -> None:
+def test_each_write_of_a_recovery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run is killed while the next puts in order what it left, twice at the same write; the third goes through."""
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "state"))
     with SmtpServer() as server, Nursery() as nursery:
         left = leave_letters_at_risk(tmp_path / "left", server)
         stored, before = server.stored[:], unknown(left)
         assert before
-        for name, number in writes_of_a_recovery(tmp_path, left):
-            folder = shutil.copytree(left, tmp_path / f"{name}-{number}")
+        left.rename(tmp_path / "kept")  # where it was, what is put back would be a copy
+        shutil.copytree(tmp_path / "state", tmp_path / "kept state")
+        for name, number in writes_of_a_recovery(tmp_path):
+            folder = put_back(tmp_path, f"{name}-{number}")
             server.stored[:] = stored
             argv = command(folder, *SEND, str(waiting(folder, LETTERS)))
             for _ in range(2):
@@ -135,9 +139,16 @@ def leave_letters_at_risk(folder: Path, server: SmtpServer) -> Path:
     return folder
 
 
-def writes_of_a_recovery(root: Path, left: Path) -> list[tuple[str, int]]:
+def put_back(root: Path, name: str) -> Path:
+    """The campaign as the killed run left it, and what this machine remembers of its ledger."""
+    shutil.rmtree(root / "state")
+    shutil.copytree(root / "kept state", root / "state")
+    return shutil.copytree(root / "kept", root / name)
+
+
+def writes_of_a_recovery(root: Path) -> list[tuple[str, int]]:
     """What a run writes before it first speaks, by name and number; some of it in the small round."""
-    folder = shutil.copytree(left, root / "traced")
+    folder = put_back(root, "traced")
     with SmtpServer() as server:
         text = (folder / "campaign.toml").read_text()
         (folder / "campaign.toml").write_text(text.replace("port = ", f"port = {server.port} # "))

@@ -1,4 +1,4 @@
-"""Commands on the ledger: status, log, resolve, suppress."""
+"""Commands on the ledger: status, log, resolve, adopt, suppress."""
 
 import csv
 import sys
@@ -38,6 +38,13 @@ class Standing(StrEnum):
     CLOSED_UNKNOWN = "closed_unknown"
 
 
+class Adoption(StrEnum):
+    """What becomes of the letters that wait in a ledger that is adopted."""
+
+    UNKNOWN = "unknown"
+    WAITING = "waiting"
+
+
 class Decision(StrEnum):
     """What a person can say of a letter."""
 
@@ -60,6 +67,8 @@ def status(campaign: CampaignFolder = HERE, *, sandbox: OnSandbox = False, as_js
         return
     sealed = f"sealed {moment(found['sealed_at'])} UTC" if found["sealed_at"] else "not sealed yet"
     say(f"{found['campaign']}, revision {found['revision']}, {sealed}", name="bold")
+    if found["in_doubt"]:
+        say(f"In doubt, so nothing is sent: {found['in_doubt']}", name="red")
     say(counts_line(found["counts"]))
     if found["deferred"]:
         due = f"the next is due {moment(found['next_due_at'])} UTC"
@@ -185,6 +194,33 @@ def resolve(
         say_json({"key": key, "before": before, "decision": as_, "why": why})
     else:
         say(f"{key} was {before}; {as_} now. Recorded: {why}")
+
+
+def adopt(
+    as_: Annotated[Adoption, typer.Option("--as", help="What becomes of the letters that wait.")],
+    why: Why,
+    campaign: CampaignFolder = HERE,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Say that this ledger is the right one, after it was restored, copied, moved to another machine, or lost.
+
+    As `unknown`, every letter that waits is held, for it may have left; as `waiting`, you know that none has.
+
+    Example: dispatcher adopt --as waiting --why "the folder moved to the new laptop; the old one is empty"
+    """
+    from dispatcher.desk import Desk
+    from dispatcher.desk.deciding import adopt as adopt_now
+
+    desk = Desk(campaign)
+    doubt, letters = adopt_now(desk, as_, why=why)
+    if as_json:
+        say_json({"doubt": doubt, "decision": as_, "held": letters, "why": why})
+        return
+    say(f"Adopted, though {doubt}. Recorded: {why}")
+    if letters:
+        say(f"Held as unknown: {many(letters, 'letter')}. See: dispatcher log --outcome unknown{desk.flag}")
+    say(f"Nothing was sent. Next: dispatcher send{desk.flag}")
 
 
 suppress = typer.Typer(help="Addresses that must not be written to.", no_args_is_help=True, rich_markup_mode=None)

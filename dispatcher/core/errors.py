@@ -11,6 +11,7 @@
     │   └── LedgerUnavailable              the ledger cannot be read or written
     └── Conflict                        5  somebody or something else has a claim
         ├── PlanConflict                   the folder is not what was sealed
+        ├── LedgerInDoubt                  the ledger may not know all that was sent: restored, copied, deleted
         └── RunActive                      another run holds the ledger
 
 Exit codes that are results and not errors: 0 all accepted, 3 finished with letters not accepted or unknown,
@@ -111,6 +112,10 @@ class Conflict(DispatcherError):
 
 class PlanConflict(Conflict):
     """The folder is not what was sealed."""
+
+
+class LedgerInDoubt(Conflict):
+    """The ledger may not know all that was sent with it; a person must say which one is right."""
 
 
 class RunActive(Conflict):

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 from dispatcher.core.errors import LedgerUnavailable
 from dispatcher.core.ports import Clock
 from dispatcher.desk.clock import SystemClock
+from dispatcher.ledgers.mark import Marks, facts_of, state_folder
 from dispatcher.ledgers.reader import Reader
 from dispatcher.ledgers.sqlite import SqliteLedger
 
@@ -73,18 +74,38 @@ class Desk:
         return Draft(self.root)
 
     def reader(self) -> Reader:
-        """The ledger for reading. Raises LedgerUnavailable with what to do if there is none yet."""
+        """The ledger for reading. Raises LedgerUnavailable with what to do if there is none yet, or no more."""
         if not self.ledger_path.exists():
+            self.require_right_ledger()
             what = "there is no ledger yet: nothing was sent from here"
             raise LedgerUnavailable(f"{what}. Begin with: dispatcher send{self.flag}")
         return Reader(self.ledger_path)
 
     def ledger(self, *, hold: bool = True) -> AbstractContextManager[SqliteLedger]:
-        """The ledger for writing, made if need be. Raises RunActive if another process holds it.
+        """The ledger for writing, made if need be. Raises RunActive if another process holds it, and LedgerInDoubt.
 
         Without `hold` it may be written beside a run: for short decisions that the run must see at once.
         """
-        return SqliteLedger(self.ledger_path, self.clock.now, hold=hold)
+        return SqliteLedger(self.ledger_path, self.clock.now, hold=hold, marks=self.marks())
+
+    def marks(self) -> Marks | None:
+        """What this machine remembers of ledgers; a rehearsal is not remembered."""
+        if self.sandbox:
+            return None
+        return Marks(state_folder(), self.campaign_id(), f"dispatcher adopt{self.flag}")
+
+    def require_right_ledger(self) -> None:
+        """Raise LedgerInDoubt if the ledger here may not know all that was sent. To be asked before anything else."""
+        if marks := self.marks():
+            marks.require(self.ledger_path, facts_of(self.ledger_path))
+
+    def doubt(self) -> str:
+        """The same in words, '' if there is none: for those who only look."""
+        try:
+            marks = self.marks()
+            return marks.doubt(self.ledger_path, facts_of(self.ledger_path)) if marks else ""
+        except LedgerUnavailable as error:
+            return str(error)
 
     def suppressions(self) -> dict[str, str]:
         """Suppressed identities (mailboxes, or `@domain`), with the reason. A rehearsal sees the real ones too."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dispatcher.core.errors import Place, PlanConflict, Problem, SecretError, UsageError
+from dispatcher.core.errors import LedgerInDoubt, Place, PlanConflict, Problem, SecretError, UsageError
 from dispatcher.core.merge import Merged
 from dispatcher.core.plan import Summary
 from dispatcher.desk import Desk
@@ -81,6 +81,9 @@ def _what_send_would_refuse(desk: Desk, draft: Draft, summary: Summary) -> Itera
     if not summary.problems:
         try:
             sealed_plan(desk, draft, summary)
+        except LedgerInDoubt as error:
+            what, _, todo = str(error).partition("\n")
+            yield Problem(what, todo=todo)
         except PlanConflict as error:
             what = str(error).splitlines()[0].rstrip(":")
             yield Problem(what, todo=f"see what changed, and take it over: dispatcher amend{desk.flag}; or undo it")

@@ -1,4 +1,4 @@
-"""What people decide, with who and why: amend, resolve, suppress."""
+"""What people decide, with who and why: amend, resolve, adopt, suppress."""
 
 import json
 from collections.abc import Iterable
@@ -14,7 +14,8 @@ from dispatcher.desk import Desk, person, quoted
 from dispatcher.desk.draft import Draft
 from dispatcher.desk.reading import no_such_letter
 from dispatcher.desk.sending import seal_revision
-from dispatcher.ledgers import sealing
+from dispatcher.ledgers import adopting, sealing
+from dispatcher.ledgers.held import SqliteLedger
 from dispatcher.sources.table import open_table
 
 
@@ -76,6 +77,25 @@ def resolve(desk: Desk, key: str, decision: str, *, why: str, who: str = "") -> 
             raise UsageError(Problem(what, todo=f"look at its story: dispatcher log {quoted(key)}{desk.flag}"))
         sealing.resolve(ledger, there[key].id, old, new, who=who or person(), why=why)
     return old
+
+
+def adopt(desk: Desk, decision: str, *, why: str, who: str = "") -> tuple[str, int]:
+    """Say that the ledger here is the right one from now on; its waiting letters are `unknown`, or go on `waiting`.
+
+    Returns what was in doubt, and how many letters are held now. Raises UsageError.
+    """
+    _require_reason(why)
+    marks, doubt = desk.marks(), desk.doubt()
+    if marks is None or not doubt:
+        todo = f"nothing is to be decided; see: dispatcher status{desk.flag}"
+        raise UsageError(Problem("there is no doubt about this ledger", todo=todo))
+    if decision == "unknown" and not desk.ledger_path.exists():
+        todo = "put it back; or begin anew, and have every letter sent again: --as waiting"
+        raise UsageError(Problem(f"{doubt}: there is no letter that could be held", todo=todo))
+    with SqliteLedger(desk.ledger_path, desk.clock.now) as ledger:
+        return doubt, adopting.adopt(
+            ledger, marks, hold=decision == "unknown", doubt=doubt, who=who or person(), why=why
+        )
 
 
 def suppress(desk: Desk, cells: Iterable[str], *, reason: str, source: str) -> tuple[int, int]:

@@ -23,6 +23,7 @@ def status(desk: Desk) -> dict[str, Any]:
         skips = list(reader.rows("skips", campaign=campaign, revision=revision))
         return {
             "campaign": campaign,
+            "in_doubt": desk.doubt(),
             "sealed_at": plan and plan["sealed_at"],
             "revision": revision,
             "digest": plan and plan["digest"],

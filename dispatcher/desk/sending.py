@@ -118,7 +118,11 @@ def guard(desk: Desk, campaign: Campaign, summary: Summary) -> None:
 
 
 def sealed_plan(desk: Desk, draft: Draft, summary: Summary) -> tuple[dict[str, Standing], bool]:
-    """The ledger's letters, and whether this very plan is sealed. Raises PlanConflict if another one is."""
+    """The ledger's letters, and whether this very plan is sealed.
+
+    Raises PlanConflict if another one is, LedgerInDoubt if the ledger is not the one that sent.
+    """
+    desk.require_right_ledger()
     if not desk.ledger_path.exists():
         return {}, False
     with desk.reader() as reader:

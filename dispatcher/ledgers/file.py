@@ -39,12 +39,12 @@ def make_folder(folder: Path) -> None:
     try:
         for each in reversed(missing):
             each.mkdir(mode=0o700, exist_ok=True)
-            _sync_names(each.parent)
+            sync_names(each.parent)
     except OSError as error:
         raise LedgerUnavailable(f"cannot make the folder {folder}: {error.strerror}. Check its rights") from None
 
 
-def _sync_names(folder: Path) -> None:
+def sync_names(folder: Path) -> None:
     """Make the names in a folder durable. Windows opens no folder, and writes its names through by itself."""
     if sys.platform == "win32":
         return

@@ -5,8 +5,11 @@
                  a person adds while letters leave. It waits its turn and never makes a checkpoint.
 
 SQLite orders the transactions of the two. What it may get wrong (before 3.51.3) is a checkpoint in one process at the
-moment in which another begins to write; so the holder makes one only while it has the guests' lock as well. Raises
-RunActive when another process holds the ledger, and LedgerUnavailable when it cannot be opened or written.
+moment in which another begins to write; so the holder makes one only while it has the guests' lock as well.
+
+No run begins on a ledger that may not know all that was sent (`ledgers.mark`); the sandbox's has no mark. Raises
+RunActive when another process holds the ledger, LedgerInDoubt when a person must say whether it is the right one, and
+LedgerUnavailable when it cannot be opened or written.
 """
 
 import sqlite3
@@ -24,6 +27,7 @@ from dispatcher.core.model import Recovered
 from dispatcher.core.policy import LONGEST_PAUSE
 from dispatcher.ledgers import file
 from dispatcher.ledgers.file import PATIENCE, stamp
+from dispatcher.ledgers.mark import Facts, HighWater, Marks, facts
 from dispatcher.ledgers.statements import SQL
 from dispatcher.ledgers.writer import Writer
 
@@ -35,14 +39,23 @@ class SqliteLedger:
     """A ledger open for writing, made if there is none. `now` is the clock; use as a context manager.
 
     `hold`: for this process alone (see the module). `patience` is how many seconds to wait for whoever is writing.
+    `marks`: where this machine remembers it; None for a ledger that may be lost, such as the sandbox's.
     """
 
     def __init__(
-        self, path: Path, now: Callable[[], datetime], *, hold: bool = True, patience: float = PATIENCE
+        self,
+        path: Path,
+        now: Callable[[], datetime],
+        *,
+        hold: bool = True,
+        patience: float = PATIENCE,
+        marks: Marks | None = None,
     ) -> None:
         self.path = path
         self.now = now
         self._held = hold
+        self._marks = marks
+        self._mark: HighWater | None = None
         self._patience = patience
         self._folded = 0
         self._guests = path.with_suffix(".guest.lock")
@@ -53,6 +66,8 @@ class SqliteLedger:
             with ExitStack() as guests:
                 self._lock(guests, self._guests, patience)
                 if not path.exists():
+                    if marks:
+                        marks.require(path, None)
                     file.create(path, now())
                 if not hold:
                     stack.callback(guests.pop_all().close)
@@ -96,6 +111,8 @@ class SqliteLedger:
         except Timeout:
             return
         self._folded = connection.total_changes
+        if self._mark:
+            self._mark.sync()
 
     def __enter__(self) -> Self:
         return self
@@ -106,6 +123,8 @@ class SqliteLedger:
     def close(self) -> None:
         """Finish what is queued, close the file, let go of the locks. May be called twice."""
         self._writer.close()
+        if self._mark:
+            self._mark.close()
         self._locks.close()
 
     def do(self, job: Callable[[sqlite3.Connection], T]) -> T:
@@ -125,15 +144,25 @@ class SqliteLedger:
         if there is None or (there.st_dev, there.st_ino) != self._inode:
             raise LedgerUnavailable(f"{self.path} was deleted or replaced while it was in use: put it back")
 
+    def raise_mark(self, attempt: int) -> None:
+        """Remember outside the ledger that it holds this attempt, which is durable. Before the terminator leaves."""
+        if self._mark:
+            self._mark.raise_to(attempt)
+
     def event(self, connection: sqlite3.Connection, kind: str, **what: Any) -> None:
         """Note a decision inside a job: letter, subject, who, why."""
         given = {"letter": None, "subject": "", "who": "", "why": "", **what}
         connection.execute(SQL["insert_event"], {"now": stamp(self.now()), "kind": kind, **given})
 
     def begin_run(self, campaign: str, account: str, on_unknown: str) -> Recovered:
-        """Open a run and put in order what an earlier one left (T6): at risk → unknown, leased → ready."""
+        """Open a run and put in order what an earlier one left (T6): at risk → unknown, leased → ready.
 
-        def job(connection: sqlite3.Connection) -> Recovered:
+        Raises LedgerInDoubt, with nothing changed, if the ledger may not know all that was sent.
+        """
+
+        def job(connection: sqlite3.Connection) -> tuple[Recovered, Facts]:
+            if self._marks:
+                self._marks.require(self.path, facts(connection))
             now = self.now()
             unknown, given_back = self.recover_in(connection)
             self.settle_unknown(connection, campaign, on_unknown)
@@ -141,9 +170,14 @@ class SqliteLedger:
             connection.execute(SQL["mend_due"], latest)
             given = {"campaign": campaign, "account": account, "now": stamp(now)}
             run = connection.execute(SQL["insert_run"], given).lastrowid
-            return Recovered(run or 0, unknown, given_back)
+            return Recovered(run or 0, unknown, given_back), facts(connection)
 
-        return self.do(job)
+        recovered, found = self.do(job)
+        if self._mark:
+            self._mark.close()
+        if self._marks:
+            self._mark = self._marks.begin(self.path, found)
+        return recovered
 
     def recover(self) -> None:
         """Put in order what a run left that did not end (T6)."""

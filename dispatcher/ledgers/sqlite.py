@@ -109,6 +109,7 @@ class Run:
 
         attempt = await self._do(job)
         self._ledger.require_in_place()
+        self._ledger.raise_mark(attempt or 0)
         return attempt
 
     def _insert_attempt(self, connection: sqlite3.Connection, letter: Leased, session: int | None, **what: Any) -> int:

@@ -261,3 +261,21 @@ UPDATE test SET outcome = :outcome, reply = :reply WHERE id = :id;
 
 -- name: runs
 SELECT id, account, started_at, ended_at, ending FROM run WHERE campaign = :campaign ORDER BY id;
+
+-- name: campaigns_waiting
+SELECT DISTINCT campaign FROM letter WHERE campaign IN (SELECT campaign FROM plan) AND state = 'ready';
+
+-- name: lease_waiting
+UPDATE letter SET state = 'leased', lease = :run WHERE campaign = :campaign AND state = 'ready';
+
+-- name: put_waiting_at_risk
+UPDATE letter SET state = 'at_risk' WHERE campaign = :campaign AND state = 'leased' AND lease = :run;
+
+-- name: attempt_waiting
+INSERT INTO attempt (letter, run, account, at, ended_at, phase, outcome, reply)
+SELECT id, :run, :account, :now, :now, 'final', 'unknown', :reason FROM letter
+WHERE campaign = :campaign AND state = 'at_risk' AND lease = :run;
+
+-- name: hold_waiting
+UPDATE letter SET state = 'unknown', lease = NULL, reason = :reason
+WHERE campaign = :campaign AND state = 'at_risk' AND lease = :run;

@@ -1,0 +1,312 @@
+"""The mark of a ledger: what this machine remembers of it outside the campaign's folder.
+
+A ledger that was restored from an hour ago is sound, and wrong: it does not know what was sent since. So is a copy, and
+a new one in the place of one that was deleted. What they lack cannot be seen in them; it is seen here. A mark holds
+which ledger (its UUID), where it is, its latest run, and how many attempts it had made: a high-water mark. It is a
+small file in a folder of the user's own (`state_folder`), away from where ledgers are copied, restored and deleted.
+
+The ledger comes first, always: a run is begun, and an attempt made, in the ledger, durably, and only then in the mark.
+So no crash and no loss of power leaves a mark above its ledger, and a mark that is above was left by letters that this
+ledger does not know. The mark's own writes are overwritten in place and reach the disk when the system likes, but at
+the begin of a run, at its end, and now and then between: a letter pays one short write, and no fsync.
+
+Raises LedgerInDoubt where a person must decide, LedgerUnavailable where a mark cannot be kept.
+"""
+
+import json
+import os
+import sqlite3
+import sys
+import uuid
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Self
+
+from dispatcher.core.errors import LedgerInDoubt, LedgerUnavailable
+from dispatcher.ledgers.file import connect, make_folder, sync_names, unusable
+
+VARIABLE: Final = "DISPATCHER_STATE"
+_SLOT: Final = 32  # octets; two of them, written in turn, so that one is always whole
+
+
+def state_folder() -> Path:
+    """Where this user's marks are: `DISPATCHER_STATE`, or where the system keeps a program's own notes."""
+    if given := os.environ.get(VARIABLE):
+        return Path(given).absolute()
+    try:
+        if sys.platform == "win32":
+            base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        elif sys.platform == "darwin":
+            base = Path.home() / "Library" / "Application Support"
+        else:
+            base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    except RuntimeError:  # a user without a home
+        raise _unkept("there is no home folder") from None
+    return base / "dispatcher"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What is remembered of one ledger. `run` and `began` are of its latest run; `attempts` is its highest number."""
+
+    ledger: str
+    path: str
+    campaigns: tuple[str, ...]
+    run: int
+    began: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a ledger says of itself: its UUID, when each of its runs began, the highest number of its attempts."""
+
+    ledger: str
+    runs: Mapping[int, str]
+    attempts: int
+
+
+def facts(connection: sqlite3.Connection) -> Facts:
+    """Read them. Raises sqlite3.Error."""
+    ledger = str(uuid.UUID(connection.execute("SELECT uuid FROM ledger").fetchone()[0]))
+    runs = dict(connection.execute("SELECT id, started_at FROM run").fetchall())
+    return Facts(ledger, runs, connection.execute("SELECT max(id) FROM attempt").fetchone()[0] or 0)
+
+
+def facts_of(path: Path) -> Facts | None:
+    """The same of a ledger that nobody needs to have open; None if there is none. Raises LedgerUnavailable."""
+    if not path.exists():
+        return None
+    with closing(connect(path, read_only=True)) as connection:
+        try:
+            return facts(connection)
+        except (sqlite3.Error, ValueError) as error:
+            raise unusable(path, error) from None
+
+
+class Marks:
+    """The marks in one folder, for one campaign. `command` is what a person types who decides (`dispatcher adopt`)."""
+
+    def __init__(self, folder: Path, campaign: str, command: str) -> None:
+        self._folder = folder / "marks"
+        self._campaign = campaign
+        self._command = command
+
+    def require(self, path: Path, found: Facts | None) -> None:
+        """Raise LedgerInDoubt, with what to do, unless the ledger at `path` (None: there is none) is the right one."""
+        if doubt := self.doubt(path, found):
+            raise LedgerInDoubt(f"{doubt}\n{self._advice(found)}")
+
+    def _advice(self, found: Facts | None) -> str:
+        """What a person can do. A ledger that is gone has no letters that could be held."""
+        if found is None:
+            begin = f"{self._command} --as waiting --why …"
+            return f"Put it back, from a backup if need be. Or begin anew, and send every letter again: {begin}"
+        held, free = (f"{self._command} --as {what} --why …" for what in ("unknown", "waiting"))
+        return (
+            "Nothing is sent until the right ledger is in its place, or you say that this is the one from now on:\n"
+            f"  {held}   (holds every letter that waits, for it may have left)\n"
+            f"  {free}   (if you know that none of them has left)"
+        )
+
+    def doubt(self, path: Path, found: Facts | None) -> str:
+        """Why the ledger at `path` may not know all that was sent; '' if it does, as far as this machine knows."""
+        mark = self._read(found.ledger) if found else None
+        here = mark is not None and _same_place(mark.path, path)
+        if not here and (doubt := self._other_ledgers(path, found)):
+            return doubt
+        if found is None:
+            return ""
+        if mark is None:
+            many = f"{found.attempts:,} attempts" if found.attempts > 1 else "1 attempt"
+            strange = f"this machine does not know the ledger {path}, which has made {many} already"
+            return f"{strange}: it was brought here, and may be a copy" if found.attempts else ""
+        if not here and _is_there(mark):
+            since = _left(mark.attempts - found.attempts, "since it was made")
+            return f"{path} is a copy; the ledger itself is {mark.path}{since}"
+        if _forked(mark, found):
+            return f"{path} was sent from in two places: what this machine sent with it is not in it"
+        lost = mark.attempts - found.attempts
+        return f"{path} is older than what was sent with it{_left(lost, 'that it does not know')}" if lost > 0 else ""
+
+    def _other_ledgers(self, path: Path, found: Facts | None) -> str:
+        """Whether another ledger sent this campaign from this very place."""
+        lost = 0
+        for mark in self._all():
+            another = found is None or mark.ledger != found.ledger
+            if another and mark.attempts and self._campaign in mark.campaigns and _same_place(mark.path, path):
+                lost += mark.attempts
+        if not lost:
+            return ""
+        what = f"the ledger {path} is gone" if found is None else f"{path} is not the ledger that was here"
+        return what + _left(lost, "by that one")
+
+    def begin(self, path: Path, found: Facts) -> "HighWater":
+        """Note, durably, that a run was begun; the latest of `found.runs`. Returns what its attempts are noted with."""
+        run = max(found.runs, default=0)
+        old = self._readable(found.ledger)
+        campaigns = tuple(sorted({self._campaign, *(old.campaigns if old else ())}))
+        mark = Mark(found.ledger, str(path.resolve()), campaigns, run, found.runs.get(run, ""), found.attempts)
+        return HighWater(self._write(mark), found.attempts)
+
+    def settle(self, path: Path, found: Facts) -> None:
+        """A person said that this is the right ledger: so it is, and no other has a claim to its place."""
+        self.begin(path, found).close()
+        for mark in self._all():
+            if mark.ledger != found.ledger and _same_place(mark.path, path):
+                self._file(mark.ledger).unlink(missing_ok=True)
+
+    def _file(self, ledger: str) -> Path:
+        return self._folder / ledger
+
+    def _all(self) -> Iterator[Mark]:
+        """Every mark that can be read."""
+        try:
+            files = sorted(self._folder.iterdir())
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _unkept(str(error)) from None
+        for file in files:
+            if not file.suffix and (mark := self._readable(file.name)):
+                yield mark
+
+    def _readable(self, ledger: str) -> Mark | None:
+        try:
+            return self._read(ledger)
+        except LedgerUnavailable:
+            return None
+
+    def _read(self, ledger: str) -> Mark | None:
+        """A ledger's mark, if there is one. Raises LedgerUnavailable if it cannot be read."""
+        file = self._file(ledger)
+        try:
+            octets = file.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _unkept(str(error)) from None
+        try:
+            data: dict[str, Any] = json.loads(octets[2 * _SLOT :])
+            attempts = max(_counted(octets[:_SLOT]), _counted(octets[_SLOT : 2 * _SLOT]))
+            if attempts < 0:
+                raise ValueError("the count is damaged")
+            return Mark(**{**data, "campaigns": tuple(data["campaigns"]), "attempts": attempts})
+        except (ValueError, TypeError, KeyError) as error:
+            todo = f"Compare the ledger with the relay's log, then decide: {self._command} --as unknown --why …"
+            raise LedgerUnavailable(f"{file}, the mark of the ledger, is damaged: {error}. {todo}") from None
+
+    def _write(self, mark: Mark) -> Path:
+        """Write a mark whole, and durably."""
+        file, draft = self._file(mark.ledger), self._folder / f"{mark.ledger}.new"
+        octets = _counter(mark.attempts) * 2 + json.dumps(asdict(replace(mark, attempts=0))).encode()
+        try:
+            make_folder(self._folder)
+            draft.unlink(missing_ok=True)
+            draft.touch(mode=0o600)
+            with draft.open("wb") as out:
+                out.write(octets)
+                out.flush()
+                os.fsync(out.fileno())
+            draft.replace(file)
+            sync_names(self._folder)
+        except (OSError, LedgerUnavailable) as error:
+            raise _unkept(str(error)) from None
+        return file
+
+
+class HighWater:
+    """The counter of a mark, open for writing. `raise_to` costs one short write; only `sync` waits for the disk."""
+
+    def __init__(self, file: Path, attempts: int) -> None:
+        self._attempts = attempts
+        self._turn = 0
+        try:
+            self._out = file.open("r+b", buffering=0)
+        except OSError as error:
+            raise _unkept(str(error)) from None
+
+    def raise_to(self, attempts: int) -> None:
+        """Note that this attempt is in the ledger, durably. Never lowers the mark. Raises LedgerUnavailable."""
+        if attempts <= self._attempts:
+            return
+        self._attempts = attempts
+        self._turn = _SLOT - self._turn
+        try:
+            self._put(_counter(attempts), self._turn)
+        except (OSError, ValueError) as error:
+            raise _unkept(str(error)) from None
+
+    def _put(self, octets: bytes, place: int) -> None:
+        if sys.platform != "win32":
+            os.pwrite(self._out.fileno(), octets, place)
+        else:
+            self._out.seek(place)
+            self._out.write(octets)
+
+    def sync(self) -> None:
+        """Wait until the disk has it; a disk that fails says so to whoever writes next."""
+        with suppress(OSError, ValueError):
+            os.fsync(self._out.fileno())
+
+    def close(self) -> None:
+        """May be called twice."""
+        self.sync()
+        self._out.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _counter(attempts: int) -> bytes:
+    head = b"%20d " % attempts
+    return b"%s%08x" % (head, zlib.crc32(head)) + b"  \n"
+
+
+def _counted(slot: bytes) -> int:
+    """What a slot says; -1 if it was not written whole."""
+    with suppress(ValueError):
+        attempts = int(slot[:20])
+        return attempts if slot == _counter(attempts) else -1
+    return -1
+
+
+def _same_place(one: str, other: Path) -> bool:
+    """Whether two paths are one, also by a link or a mount."""
+    if Path(one) == other.resolve():
+        return True
+    with suppress(OSError):
+        return Path(one).samefile(other)
+    return False
+
+
+def _is_there(mark: Mark) -> bool:
+    """Whether the ledger is where the mark says. One that cannot be read may be it."""
+    try:
+        found = facts_of(Path(mark.path))
+    except LedgerUnavailable:
+        return True
+    return found is not None and found.ledger == mark.ledger
+
+
+def _forked(mark: Mark, found: Facts) -> bool:
+    """Whether the ledger has a history that is not the mark's: another run of that number, or more without that run."""
+    began = found.runs.get(mark.run, "")
+    return began != mark.began and (bool(began) or found.attempts > mark.attempts)
+
+
+def _left(letters: int, since: str) -> str:
+    if letters <= 0:
+        return ""
+    return f"; {'1 letter' if letters == 1 else f'up to {letters:,} letters'} may have left {since}"
+
+
+def _unkept(why: str) -> LedgerUnavailable:
+    what = f"cannot keep the mark by which a restored or copied ledger is noticed: {why}"
+    return LedgerUnavailable(f"{what}. Name a folder of yours for it in the environment variable {VARIABLE}")
