@@ -224,6 +224,12 @@ def states(folder: Path) -> Mapping[str, int]:
     return dict(query(folder, "SELECT state, count(*) FROM letter GROUP BY state"))
 
 
+def numbered(folder: Path) -> Mapping[str, tuple[str, str]]:
+    """By Message-ID: each letter's key and state."""
+    rows = query(folder, "SELECT message_id, key, state FROM letter JOIN sealed ON letter = id")
+    return {number: (key, state) for number, key, state in rows}
+
+
 def message_id(octets: bytes) -> str:
     found = re.findall(rb"(?mi)^Message-ID:\s*(<[^>\r\n]+>)\r$", octets.partition(b"\r\n\r\n")[0] + b"\r")
     assert len(found) == 1, f"not one Message-ID: {found}"
@@ -255,9 +261,9 @@ def judge(folder: Path, server: SmtpServer, letters: int, *, complete: bool = Fa
 def judge_store(folder: Path, server: SmtpServer, letters: int) -> Mapping[str, int]:
     """The same, at any moment: letters may be leased, and those at risk may be stored or not."""
     stored = by_id(server.stored)
-    rows = query(folder, "SELECT message_id, state FROM letter JOIN sealed ON letter = id")
+    rows = numbered(folder)
     assert len(rows) == letters, "the counts do not add up"
-    for number, state in rows:
+    for number, (_, state) in rows.items():
         if state == "accepted":
             assert number in stored, f"{number} is accepted and was never stored"
         elif state not in ("unknown", "at_risk"):
