@@ -38,6 +38,17 @@ def test_a_whole_campaign(tmp_path: Path) -> None:
     assert campaign.printed_sender("de")["function"] == "Secretary"
 
 
+def test_domains_have_rates_of_their_own(tmp_path: Path) -> None:
+    """Written in any form; kept as they stand in an identity."""
+    pace = '[pace.domains]\n"Example.COM" = "20/min"\n"bücher.example" = "1,000/hr"\n"*" = "60/min"\n'
+    domains = read_campaign(write_campaign(tmp_path, pace=pace)).pace.domains
+    assert {name: rate.interval for name, rate in domains.items()} == {
+        "example.com": 3.0,
+        "xn--bcher-kva.example": 3.6,
+        "*": 1.0,
+    }
+
+
 def test_defaults(tmp_path: Path) -> None:
     sender = 'organisation = "O"\nname = "O"\naddress = "o@orchard.example.org"\nsignatory = "S"\n'
     campaign = read_campaign(write_campaign(tmp_path, sender=sender, relay='host = "mail.example.org"\n'))
@@ -97,6 +108,20 @@ WRONG = {
     "rate of nought": ({"pace": 'rate = "0/min"'}, "rate", "key pace.rate", ""),
     "rate as a number": ({"pace": "rate = 30"}, "rate", "key pace.rate", ""),
     "quota of nought": ({"pace": "quota = 0"}, "quota", "key pace.quota", ""),
+    "domain": ({"pace": '[pace.domains]\n"not a domain" = "5/min"'}, "[pace.domains]", "key pace.domains", ""),
+    "domain by address": ({"pace": 'domains = { "a@b.example" = "5/min" }'}, "domains", "key pace.domains", ""),
+    "domain twice": (
+        {"pace": '[pace.domains]\n"a.example" = "5/min"\n"A.Example" = "6/min"'},
+        "[pace.domains]",
+        "key pace.domains",
+        "",
+    ),
+    "rate of a domain": (
+        {"pace": '[pace.domains]\n"a.example" = "many"'},
+        "a.example",
+        "key pace.domains.a.example",
+        "",
+    ),
     "time without offset": ({"top": "not_after = 2026-01-01T00:00:00"}, "not_after", "key not_after", ""),
     "date for a time": ({"top": "not_after = 2026-01-01"}, "not_after", "key not_after", ""),
     "no address": ({"sender": SENDER.replace("office@", "office")}, "address =", "key sender.address", ""),

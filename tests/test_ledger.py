@@ -35,8 +35,9 @@ from tests.ledger_bench import (
     states,
 )
 
-pytest.register_assert_rewrite("tests.ledger_contract")
+pytest.register_assert_rewrite("tests.ledger_contract", "tests.pace_contract")
 from tests.ledger_contract import LedgerContract  # noqa: E402 (after its assertions were made to explain themselves)
+from tests.pace_contract import PaceContract  # noqa: E402
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such thing")
 
@@ -80,7 +81,7 @@ def ledger(bench: SqliteBench) -> Iterator[SqliteLedger]:
         yield ledger
 
 
-class TestSqlite(LedgerContract):
+class TestSqlite(LedgerContract, PaceContract):
     """The contract, on SQLite."""
 
     @pytest.fixture

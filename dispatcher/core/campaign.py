@@ -243,12 +243,30 @@ def _is_loopback(host: str) -> bool:
     return address.is_loopback if address else host.lower() == "localhost"
 
 
+def _domains(rates: dict[str, Rate]) -> dict[str, Rate]:
+    """Domains as they stand in an identity."""
+    found: dict[str, Rate] = {}
+    for name, rate in rates.items():
+        try:
+            domain = name if name == "*" else parse_mailboxes(f"x@{name}")[0].identity.removeprefix("x@")
+        except ValueError:
+            raise ValueError(f'{name!r} is not a domain; write "example.org", or "*" for any other one') from None
+        if domain in found:
+            raise ValueError(f"{domain} stands there twice")
+        found[domain] = rate
+    return found
+
+
 class Pace(_Table):
-    """How fast: connections at once, letters in a time, and letters in any 24 hours."""
+    """How fast: connections at once, letters in a time, and letters in any 24 hours.
+
+    `domains` are rates of recipient domains, each for itself; "*" is any one that is not named.
+    """
 
     connections: Annotated[int, Field(ge=1, le=200)] = 4
     rate: RateText | None = None
     quota: PositiveInt | None = None
+    domains: Annotated[dict[str, RateText], AfterValidator(_domains)] = Field(default_factory=dict)
 
 
 class Campaign(_Table):

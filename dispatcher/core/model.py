@@ -257,11 +257,15 @@ class Leased:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """What a run may work on now; and if that is nothing: when the quota allows more, and when a letter is due."""
+    """What a run may work on now; and if that is nothing: when the quota allows more, and when a letter is due.
+
+    `pace_free_at`: letters are due that wait for their recipients' domains, the first of them until then.
+    """
 
     letters: tuple[Leased, ...] = ()
     quota_free_at: datetime | None = None
     next_due_at: datetime | None = None
+    pace_free_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -227,10 +227,14 @@ def _ledger_run(desk: Desk, ledger: SqliteLedger, plan: Outlook, number: int, ac
     if plan.keys is not None:
         standing = reader.standing(campaign.id)
         chosen = [standing[key].id for key in plan.keys]
+    if desk.sandbox:
+        return Run(ledger, number, campaign.id, account, chosen=chosen)
     pace = campaign.pace
-    interval = pace.rate.interval if pace.rate and not desk.sandbox else 0.0
-    quota = None if desk.sandbox else pace.quota
-    return Run(ledger, number, campaign.id, account, interval=interval, quota=quota, chosen=chosen)
+    interval = pace.rate.interval if pace.rate else 0.0
+    domains = {domain: rate.interval for domain, rate in pace.domains.items()}
+    return Run(
+        ledger, number, campaign.id, account, interval=interval, quota=pace.quota, domains=domains, chosen=chosen
+    )
 
 
 def _result(report: Report, recovered: Recovered, plan: Outlook, reader: Reader) -> Result:

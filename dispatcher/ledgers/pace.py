@@ -1,17 +1,19 @@
 """Which letters a run may take up now: those that are due, within the account's pace and its quota.
 
-Both are kept in the ledger, by account, so that they hold across runs and campaigns. Nothing is done for a letter on
+Both are kept in the ledger, by account, so that they hold across runs and campaigns; recipient domains with a rate of
+their own are `ledgers.lanes`'. Nothing is done for a letter on
 its own: a batch is two statements whatever its size, and the quota is counted anew only when the last count is used up.
 """
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from dispatcher.core.model import Lease, Leased
 from dispatcher.ledgers import rows
 from dispatcher.ledgers.file import stamp
+from dispatcher.ledgers.lanes import Lanes
 from dispatcher.ledgers.statements import SQL, fenced
 
 Row = Sequence[Any]
@@ -32,6 +34,7 @@ class Leasing:
         *,
         interval: float,
         quota: int | None,
+        domains: Mapping[str, float],
         among_chosen: bool,
     ) -> None:
         self._run = run
@@ -43,6 +46,8 @@ class Leasing:
         self._allowed = 0  # letters that may be taken up before the quota has to be counted again
         self._counted_at: datetime | None = None
         self._among = "_chosen" if among_chosen else ""
+        ahead = timedelta(seconds=_AHEAD)
+        self._lanes = Lanes(campaign, account, domains, self._among, ahead) if domains else None
         self._dictionaries: dict[int, bytes] = {}
 
     def lease(self, connection: sqlite3.Connection, limit: int) -> Lease:
@@ -56,7 +61,8 @@ class Leasing:
         row = connection.execute(SQL["next_due" + self._among], {"campaign": self._campaign}).fetchone()
         if row is None:
             return Lease()  # nothing waits, whatever the quota
-        return Lease((), free_at, datetime.fromisoformat(row[0]))
+        pace_free_at = self._lanes.free_at() if self._lanes and limit else None
+        return Lease((), free_at, datetime.fromisoformat(row[0]), pace_free_at)
 
     def _due(self, connection: sqlite3.Connection, limit: int, now: datetime) -> list[tuple[Row, datetime]]:
         """Letters that are due, each with its slot in the pace."""
@@ -64,12 +70,26 @@ class Leasing:
         if self._interval:
             limit = min(limit, max(1, int((_AHEAD - (start - now).total_seconds()) / self._interval)))
         step = timedelta(seconds=self._interval)
-        given = {"campaign": self._campaign, "now": stamp(now), "limit": limit}
-        found = connection.execute(SQL["due" + self._among], given).fetchall()
-        if found and self._interval:
-            next_at = stamp(start + len(found) * step)
-            connection.execute(SQL["keep_slot"], {"account": self._account, "next_at": next_at})
-        return [(row, start + place * step) for place, row in enumerate(found)]
+        if self._lanes:
+            due = self._due_by_lanes(connection, self._lanes, limit, now, start)
+        else:
+            given = {"campaign": self._campaign, "now": stamp(now), "limit": limit}
+            found = connection.execute(SQL["due" + self._among], given).fetchall()
+            due = [(row, start + place * step) for place, row in enumerate(found)]
+        if due and self._interval:
+            connection.execute(SQL["keep_slot"], {"account": self._account, "next_at": stamp(due[-1][1] + step)})
+        return due
+
+    def _due_by_lanes(
+        self, connection: sqlite3.Connection, lanes: Lanes, limit: int, now: datetime, start: datetime
+    ) -> list[tuple[Row, datetime]]:
+        step = timedelta(seconds=self._interval)
+        while slots := lanes.slots(connection, limit, now, start, step):
+            ids = {"ids": rows.document([number for number, _ in slots])}
+            found = {row[0]: row for row in connection.execute(SQL["ready"], ids)}
+            if due := [(found.pop(number), at) for number, at in slots if number in found]:
+                return due
+        return []  # what was read is gone: suppressed, beside this run
 
     def _take(self, connection: sqlite3.Connection, due: Sequence[tuple[Row, datetime]]) -> tuple[Leased, ...]:
         """Ready → leased, all in one statement."""

@@ -258,7 +258,8 @@ CREATE TABLE test (
     message_id TEXT NOT NULL
 ) STRICT;
 
--- When the next letter may leave, by account (generic cell rate algorithm: the theoretical arrival time).
+-- When the next letter may leave (generic cell rate algorithm: the theoretical arrival time), by account; and by account
+-- and recipient domain, with a blank between the two, where a domain has a rate of its own.
 CREATE TABLE pace (
     account TEXT PRIMARY KEY,
     next_at TEXT NOT NULL

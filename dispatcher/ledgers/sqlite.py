@@ -13,6 +13,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from dispatcher.core.model import Ending, Lease, Leased, Phase, Reply, SessionInfo, State
@@ -45,6 +46,7 @@ class Run:
         *,
         interval: float = 0.0,
         quota: int | None = None,
+        domains: Mapping[str, float] = MappingProxyType({}),
         chosen: Iterable[int] | None = None,
     ) -> None:
         self._ledger = ledger
@@ -52,7 +54,14 @@ class Run:
         self._campaign = campaign
         self._account = account
         self._leasing = Leasing(
-            run, campaign, account, ledger.now, interval=interval, quota=quota, among_chosen=chosen is not None
+            run,
+            campaign,
+            account,
+            ledger.now,
+            interval=interval,
+            quota=quota,
+            domains=domains,
+            among_chosen=chosen is not None,
         )
         if chosen is not None:
             ids = [(n,) for n in chosen]

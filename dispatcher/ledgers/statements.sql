@@ -56,6 +56,12 @@ SELECT next_at FROM pace WHERE account = :account;
 INSERT INTO pace (account, next_at) VALUES (:account, :next_at)
 ON CONFLICT (account) DO UPDATE SET next_at = excluded.next_at;
 
+-- name: domain_slots
+SELECT account, next_at FROM pace WHERE account > :after AND account < :before;
+
+-- name: forget_slots
+DELETE FROM pace WHERE account > :after AND account < :before AND next_at <= :now;
+
 -- name: due
 SELECT l.id, l.key, l.revision, s.message_id, s.digest, s.mailboxes, s.addresses, s.attachments, s.own, l.date, l.attempts,
     l.first_attempt_at
@@ -68,6 +74,26 @@ SELECT l.id, l.key, l.revision, s.message_id, s.digest, s.mailboxes, s.addresses
 FROM letter l JOIN sealed s ON s.letter = l.id WHERE l.campaign = :campaign AND l.state = 'ready' AND l.lease IS NULL AND l.due_at <= :now
     AND EXISTS (SELECT 1 FROM chosen WHERE chosen.id = l.id)
 ORDER BY l.due_at, l.id LIMIT :limit;
+
+-- name: ready
+SELECT l.id, l.key, l.revision, s.message_id, s.digest, s.mailboxes, s.addresses, s.attachments, s.own, l.date, l.attempts,
+    l.first_attempt_at
+FROM letter l JOIN sealed s ON s.letter = l.id
+WHERE l.id IN (SELECT value FROM json_each(:ids)) AND l.state = 'ready' AND l.lease IS NULL;
+
+-- name: still_ready
+SELECT 1 FROM letter WHERE id = :id AND state = 'ready' AND lease IS NULL;
+
+-- name: due_since
+SELECT l.id, s.mailboxes FROM letter l JOIN sealed s ON s.letter = l.id
+WHERE l.campaign = :campaign AND l.state = 'ready' AND l.lease IS NULL AND l.due_at > :since AND l.due_at <= :now
+ORDER BY l.due_at, l.id;
+
+-- name: due_since_chosen
+SELECT l.id, s.mailboxes FROM letter l JOIN sealed s ON s.letter = l.id
+WHERE l.campaign = :campaign AND l.state = 'ready' AND l.lease IS NULL AND l.due_at > :since AND l.due_at <= :now
+    AND EXISTS (SELECT 1 FROM chosen WHERE chosen.id = l.id)
+ORDER BY l.due_at, l.id;
 
 -- name: next_due
 SELECT due_at FROM letter WHERE campaign = :campaign AND state = 'ready' AND lease IS NULL ORDER BY due_at LIMIT 1;
