@@ -5,14 +5,17 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet install
 
-.PHONY: demo test lint lock report torture torture-full bench-peers bench-quick bench-profile wheel-test clean
+.PHONY: demo test npm lint lock report torture torture-full bench-peers bench-quick bench-profile wheel-test clean
 
 demo: $(VENV)/.installed
 	$(BIN)/dispatcher send --sandbox --fresh
 	@echo "To type these as they stand, first: . $(BIN)/activate"
 
-test: $(VENV)/.installed-test
+test: $(VENV)/.installed-test tests/npm/node_modules/.installed
 	$(BIN)/python -m pytest
+
+# The npm package that is a server in the tests; where it is missing they are skipped, and in CI that is a failure.
+npm: tests/npm/node_modules/.installed
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -59,13 +62,17 @@ lock:
 	$(LOCK) benchmarks/peers/requirements.in -c tests/lock.txt -o benchmarks/peers/lock.txt
 
 clean:
-	rm -rf build dist $(VENV) benchmarks/.installed benchmarks/.venv benchmarks/node_modules   # never .dispatcher: it may hold what was sent
+	rm -rf build dist $(VENV) benchmarks/.installed benchmarks/.venv benchmarks/node_modules tests/npm/node_modules   # never .dispatcher: it may hold what was sent
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 benchmarks/.installed: benchmarks/install benchmarks/package-lock.json benchmarks/peers/lock.txt
 	PYTHON=$(PYTHON) benchmarks/install
+
+tests/npm/node_modules/.installed: tests/npm/package-lock.json
+	@cd tests/npm && npm ci --ignore-scripts --no-audit --no-fund && touch node_modules/.installed || \
+		echo "npm, or a package of it, is not to be had: tests with its server are skipped"
 
 $(VENV)/.installed: lock.txt pyproject.toml $(VENV)/bin/python
 	$(PIP) --require-hashes -r lock.txt

@@ -13,10 +13,10 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from dispatcher.core.merge import Frozen, Merge
 from dispatcher.desk import Desk
@@ -236,14 +236,21 @@ def message_id(octets: bytes) -> str:
     return str(found[0].decode())
 
 
-def by_id(stored: list[Stored]) -> dict[str, Stored]:
+class Store(Protocol):
+    """A server that tells what it has stored."""
+
+    @property
+    def stored(self) -> Sequence[Stored]: ...
+
+
+def by_id(stored: Sequence[Stored]) -> dict[str, Stored]:
     """What was stored, by Message-ID. Fails if one was stored twice."""
     counts = Counter(message_id(one.octets) for one in stored)
     assert not [number for number, n in counts.items() if n > 1], "a letter was taken twice"
     return {message_id(one.octets): one for one in stored}
 
 
-def judge(folder: Path, server: SmtpServer, letters: int, *, complete: bool = False) -> Mapping[str, int]:
+def judge(folder: Path, server: Store, letters: int, *, complete: bool = False) -> Mapping[str, int]:
     """Hold the server's store against the ledger; return letters by state.
 
     No letter twice; none accepted that is not stored; none stored that is not accepted or unknown; every stored one,
@@ -258,7 +265,7 @@ def judge(folder: Path, server: SmtpServer, letters: int, *, complete: bool = Fa
     return found
 
 
-def judge_store(folder: Path, server: SmtpServer, letters: int) -> Mapping[str, int]:
+def judge_store(folder: Path, server: Store, letters: int) -> Mapping[str, int]:
     """The same, at any moment: letters may be leased, and those at risk may be stored or not."""
     stored = by_id(server.stored)
     rows = numbered(folder)

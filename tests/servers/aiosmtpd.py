@@ -1,0 +1,39 @@
+"""aiosmtpd, the Python library's server, in a thread of its own, with STARTTLS."""
+
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from tests.servers import HOST, Kept, RealServer
+
+
+class Aiosmtpd(RealServer):
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept: list[Kept] = []
+
+    def _begin(self) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self._certificate())
+        controller = Controller(
+            self, hostname=HOST, port=self.port, tls_context=context, require_starttls=True, decode_data=False
+        )
+        controller.start()
+        self._stack.callback(controller.stop)
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        """Called by aiosmtpd after the dot."""
+        assert isinstance(envelope.content, bytes)
+        number = f"aio-{len(self._kept)}"
+        self._kept.append(Kept(0, envelope.mail_from or "", tuple(envelope.rcpt_tos), envelope.content, number))
+        return f"250 2.0.0 Ok: queued as {number}"
+
+    def relay(self, folder: Path) -> str:
+        return self._trusted(folder)
+
+    @property
+    def stored(self) -> Sequence[Kept]:
+        return list(self._kept)

@@ -1,0 +1,64 @@
+"""The npm package smtp-server (tests/npm/capture.js), with STARTTLS, and XOAUTH2 or the password mechanisms."""
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.servers import Kept, RealServer, require
+
+_NPM = Path(__file__).parent.parent / "npm"
+
+
+@dataclass(frozen=True)
+class Login:
+    """Who may log in, by which mechanism."""
+
+    mechanism: str
+    user: str = "upr@kms.example.org"
+    secret: str = "ya29.a0-Canary~of+2009/=="
+
+
+class Node(RealServer):
+    def __init__(self, login: Login | None = None) -> None:
+        super().__init__()
+        self._login = login
+
+    def _begin(self) -> None:
+        node = require("node", "apt-get install nodejs npm")
+        if not (_NPM / "node_modules/smtp-server").is_dir():
+            pytest.skip("the npm package smtp-server is missing; install it: make npm")
+        login = self._login and {
+            "mechanisms": [self._login.mechanism],
+            "user": self._login.user,
+            "secret": self._login.secret,
+        }
+        certificate, mail = str(self._certificate()), str(self._mail)
+        settings = {"port": self.port, "certificate": certificate, "mail": mail, "login": login}
+        self._run(node, _NPM / "capture.js", json.dumps(settings))
+
+    def relay(self, folder: Path) -> str:
+        lines = self._trusted(folder)
+        if self._login:
+            (folder / "secret.txt").write_text(self._login.secret, encoding="utf-8")
+            (folder / "secret.txt").chmod(0o600)
+            lines += f'\nuser = "{self._login.user}"\npassword = {{ file = "secret.txt" }}'
+            lines += '\nauth = "xoauth2"' if self._login.mechanism == "XOAUTH2" else ""
+        return lines
+
+    @property
+    def stored(self) -> Sequence[Kept]:
+        lines = self._mail.read_bytes().splitlines() if self._mail.exists() else []
+        found = [json.loads(line) for line in lines]
+        assert all(row["user"] == (self._login.user if self._login else "") for row in found)
+        return [
+            Kept(0, row["mail_from"], tuple(row["rcpt_tos"]), base64.b64decode(row["octets"]), row["queue_id"])
+            for row in found
+        ]
+
+    @property
+    def _mail(self) -> Path:
+        return self.folder / "mail.jsonl"

@@ -1,0 +1,49 @@
+"""Real servers on the loopback interface: what each of them kept is what was sealed, to the octet.
+
+One contract for all: Postfix and its smtp-sink, the npm package smtp-server, aiosmtpd (see `tests.servers`).
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import RealServer
+from tests.servers.aiosmtpd import Aiosmtpd
+from tests.servers.node import Login, Node
+from tests.servers.postfix import Postfix
+from tests.servers.sink import Sink
+from tests.torture import judge, query, run, write_campaign
+
+LETTERS = 1000
+SERVERS: dict[str, Callable[[], RealServer]] = {
+    "Postfix": Postfix,
+    "smtp-sink": Sink,
+    "npm smtp-server": lambda: Node(Login("XOAUTH2")),
+    "aiosmtpd": Aiosmtpd,
+}
+
+
+@pytest.fixture(params=SERVERS)
+def server(request: pytest.FixtureRequest) -> Iterator[RealServer]:
+    with SERVERS[request.param]() as server:
+        yield server
+
+
+def campaign(folder: Path, server: RealServer, letters: int, *, connections: int = 4) -> None:
+    write_campaign(folder, server.port, letters, relay=server.relay(folder), pace=f"connections = {connections}")
+
+
+def test_a_thousand_letters(server: RealServer, tmp_path: Path) -> None:
+    """Each is kept once, octet for octet what was sealed, for whom it was sealed; the ledger has each one's number."""
+    campaign(tmp_path, server, LETTERS)
+    assert run(tmp_path).exit_code == 0
+    kept = server.settled(LETTERS)
+    assert len(kept) == LETTERS
+    judge(tmp_path, server, LETTERS, complete=True)
+    assert {(k.mail_from, k.rcpt_tos) for k in kept} == {
+        ("bounces@kms.example.org", (f"k{number:05}@missions.example.org",)) for number in range(LETTERS)
+    }
+    rows = query(tmp_path, "SELECT outcome, code, queue_id FROM attempt")
+    assert {(outcome, code) for outcome, code, _ in rows} == {("accepted", 250)}
+    assert sorted(queue_id for _, _, queue_id in rows) == sorted(k.queue_id for k in kept)
