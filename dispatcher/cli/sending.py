@@ -126,9 +126,13 @@ def _say_result(desk: "Desk", result: "Result", *, as_json: bool) -> None:
     if as_json:
         until = report.until.isoformat() if report.until else None
         why = {"ended": report.close, "why": report.why, "until": until, "recovered_unknown": result.recovered.unknown}
+        why["recovered_outcomes"] = result.recovered.taken_in
         refused = {"accepted_with_a_refused_mailbox": result.refused_mailboxes}
         say_json({**result.counts, **refused, **why, "exit_code": result.exit_code})
         return
+    if result.recovered.taken_in:
+        kept = many(result.recovered.taken_in, "outcome")
+        say(f"Recovered: {kept} of the last run, kept in reserve when the ledger could not be written")
     if result.recovered.unknown:
         lost = many(result.recovered.unknown, "letter")
         say(f"Recovered: {lost} in flight when the last run broke off; whether accepted is unknown", name="yellow")

@@ -291,8 +291,9 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What a new run found of an earlier one that did not end in order."""
+    """What a new run found of an earlier one that did not end in order; `taken_in` are outcomes from the reserve."""
 
     run: int
     unknown: int = 0
     given_back: int = 0
+    taken_in: int = 0

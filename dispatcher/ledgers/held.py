@@ -7,6 +7,8 @@
 SQLite orders the transactions of the two. What it may get wrong (before 3.51.3) is a checkpoint in one process at the
 moment in which another begins to write; so the holder makes one only while it has the guests' lock as well.
 
+What the ledger can take no more goes into a reserve (`ledgers.reserve`), which the next holder takes in.
+
 No run begins on a ledger that may not know all that was sent (`ledgers.mark`); the sandbox's has no mark. Raises
 RunActive when another process holds the ledger, LedgerInDoubt when a person must say whether it is the right one, and
 LedgerUnavailable when it cannot be opened or written.
@@ -23,11 +25,12 @@ from typing import Any, Final, Self, TypeVar
 from filelock import FileLock, Timeout
 
 from dispatcher.core.errors import LedgerUnavailable, RunActive
-from dispatcher.core.model import Recovered
+from dispatcher.core.model import Ending, Leased, Recovered
 from dispatcher.core.policy import LONGEST_PAUSE
 from dispatcher.ledgers import file
 from dispatcher.ledgers.file import PATIENCE, stamp
 from dispatcher.ledgers.mark import Facts, HighWater, Marks, facts
+from dispatcher.ledgers.reserve import Reserve, noted_of, take_in
 from dispatcher.ledgers.statements import SQL
 from dispatcher.ledgers.writer import Writer
 
@@ -56,6 +59,8 @@ class SqliteLedger:
         self._held = hold
         self._marks = marks
         self._mark: HighWater | None = None
+        self._reserve = Reserve(path.with_suffix(".reserve"))
+        self._began = ""
         self._patience = patience
         self._folded = 0
         self._guests = path.with_suffix(".guest.lock")
@@ -149,6 +154,10 @@ class SqliteLedger:
         if self._mark:
             self._mark.raise_to(attempt)
 
+    def keep(self, run: int, attempt: int, letter: Leased, ending: Ending) -> bool:
+        """Keep in reserve the outcome of an attempt at risk that the ledger could not take. False: it is unknown."""
+        return self._reserve.note(noted_of(run, self._began, attempt, letter, ending, self.now()))
+
     def event(self, connection: sqlite3.Connection, kind: str, **what: Any) -> None:
         """Note a decision inside a job: letter, subject, who, why."""
         given = {"letter": None, "subject": "", "who": "", "why": "", **what}
@@ -164,15 +173,18 @@ class SqliteLedger:
             if self._marks:
                 self._marks.require(self.path, facts(connection))
             now = self.now()
-            unknown, given_back = self.recover_in(connection)
+            taken_in, unknown, given_back = self.recover_in(connection)
             self.settle_unknown(connection, campaign, on_unknown)
             latest = {"campaign": campaign, "now": stamp(now), "latest": stamp(now + LONGEST_PAUSE)}
             connection.execute(SQL["mend_due"], latest)
             given = {"campaign": campaign, "account": account, "now": stamp(now)}
             run = connection.execute(SQL["insert_run"], given).lastrowid
-            return Recovered(run or 0, unknown, given_back), facts(connection)
+            return Recovered(run or 0, unknown, given_back, taken_in), facts(connection)
 
+        self._reserve.prepare()
         recovered, found = self.do(job)
+        self._reserve.clear()
+        self._began = found.runs[recovered.run]
         if self._mark:
             self._mark.close()
         if self._marks:
@@ -182,14 +194,16 @@ class SqliteLedger:
     def recover(self) -> None:
         """Put in order what a run left that did not end (T6)."""
         self.do(self.recover_in)
+        self._reserve.clear()
 
-    def recover_in(self, connection: sqlite3.Connection) -> tuple[int, int]:
-        """The same, inside a job: at risk → unknown, leased → ready. Returns how many of each."""
+    def recover_in(self, connection: sqlite3.Connection) -> tuple[int, int, int]:
+        """The same, inside a job: what the reserve knows, then at risk → unknown, leased → ready. How many of each."""
         if not self._held:  # letters at risk may be those of a run that is at work
             raise RunActive(f"{self.path} is not held by this process")
+        taken_in = sum(take_in(connection, noted) for noted in self._reserve.replay())
         connection.execute(SQL["recover_unknown_attempts"], {"now": stamp(self.now())})
         unknown = connection.execute(SQL["recover_unknown_letters"]).rowcount
-        return unknown, connection.execute(SQL["recover_leased"]).rowcount
+        return taken_in, unknown, connection.execute(SQL["recover_leased"]).rowcount
 
     def settle_unknown(self, connection: sqlite3.Connection, campaign: str, on_unknown: str) -> None:
         """Carry out the campaign's `on_unknown`, inside a job."""

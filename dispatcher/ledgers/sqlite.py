@@ -12,10 +12,12 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
+from dispatcher.core.errors import LedgerUnavailable
 from dispatcher.core.model import Ending, Lease, Leased, Phase, Reply, SessionInfo, State
 from dispatcher.ledgers.file import stamp
 from dispatcher.ledgers.held import SqliteLedger
@@ -134,7 +136,15 @@ class Run:
         return connection.execute(SQL["insert_attempt"], given).lastrowid or 0
 
     async def conclude(self, letter: Leased, session: int | None, attempt: int | None, ending: Ending) -> None:
-        await self._do(lambda connection: self._conclude(connection, letter, session, attempt, ending))
+        future = self._ledger.submit(lambda connection: self._conclude(connection, letter, session, attempt, ending))
+        if attempt is not None:  # told first, also if nobody waits any more
+            future.add_done_callback(lambda done: self._keep(done, letter, attempt, ending))
+        await asyncio.shield(asyncio.wrap_future(future))
+
+    def _keep(self, done: "Future[None]", letter: Leased, attempt: int, ending: Ending) -> None:
+        """An outcome that the ledger could not take goes into its reserve."""
+        if not done.cancelled() and isinstance(done.exception(), LedgerUnavailable):
+            self._ledger.keep(self._run, attempt, letter, ending)
 
     def _conclude(
         self, connection: sqlite3.Connection, letter: Leased, session: int | None, attempt: int | None, ending: Ending

@@ -305,3 +305,8 @@ WHERE campaign = :campaign AND state = 'at_risk' AND lease = :run;
 -- name: hold_waiting
 UPDATE letter SET state = 'unknown', lease = NULL, reason = :reason
 WHERE campaign = :campaign AND state = 'at_risk' AND lease = :run;
+
+-- name: attempt_at_risk
+SELECT a.id FROM attempt a JOIN letter l ON l.id = a.letter JOIN run r ON r.id = a.run
+WHERE a.id = :attempt AND a.letter = :letter AND a.run = :run AND r.started_at = :began
+    AND a.outcome = 'at_risk' AND l.state = 'at_risk' AND l.lease = :run;
