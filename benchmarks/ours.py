@@ -1,23 +1,27 @@
 """What is measured of us: one `send` of one campaign folder, as the command line does it, in a process of its own.
 
-    python -m benchmarks.ours [--seal | --profile FILE] FOLDER
+    python -m benchmarks.ours [--seal | --crash-after N | --stop-after N | --profile FILE] FOLDER
 
 It reads, proof-renders and seals the folder, sends with the ledger on, and prints one line of JSON: seconds and CPU
 seconds (all threads) of each phase, and the peak memory at its end.
 
+    start     the interpreter, and loading the program
     plan      reading the lists, merging and proving every letter
     seal      opening the ledger, merging again, writing the plan
     sending   from just before the first connection to the last outcome that is durable in the ledger
     close     QUIT on all connections, the run's end, the ledger's last checkpoint
 
-`--seal` seals the plan and sends one letter, so that another process finds the rest sealed; `--profile` writes to FILE
-where each thread spends its time while sending (which slows it down).
+`--seal` seals the plan and sends one letter, so that another process finds the rest sealed. After N outcomes,
+`--crash-after` kills the process as `kill -9` does, and `--stop-after` ends the run as Ctrl-C does. `--profile` writes
+to FILE where each thread spends its time while sending (which slows it down).
 """
 
 import argparse
 import asyncio
 import json
+import os
 import resource
+import signal
 import sys
 import threading
 import time
@@ -52,14 +56,32 @@ class Moment:
             for thread in threading.enumerate()
             if thread.ident is not None
         }
-        return cls(time.monotonic(), usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, threads)
+        return cls(time.monotonic(), usage.ru_utime + usage.ru_stime, _peak(), threads)
+
+
+def _peak() -> int:
+    """This program's own high-water mark; see `measured._Memory`."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    return max(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+
+def _process_began() -> float:
+    """When this process was started, on the monotonic clock; to a hundredth of a second."""
+    words = Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    since_boot = int(words[19]) / os.sysconf("SC_CLK_TCK")
+    return time.monotonic() - (time.clock_gettime(time.CLOCK_BOOTTIME) - since_boot)
 
 
 class Watch:
-    """Notes when the run begins, when its first letter has its outcome, and when its last has."""
+    """Notes when the run begins, when its first letter has its outcome, and when its last has.
 
-    def __init__(self, letters: int, profiles: Profiles | None) -> None:
+    `crash` and `stop` are the numbers of outcomes after which the process dies, or the run is to end.
+    """
+
+    def __init__(self, letters: int, *, crash: int = 0, stop: int = 0, profiles: Profiles | None = None) -> None:
         self._letters = letters
+        self._crash = crash
+        self._stop = stop
         self._profiles = profiles
         self._dispatch: Dispatch | None = None
         self.began = self.first = self.last = Moment.now()
@@ -73,10 +95,15 @@ class Watch:
         asyncio.get_running_loop().call_later(_LOOK, self._look)
 
     def _look(self) -> None:
+        assert self._dispatch
         finished = self.finished
         if finished and self.first.at < self.began.at:
             self.first = Moment.now()
-        if finished < self._letters:
+        if self._crash and finished >= self._crash:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self._stop and finished >= self._stop:
+            self._dispatch.stop()
+        elif finished < self._letters:
             asyncio.get_running_loop().call_later(_LOOK, self._look)
         else:
             self._end(Moment.now())
@@ -106,31 +133,40 @@ class Watch:
         return closed
 
 
-def run(folder: Path, *, limit: int | None = None, profiles: Profiles | None = None) -> dict[str, object]:
+def run(
+    folder: Path, *, limit: int | None = None, crash: int = 0, stop: int = 0, profiles: Profiles | None = None
+) -> dict[str, object]:
     """One `send`; what each phase took. Exits with words if a letter was not accepted."""
     began = Moment.now()
     desk = Desk(folder)
     plan = outlook(desk, limit=limit)
     planned = Moment.now()
-    watch = Watch(plan.count, profiles)
+    watch = Watch(plan.count, crash=crash, stop=stop, profiles=profiles)
     if profiles:
         profiles.await_threads()
     result = send(desk, plan, observe=watch.observe)
     closed = watch.over()
-    if not (watch.accepted == watch.finished == plan.count):
+    if not (watch.accepted == watch.finished and (stop or watch.accepted == plan.count)):
         sys.exit(f"not every letter was accepted: {dict(result.counts)}; {result.report.why}")
     ends = {"plan": planned, "seal": watch.began, "sending": watch.last, "close": closed}
-    phases, before = {}, began
+    phases: dict[str, dict[str, float]] = {
+        "start": {"seconds": began.at - _process_began(), "cpu": began.cpu, "peak": began.peak}
+    }
+    before = began
     for name, moment in ends.items():
         phases[name] = {"seconds": moment.at - before.at, "cpu": moment.cpu - before.cpu, "peak": moment.peak}
         before = moment
     threads = watch.began.threads
     return {
-        "letters": plan.count,
+        "letters": watch.accepted,
         "seconds": watch.last.at - watch.began.at,
         "cpu": watch.last.cpu - watch.began.cpu,
         "threads": {name: spent - threads.get(name, 0.0) for name, spent in watch.last.threads.items()},
-        "first_letter": watch.first.at - watch.began.at,
+        "first_letter": {
+            "of the process": watch.first.at - _process_began(),
+            "of the ledger": watch.first.at - planned.at,
+            "of the run": watch.first.at - watch.began.at,
+        },
         "phases": phases,
     }
 
@@ -139,10 +175,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ours")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seal", action="store_true")
+    parser.add_argument("--crash-after", type=int, default=0)
+    parser.add_argument("--stop-after", type=int, default=0)
     parser.add_argument("--profile", type=Path)
     given = parser.parse_args()
     profiles = Profiles() if given.profile else None
-    told = run(given.folder, limit=1 if given.seal else None, profiles=profiles)
+    limit = 1 if given.seal else None
+    told = run(given.folder, limit=limit, crash=given.crash_after, stop=given.stop_after, profiles=profiles)
     if profiles:
         given.profile.write_text(profiles.text(int(str(told["letters"]))), encoding="utf-8")
     print(json.dumps(told))

@@ -21,9 +21,10 @@ class _Pipe(asyncio.Protocol):
     def __init__(self, delay: float) -> None:
         self._delay = delay
         self._loop = asyncio.get_running_loop()
-        self._way: deque[tuple[float, bytes]] = deque()  # when due, and what; b'' is the end
+        self._way: deque[tuple[float, bytes | None]] = deque()  # when due, and what: b'' is EOF, None a connection lost
         self.transport: asyncio.Transport | None = None
         self.other: _Pipe | None = None
+        self.over = False  # its EOF has left on the other side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -38,9 +39,9 @@ class _Pipe(asyncio.Protocol):
         return True  # the other direction stays open
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's signature)
-        self._put(b"")
+        self._put(None)
 
-    def _put(self, data: bytes) -> None:
+    def _put(self, data: bytes | None) -> None:
         self._way.append((self._loop.time() + self._delay, data))
         if len(self._way) == 1:
             self._loop.call_later(self._delay, self.send_on)
@@ -54,13 +55,20 @@ class _Pipe(asyncio.Protocol):
         due = []
         while self._way and self._way[0][0] <= now:
             due.append(self._way.popleft()[1])
-        data = b"".join(due)
-        if data and not there.is_closing():
-            there.write(data)
-        if due and not due[-1] and not there.is_closing():
-            there.close()
+        if due and not there.is_closing():
+            self._pass_on(there, due)
         if self._way:
             self._loop.call_later(max(0.0, self._way[0][0] - self._loop.time()), self.send_on)
+
+    def _pass_on(self, there: asyncio.Transport, due: list[bytes | None]) -> None:
+        there.write(b"".join(data for data in due if data))
+        if due[-1] is None:
+            there.close()
+        elif not due[-1]:
+            there.write_eof()
+            self.over = True
+            if self.other and self.other.over:
+                there.close()
 
 
 async def _serve(front: int, back: int, delay: float) -> None:

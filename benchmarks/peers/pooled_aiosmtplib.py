@@ -26,12 +26,12 @@ def letter(job: dict[str, Any], n: int, report: bytes | None) -> EmailMessage:
     message["Subject"] = job["subject"].replace("{number}", number)
     message["Date"] = formatdate()
     message["Message-ID"] = make_msgid(domain="kms.example.org")
-    for name, text in job["headers"].items():
-        message[name] = text.replace("{number}", number)
     message.set_content(job["text"].replace("{number}", number), cte="quoted-printable")
     message.add_alternative(job["html"].replace("{number}", number), subtype="html", cte="quoted-printable")
     if report is not None:
         message.add_attachment(report, maintype="application", subtype="pdf", filename=job["report"])
+    for name, text in job["headers"].items():  # last, for Content-Language would go into the first part
+        message[name] = text.replace("{number}", number)
     return message
 
 
