@@ -67,10 +67,14 @@ def environment() -> dict[str, str]:
 
 
 def measure(argv: Sequence[str], folder: Path, *, good: tuple[int, ...] = (0,)) -> Measured:
-    """Run a program in a folder, and wait for it. Its output goes to files, so that nobody has to read along."""
+    """Run a program in a folder, and wait for it. Its output goes to files, so that nobody has to read along.
+
+    What a dispatcher notes of its ledger outside the campaign's folder goes beside that folder.
+    """
+    env = {**environment(), "DISPATCHER_STATE": str(folder.with_name(f"{folder.name}-state"))}
     with (folder / "stdout").open("w+b") as out, (folder / "stderr").open("w+b") as err:
         began = time.monotonic()
-        child = subprocess.Popen(argv, cwd=folder, env=environment(), stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+        child = subprocess.Popen(argv, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
         memory = _Memory(child.pid)
         memory.start()
         watchdog = threading.Timer(LONGEST, child.kill)
