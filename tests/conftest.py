@@ -10,6 +10,8 @@ import pytest
 from dispatcher.ledgers.mark import VARIABLE
 from tests import figures
 
+pytest.register_assert_rewrite("tests.ledger_contract", "tests.pace_contract")  # their assertions explain themselves
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _marks_apart(tmp_path_factory: pytest.TempPathFactory) -> None:

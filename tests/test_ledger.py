@@ -34,10 +34,8 @@ from tests.ledger_bench import (
     seal,
     states,
 )
-
-pytest.register_assert_rewrite("tests.ledger_contract", "tests.pace_contract")
-from tests.ledger_contract import LedgerContract  # noqa: E402 (after its assertions were made to explain themselves)
-from tests.pace_contract import PaceContract  # noqa: E402
+from tests.ledger_contract import LedgerContract
+from tests.pace_contract import PaceContract
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such thing")
 
