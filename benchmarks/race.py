@@ -92,6 +92,13 @@ class Result:
     workload: Workload
     lanes: tuple[Lane, ...]
 
+    def round_trips(self, lane: Lane) -> float | None:
+        """How many round trips a letter costs, its share of connecting included; None where they take no time."""
+        if not self.workload.milliseconds:
+            return None
+        connections = self.workload.connections if lane.sender.pool else 1
+        return connections / lane.rate.median / (self.workload.milliseconds / 1000)
+
     def ratio(self, lane: Lane, *, whole: bool = False) -> Spread:
         """Ours over theirs, letters/s, round by round: what slowed both down in a round is not in it."""
         ours = self.lanes[0]

@@ -19,12 +19,15 @@ Prepare = Callable[[Path, Job, Content], Sequence[str]]
 
 @dataclass(frozen=True)
 class Sender:
-    """A program, what it does not do that we do, and a first guess of its letters in a second."""
+    """A program, what it does not do that we do, a first guess of its letters in a second, and whether it keeps several
+    connections.
+    """
 
     name: str
     lacks: str
     prepare: Prepare
     guess: int
+    pool: bool = True
 
 
 def _ours(folder: Path, job: Job, content: Content) -> Sequence[str]:  # noqa: ARG001 (we make the content)
@@ -63,9 +66,15 @@ def _installed(path: Path) -> Path:
 SENDERS: Final = (
     Sender(OURS, "", _ours, 1000),
     Sender("smtp-source", "merge (one fixed letter), log, fsync, pipelining", _smtp_source, 4000),
-    Sender("nodemailer", "log, fsync, pipelining; its merge is a replaced word", _nodemailer, 800),
+    Sender("nodemailer", "log, fsync, pipelining past DATA; its merge is a replaced word", _nodemailer, 800),
     Sender("aiosmtplib", "log, fsync, pipelining; its merge is a replaced word", _python("pooled_aiosmtplib.py"), 250),
-    Sender("mailmerge", "log, fsync, pipelining, more than one connection", _python("mailmerge_command.py"), 250),
+    Sender(
+        "mailmerge",
+        "log, fsync, pipelining, a second connection, a second letter on one",
+        _python("mailmerge_command.py"),
+        250,
+        pool=False,
+    ),
 )
 
 

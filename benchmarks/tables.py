@@ -37,8 +37,9 @@ def race_table(result: Result) -> str:
     """One workload: who, how fast, how we compare, at what cost."""
     ours = result.lanes[0]
     rows = [_lane(result, lane, ours) for lane in result.lanes]
+    far = ("round trips",) if result.workload.milliseconds else ()
     cost = ("CPU ms", "memory MB", "octets", "does not do")
-    head = ("", "letters/s", "spread", "ours is", "whole run", "ours is", *cost)
+    head = ("", "letters/s", "spread", "ours is", *far, "whole run", "ours is", *cost)
     title = result.workload.title
     return f"### {title[0].upper()}{title[1:]}\n\n{table(head, rows)}"
 
@@ -47,11 +48,13 @@ def _lane(result: Result, lane: Lane, ours: Lane) -> tuple[str, ...]:
     def times(*, whole: bool) -> str:
         return "–" if lane is ours else f"{figure(result.ratio(lane, whole=whole).median)}×"
 
+    trips = result.round_trips(lane)
     return (
         lane.sender.name,
         figure(lane.rate.median),
         spread(lane.rate),
         times(whole=False),
+        *(() if trips is None else (figure(trips),)),
         figure(lane.whole_rate.median),
         times(whole=True),
         figure(lane.cpu.median * 1e3),
@@ -143,6 +146,7 @@ def _lane_data(result: Result, lane: Lane) -> dict[str, Any]:
         "whole_run_letters_per_second": asdict(lane.whole_rate),
         "ours_over_theirs": asdict(result.ratio(lane)),
         "whole_run_ours_over_theirs": asdict(result.ratio(lane, whole=True)),
+        "round_trips_per_letter": result.round_trips(lane),
         "cpu_seconds_per_letter": asdict(lane.cpu),
         "peak_memory": asdict(lane.peak),
     }
