@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import RealServer
+from tests.servers import Login, RealServer
 from tests.servers.aiosmtpd import Aiosmtpd
-from tests.servers.node import Login, Node
+from tests.servers.node import Node
 from tests.servers.postfix import Postfix
 from tests.servers.sink import Sink
 from tests.torture import judge, query, run, write_campaign

@@ -37,6 +37,22 @@ class Kept(Stored):
     queue_id: str = ""
 
 
+@dataclass(frozen=True)
+class Login:
+    """Who may log in, with what, by which mechanism."""
+
+    mechanism: str
+    user: str = "upr@kms.example.org"
+    secret: str = "ya29.a0-Canary~of+2009/=="
+
+    def lines(self, folder: Path) -> str:
+        """Further lines under [relay]; the secret is put into the campaign's folder."""
+        (folder / "secret.txt").write_text(self.secret, encoding="utf-8")
+        (folder / "secret.txt").chmod(0o600)
+        auth = "xoauth2" if self.mechanism == "XOAUTH2" else "password"
+        return f'\nuser = "{self.user}"\npassword = {{ file = "secret.txt" }}\nauth = "{auth}"'
+
+
 class RealServer:
     """One server process with a folder of its own, while it is entered. A body gives `_begin` and `stored`."""
 

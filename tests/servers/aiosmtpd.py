@@ -5,24 +5,40 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import SMTP, Envelope, Session
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
-from tests.servers import HOST, Kept, RealServer
+from tests.servers import HOST, Kept, Login, RealServer
 
 
 class Aiosmtpd(RealServer):
-    def __init__(self) -> None:
+    def __init__(self, login: Login | None = None) -> None:
         super().__init__()
+        self._login = login
         self._kept: list[Kept] = []
 
     def _begin(self) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self._certificate())
         controller = Controller(
-            self, hostname=HOST, port=self.port, tls_context=context, require_starttls=True, decode_data=False
+            self,
+            hostname=HOST,
+            port=self.port,
+            tls_context=context,
+            require_starttls=True,
+            decode_data=False,
+            auth_required=self._login is not None,
+            auth_exclude_mechanism={"LOGIN", "PLAIN"} - {self._login.mechanism if self._login else ""},
+            authenticator=self._authenticate,
         )
         controller.start()
         self._stack.callback(controller.stop)
+
+    def _authenticate(
+        self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, given: LoginPassword
+    ) -> AuthResult:
+        login = self._login
+        good = bool(login) and (given.login, given.password) == (login.user.encode(), login.secret.encode())
+        return AuthResult(success=good, handled=False)
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
         """Called by aiosmtpd after the dot."""
@@ -32,7 +48,7 @@ class Aiosmtpd(RealServer):
         return f"250 2.0.0 Ok: queued as {number}"
 
     def relay(self, folder: Path) -> str:
-        return self._trusted(folder)
+        return self._trusted(folder) + (self._login.lines(folder) if self._login else "")
 
     @property
     def stored(self) -> Sequence[Kept]:

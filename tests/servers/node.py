@@ -3,23 +3,13 @@
 import base64
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.servers import Kept, RealServer, require
+from tests.servers import Kept, Login, RealServer, require
 
 _NPM = Path(__file__).parent.parent / "npm"
-
-
-@dataclass(frozen=True)
-class Login:
-    """Who may log in, by which mechanism."""
-
-    mechanism: str
-    user: str = "upr@kms.example.org"
-    secret: str = "ya29.a0-Canary~of+2009/=="
 
 
 class Node(RealServer):
@@ -41,13 +31,7 @@ class Node(RealServer):
         self._run(node, _NPM / "capture.js", json.dumps(settings))
 
     def relay(self, folder: Path) -> str:
-        lines = self._trusted(folder)
-        if self._login:
-            (folder / "secret.txt").write_text(self._login.secret, encoding="utf-8")
-            (folder / "secret.txt").chmod(0o600)
-            lines += f'\nuser = "{self._login.user}"\npassword = {{ file = "secret.txt" }}'
-            lines += '\nauth = "xoauth2"' if self._login.mechanism == "XOAUTH2" else ""
-        return lines
+        return self._trusted(folder) + (self._login.lines(folder) if self._login else "")
 
     @property
     def stored(self) -> Sequence[Kept]:
