@@ -37,7 +37,7 @@ class Aiosmtpd(RealServer):
         self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, given: LoginPassword
     ) -> AuthResult:
         login = self._login
-        good = bool(login) and (given.login, given.password) == (login.user.encode(), login.secret.encode())
+        good = login is not None and (given.login, given.password) == (login.user.encode(), login.secret.encode())
         return AuthResult(success=good, handled=False)
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
