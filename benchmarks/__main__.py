@@ -18,6 +18,7 @@ from benchmarks.measured import ROOT, BenchmarkFailed
 from benchmarks.page import facts, write_page
 from benchmarks.race import REPORT, SMALL, WORKLOADS, Race, Result, Workload
 from benchmarks.senders import OURS, SENDERS
+from benchmarks.workload import Job
 
 WORK: Final = ROOT / "build" / "bench"
 PARTS: Final = ("workloads", "connections", "growth", "starts", "recovery")
@@ -37,7 +38,7 @@ def raced(race: Race, workloads: Sequence[Workload], names: Sequence[str]) -> li
     return [race.run(workload, [one for one in SENDERS if one.name in names]) for workload in workloads]
 
 
-def quick(race: Race) -> None:
+def quick(race: Race, given: argparse.Namespace) -> None:  # noqa: ARG001 (all are called alike)
     """The ratios that matter most, in under a minute; one line of JSON."""
     results = raced(race, (SMALL, REPORT), _QUICK)
     ratios = {
@@ -104,9 +105,10 @@ def _recovery(race: Race, report: Report, sizes: Sequence[int]) -> None:
 _PARTS: Final = dict(zip(PARTS, (_workloads, _connections, _growth, _starts, _recovery), strict=True))
 
 
-def profile(race: Race) -> None:
+def profile(race: Race, given: argparse.Namespace) -> None:
     """Where our time goes: CPU of each thread, functions, system calls. Text."""
-    print(profiled(race.place(), max(100, int(race.seconds * 3000))))
+    letters = max(100, int(race.seconds * (600 if given.report else 3000)))
+    print(profiled(race.place(), Job(letters, 0, given.connections, given.report)))
 
 
 def main() -> int:
@@ -116,16 +118,15 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, help="how long each sends in a round (2; quick: 0.7)")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="of all, only these parts")
     parser.add_argument("--recipients", nargs="+", type=int, default=_LISTS, help="lists of growth and recovery")
+    parser.add_argument("--connections", type=int, default=10, help="of profile: over so many connections (10)")
+    parser.add_argument("--report", action="store_true", help="of profile: letters with the report")
     parser.add_argument("--page", action="store_true", help="of all, write docs/benchmarks.md and .svg as well")
     given = parser.parse_args()
     folder = WORK / str(os.getpid())
     folder.mkdir(parents=True)
     race = Race(folder, given.rounds, given.seconds or (2.0 if given.what == "all" else 0.7), say)
     try:
-        if given.what == "all":
-            whole(race, given)
-        else:
-            {"quick": quick, "profile": profile}[given.what](race)
+        {"all": whole, "quick": quick, "profile": profile}[given.what](race, given)
     except BenchmarkFailed as failure:
         print(f"benchmark failed: {failure}", file=sys.stderr)
         return 1

@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,19 +15,20 @@ _TRACED: Final = 500
 _FEW: Final = 0.02
 
 
-def profiled(place: Path, letters: int, *, report: bool = False) -> str:
-    """Three runs, and what they say."""
-    plain = _sent(place / "plain", letters, (), (), report=report).told
+def profiled(place: Path, job: Job) -> str:
+    """Three runs of this job, and what they say."""
+    letters = job.letters
+    plain = _sent(place / "plain", job, (), ()).told
     lines = [f"{letters} letters in {plain['seconds']:.2f} s: {letters / plain['seconds']:,.0f} letters/s"]
     lines.append(f"CPU while sending: {plain['cpu'] / letters * 1e6:,.0f} µs a letter; by thread:")
     lines += [f"{spent / letters * 1e6:8,.0f} µs   {name}" for name, spent in _by_cost(plain["threads"])]
     found = place / "profile"
-    _sent(place / "profiled", letters, (), ("--profile", str(found)), report=report)
+    _sent(place / "profiled", job, (), ("--profile", str(found)))
     lines += ["", found.read_text(encoding="utf-8")]
     if strace := shutil.which("strace"):
         calls = place / "calls"
         traced = min(letters, _TRACED)
-        _sent(place / "traced", traced, (strace, "-f", "-c", "-o", str(calls)), (), report=report)
+        _sent(place / "traced", replace(job, letters=traced), (strace, "-f", "-c", "-o", str(calls)), ())
         lines += [f"system calls a letter ({traced} letters; the whole process, its start and reading included):"]
         lines += [
             f"{count / traced:8.2f}   {name}"
@@ -36,9 +38,9 @@ def profiled(place: Path, letters: int, *, report: bool = False) -> str:
     return "\n".join(lines)
 
 
-def _sent(place: Path, letters: int, before: Sequence[str], options: Sequence[str], *, report: bool) -> Measured:
+def _sent(place: Path, job: Job, before: Sequence[str], options: Sequence[str]) -> Measured:
     with sink() as receiver:
-        folder = write_campaign(place, Job(letters + 1, receiver.port, report=report))
+        folder = write_campaign(place, replace(job, letters=job.letters + 1, port=receiver.port))
         ours = (sys.executable, "-m", "benchmarks.ours", str(folder))
         measure((*ours, "--seal"), folder)
         return measure((*before, *ours, *options), folder)
