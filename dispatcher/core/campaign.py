@@ -210,6 +210,11 @@ class RelayAccount(_Table):
     auth: Literal["password", "xoauth2"] = "password"
 
     @property
+    def account(self) -> str:
+        """Whose pace and quota a letter counts against; as the relay itself says it (`core.ports.Relay.account`)."""
+        return f"{self.user}@{self.host}:{self.port}" if self.user else f"{self.host}:{self.port}"
+
+    @property
     def loopback(self) -> bool:
         """Whether the relay is this very machine."""
         return _is_loopback(self.host)

@@ -21,7 +21,8 @@ from dispatcher.core.plan import Summary
 from dispatcher.core.review import tally
 from dispatcher.desk import Desk, person, quoted
 from dispatcher.desk.draft import Draft
-from dispatcher.dispatch import Close, Dispatch, Prepared, Report, Settings
+from dispatcher.desk.pacing import settings_of
+from dispatcher.dispatch import Close, Dispatch, Prepared, Report
 from dispatcher.ledgers.reader import Reader
 from dispatcher.ledgers.rows import document
 from dispatcher.ledgers.sealing import Sealable, borrow_suppressions, seal
@@ -207,7 +208,7 @@ async def _run(
         recovered = ledger.begin_run(campaign.id, account, campaign.on_unknown)
         with desk.reader() as reader:
             run = _ledger_run(desk, ledger, plan, recovered.run, account, reader)
-            settings = Settings(campaign.pace.connections, campaign.not_after, wait)
+            settings = settings_of(desk, campaign, wait=wait)
             spread = random.Random().uniform  # noqa: S311 (it spreads retries, and keeps no secret)
             dispatch = Dispatch(run, relay, _Prepare(reader, campaign.id), desk.clock, settings, lambda: spread(-1, 1))
             if observe:

@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 _NAP: Final = 600.0
 """Seconds after which a wait for a time of day looks at the clock again: the machine may have slept meanwhile."""
+_LOOK: Final = 5.0
+"""Seconds after which a run whose letters wait for their recipients' domains looks for others that are due."""
 _FAREWELL: Final = 0.5
 """Seconds to close a connection once everything is to stop at once."""
 
@@ -102,7 +104,10 @@ class Dispatch:
         self._reached = False  # a session was set up at least once in this run
         self._failures = 0  # in a row, to set up a session while there was none
         self._trouble = ""
-        self._recorder = Recorder(ledger, clock, spread, self.tally, lambda why: self._close(Close.PAUSED, why))
+        self._quota_until: datetime | None = None  # the relay said that its quota is used up
+        self._recorder = Recorder(
+            ledger, clock, spread, self.tally, lambda why: self._close(Close.PAUSED, why), settings.rules
+        )
 
     @property
     def tally(self) -> Tally:
@@ -204,6 +209,8 @@ class Dispatch:
                 return False
             line.used += 1
             verdict = await self._one(letter, line)
+            if verdict and verdict.scope is Scope.QUOTA:
+                self._quota_used_up(verdict.why)
             if verdict is None or verdict.scope is not Scope.RATE:
                 return True
             self._trouble = verdict.why
@@ -235,7 +242,9 @@ class Dispatch:
         """The next letter whose turn has come, or None when this worker can go home."""
         async with self._door:
             while self._goes_on():
-                if not self._stock:
+                if self._quota_until and self._quota_until > self._clock.now():
+                    await self._sleep(min(_NAP, (self._quota_until - self._clock.now()).total_seconds()))
+                elif not self._stock:
                     await self._restock()
                 elif (pause := (self._stock[0].not_before - self._clock.now()).total_seconds()) > 0:
                     await self._sleep(pause)
@@ -250,7 +259,9 @@ class Dispatch:
         self._stock.extend(lease.letters)
         if self._stock or self._change.is_set():
             return  # what happened meanwhile may have made letters due
-        if self.tally.in_flight:
+        if lease.pace_free_at:  # what is in flight may be there long before that, or after
+            await self._sleep(min(_LOOK, max(0.05, (lease.pace_free_at - self._clock.now()).total_seconds())))
+        elif self.tally.in_flight:
             await self._change.wait()
         elif lease.quota_free_at and self._recorder.holds:
             await self._recorder.judge()  # they count against the quota, and no other letter can tell
@@ -276,7 +287,8 @@ class Dispatch:
             try:
                 session = await self._knock()
             except RelayTrouble as trouble:
-                if self._gives_up(policy.classify_trouble(trouble.phase, trouble.reply, trouble.fault)):
+                rules = self._settings.rules
+                if self._gives_up(policy.classify_trouble(trouble.phase, trouble.reply, trouble.fault, rules)):
                     return False
             else:
                 return session is not None and await self._opened(line, session)
@@ -301,6 +313,9 @@ class Dispatch:
     def _gives_up(self, verdict: Verdict) -> bool:
         """Whether this worker stops knocking after a session could not be set up."""
         self._trouble = verdict.why
+        if verdict.scope is Scope.QUOTA:
+            self._quota_used_up(verdict.why)
+            return True
         if verdict.outcome is Outcome.FAILED:
             self._close(Close.PAUSED, verdict.why)
             return True
@@ -311,6 +326,14 @@ class Dispatch:
             return False
         self._close(Close.UNAVAILABLE, verdict.why)
         return True
+
+    def _quota_used_up(self, why: str) -> None:
+        """The relay said so: end the run, or stay and leave it alone until its quota is there again."""
+        until = self._clock.now() + self._settings.quota_reset
+        if self._settings.wait:
+            self._quota_until = until
+        else:
+            self._close(Close.QUOTA, why, until)
 
     # One letter.
 

@@ -15,7 +15,7 @@ from typing import Final
 
 from dispatcher.core import policy
 from dispatcher.core.model import Ending, HandOver, Leased, Outcome, Phase, State
-from dispatcher.core.policy import Scope, Verdict
+from dispatcher.core.policy import ReplyRule, Scope, Verdict
 from dispatcher.core.ports import Clock, Ledger
 from dispatcher.dispatch.terms import Tally
 
@@ -26,13 +26,20 @@ class Recorder:
     """Records endings for all workers of a run. `pause` is called with the reason when the run must stop."""
 
     def __init__(
-        self, ledger: Ledger, clock: Clock, spread: Callable[[], float], tally: Tally, pause: Callable[[str], None]
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        spread: Callable[[], float],
+        tally: Tally,
+        pause: Callable[[str], None],
+        rules: tuple[ReplyRule, ...] = (),
     ) -> None:
         self._ledger = ledger
         self._clock = clock
         self._spread = spread
         self._tally = tally
         self._pause = pause
+        self._rules = rules
         self._paused = False
         self._held: list[Leased] = []
         self._recent: deque[bool] = deque(maxlen=policy.BREAKER_WINDOW)
@@ -46,7 +53,7 @@ class Recorder:
 
     async def conclude(self, letter: Leased, session: int, attempt: int | None, facts: HandOver) -> Verdict:
         """Record how an attempt ended; `attempt` is its number if there was an intent."""
-        verdict = policy.classify(facts)
+        verdict = policy.classify(facts, self._rules)
         ending = self._ending(letter, facts, verdict)
         await self._ledger.conclude(letter, session, attempt, ending)
         await self._count(letter, ending)
@@ -86,7 +93,7 @@ class Recorder:
             return State.ACCEPTED, None, True
         if verdict.outcome is Outcome.UNKNOWN:
             return State.UNKNOWN, None, True
-        if verdict.scope in (Scope.SENDER, Scope.RELAY):
+        if verdict.scope in (Scope.SENDER, Scope.RELAY, Scope.QUOTA):
             return State.READY, now, False
         if verdict.outcome is Outcome.FAILED:
             return (State.LEASED if verdict.scope is Scope.POLICY else State.FAILED), None, True

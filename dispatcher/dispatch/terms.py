@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
 from dispatcher.core.model import Envelope, Leased, Message
+from dispatcher.core.policy import ReplyRule
 
 BACK_OFF: Final = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Seconds between tries at a relay that was there before in this run; then, with `wait`, up to LONGEST."""
@@ -64,13 +65,18 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a run behaves. `wait`: stay until every letter has its end, whatever the relay does meanwhile."""
+    """How a run behaves. `wait`: stay until every letter has its end, whatever the relay does meanwhile.
+
+    `rules` say what the relay means by replies of its own, `quota_reset` how long its quota is used up once it says so.
+    """
 
     connections: int
     not_after: datetime | None = None
     wait: bool = False
     back_off: tuple[float, ...] = BACK_OFF
     grace: float = GRACE
+    rules: tuple[ReplyRule, ...] = ()
+    quota_reset: timedelta = timedelta(hours=24)
 
     def pause(self, failures: int) -> float:
         """Seconds to wait after so many failures in a row."""

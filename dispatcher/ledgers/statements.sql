@@ -46,6 +46,17 @@ SELECT count(*) AS used, min(at) AS oldest FROM (
         AND outcome IN ('at_risk', 'accepted', 'unknown')
 );
 
+-- name: handed_over_at
+SELECT at FROM (
+    SELECT at FROM attempt WHERE account = :account AND at > :since AND at < :until
+        AND outcome IN ('at_risk', 'accepted', 'unknown')
+    UNION ALL SELECT at FROM test WHERE account = :account AND at > :since AND at < :until
+        AND outcome IN ('at_risk', 'accepted', 'unknown')
+) ORDER BY at DESC LIMIT :limit;
+
+-- name: slots_of
+SELECT account, next_at FROM pace WHERE account = :account OR (account > :after AND account < :before);
+
 -- name: held
 SELECT count(*) FROM letter WHERE lease = :run AND state = 'leased';
 
