@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 from dispatcher.core.errors import LedgerUnavailable
 from dispatcher.core.ports import Clock
 from dispatcher.desk.clock import SystemClock
+from dispatcher.ledgers.file import PATIENCE
 from dispatcher.ledgers.mark import Marks, facts_of, state_folder
 from dispatcher.ledgers.reader import Reader
 from dispatcher.ledgers.sqlite import SqliteLedger
@@ -41,10 +42,13 @@ class Desk:
     `flag` holds the options that bring a command of the same kind back here, for texts that say what to type next.
     """
 
-    def __init__(self, root: Path, *, sandbox: bool = False, clock: Clock | None = None) -> None:
+    def __init__(
+        self, root: Path, *, sandbox: bool = False, clock: Clock | None = None, patience: float = PATIENCE
+    ) -> None:
         self.root = root
         self.sandbox = sandbox
         self.clock = clock or SystemClock()
+        self._patience = patience  # seconds to wait for another program that writes into the ledger
         hidden = root / HIDDEN / "sandbox" if sandbox else root / HIDDEN
         self.ledger_path = hidden / "ledger.sqlite"
         self.real_ledger_path = root / HIDDEN / "ledger.sqlite"
@@ -86,7 +90,7 @@ class Desk:
 
         Without `hold` it may be written beside a run: for short decisions that the run must see at once.
         """
-        return SqliteLedger(self.ledger_path, self.clock.now, hold=hold, marks=self.marks())
+        return SqliteLedger(self.ledger_path, self.clock.now, hold=hold, patience=self._patience, marks=self.marks())
 
     def marks(self) -> Marks | None:
         """What this machine remembers of ledgers; a rehearsal is not remembered."""

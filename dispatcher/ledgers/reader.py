@@ -10,7 +10,7 @@ from typing import Any, Self
 from dispatcher.core.changes import Standing
 from dispatcher.core.errors import LedgerUnavailable
 from dispatcher.core.model import Letter, State
-from dispatcher.ledgers.file import connect
+from dispatcher.ledgers.file import connect, unusable
 from dispatcher.ledgers.rows import letter_of
 from dispatcher.ledgers.statements import SQL
 
@@ -19,6 +19,7 @@ class Reader:
     """A ledger opened for reading alone, also while a run holds it. Use as a context manager."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._connection = connect(path, read_only=True)
         self._connection.row_factory = sqlite3.Row
 
@@ -35,7 +36,7 @@ class Reader:
                 for row in cursor:
                     yield dict(row)
         except sqlite3.Error as error:
-            raise LedgerUnavailable(f"cannot read the ledger: {error}") from None
+            raise unusable(self._path, error) from None
 
     def one(self, name: str, **given: Any) -> dict[str, Any] | None:
         """The first row of a named statement."""
