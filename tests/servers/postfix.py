@@ -39,6 +39,7 @@ virtual_uid_maps = static:65534
 virtual_gid_maps = static:65534
 message_size_limit = {size}
 smtpd_forbid_bare_newline = reject
+smtpd_forbid_bare_newline_exclusions =
 smtpd_tls_chain_files = {folder}/certificate.pem
 smtpd_tls_security_level = may
 smtpd_tls_loglevel = 1
@@ -81,8 +82,9 @@ class Postfix(RealServer):
             (self.folder / name).mkdir()
             shutil.chown(self.folder / name, owner)
         main = _MAIN.format(folder=self.folder, size=SIZE) + "".join(f"{line}\n" for line in self._settings)
-        (self.folder / "config/main.cf").write_text(main, encoding="utf-8")
-        (self.folder / "config/master.cf").write_text(_MASTER.format(port=self.port), encoding="utf-8")
+        for name, text in (("main.cf", main), ("master.cf", _MASTER.format(port=self.port))):
+            (self.folder / "config" / name).write_text(text, encoding="utf-8")
+            os.utime(self.folder / "config" / name, (0, 0))  # Postfix waits for a file that is still being written
         self._run(postfix, "-c", self.folder / "config", "start-fg")
         self._stack.callback(self._stop_master)
 
