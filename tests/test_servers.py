@@ -16,6 +16,29 @@ from tests.servers.sink import Sink
 from tests.torture import judge, query, run, write_campaign
 
 LETTERS = 1000
+LETTER = """+++
+subject = "To {{ key }}: {{ token }}"
++++
+.This is for {{ key }} alone.
+
+..
+
+From here on there is nothing but {{ token }}.
+
+{{ token }}
+"""
+HARD = (
+    ".",
+    "..",
+    "QUIT",
+    "From me",
+    "x" * 900,
+    "a=2E=0D=0A.",
+    "trailing \u00a0",
+    "\u1797\u17b6\u179f\u17b6",
+    "a =?utf-8?q?=0D=0A?=",
+)
+"""What stands in the letters, in turns: all of it must come out as it went in."""
 SERVERS: dict[str, Callable[[], RealServer]] = {
     "Postfix": Postfix,
     "smtp-sink": Sink,
@@ -37,6 +60,9 @@ def campaign(folder: Path, server: RealServer, letters: int, *, connections: int
 def test_a_thousand_letters(server: RealServer, tmp_path: Path) -> None:
     """Each is kept once, octet for octet what was sealed, for whom it was sealed; the ledger has each one's number."""
     campaign(tmp_path, server, LETTERS)
+    (tmp_path / "templates/letter.md").write_text(LETTER, encoding="utf-8")
+    lines = [f"K{n:05},k{n:05}@missions.example.org,{HARD[n % len(HARD)]}\n" for n in range(LETTERS)]
+    (tmp_path / "list.csv").write_text("key,email,token\n" + "".join(lines), encoding="utf-8")
     assert run(tmp_path).exit_code == 0
     kept = server.settled(LETTERS)
     assert len(kept) == LETTERS
