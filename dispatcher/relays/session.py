@@ -245,7 +245,8 @@ class SmtpSession:
         """
 
         async def granted() -> float | None:
-            return self._clock.boot() if await intent() else None
+            asked_at = self._clock.boot()  # it was made no earlier; a sleep while it is written counts too
+            return asked_at if await intent() else None
 
         task = asyncio.create_task(granted())
         fault = None
