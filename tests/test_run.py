@@ -19,6 +19,7 @@ from dispatcher.dispatch import Close, Dispatch
 from tests.smtp_server import HANG, STORE, Actions, Script, SmtpServer
 from tests.torture import ROOT, Rules, by_id, command, judge, message_id, query, run, start, write_campaign
 
+pytestmark = pytest.mark.torture
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
 

@@ -1,0 +1,178 @@
+"""What surrounds a run and goes wrong: it is stopped and woken, the clock leaps by days, descriptors run out.
+
+Signals and closed streams are in `test_run`, faults of the disk and of the ledger's file in `test_faults`.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from dispatcher.core.policy import LONGEST_PAUSE
+from tests.aftermath import SEND
+from tests.figures import COUNTS, FULL
+from tests.smtp_server import Actions, SmtpServer
+from tests.torture import ROOT, Leap, Rules, command, judge, query, run, write_campaign
+from tests.tracing import needs_strace, trace
+
+LIFE = 0.4
+"""Seconds an intent lives in these tests: the real thirty are not waited for."""
+PLACE = "conversation" if find_spec("dispatcher.relays.conversation") else "session"
+HASTY = f"""
+from dispatcher.relays import {PLACE} as place
+assert place.INTENT_LIFE == 30
+place.INTENT_LIFE = {LIFE}
+from dispatcher.cli import main
+main()
+"""
+LETTERS = 30
+DAYS = timedelta(days=3)
+
+pytestmark = pytest.mark.torture
+posix = pytest.mark.skipif(sys.platform == "win32", reason="limits and signals of POSIX")
+
+
+# Stopped, and woken.
+
+
+def fall_asleep(number: int, tracer: "subprocess.Popen[bytes]") -> None:
+    """Wait until every thread of a traced process stands still, and stays so: a tracer holds each for moments."""
+    still, tasks = 0, Path(f"/proc/{number}/task")
+    while still < 20:
+        assert tracer.poll() is None, "it was never stopped"
+        time.sleep(0.01)
+        with suppress(FileNotFoundError):
+            states = [path.read_text().rpartition(")")[2].split()[0] for path in tasks.glob("*/stat")]
+            still = still + 1 if states and set(states) <= {"t", "T"} else 0
+
+
+def child_of(number: int) -> int:
+    """The child that a tracer has begun; it tries ptrace on one of its own before."""
+    path = Path(f"/proc/{number}/task/{number}/children")
+    while True:
+        for child in path.read_text().split():
+            with suppress(OSError):
+                if b"dispatcher" in Path(f"/proc/{child}/cmdline").read_bytes().partition(b"\0-c\0")[2]:
+                    return int(child)
+        time.sleep(0.001)
+
+
+@pytest.fixture(scope="module")
+def syncs(tmp_path_factory: pytest.TempPathFactory) -> list[int]:
+    """The numbers of a run's syncs from its first connection on."""
+    folder = tmp_path_factory.mktemp("traced")
+    with SmtpServer() as server:
+        argv = command(write_campaign(folder, server.port, LETTERS), *SEND, str(LETTERS))
+        calls = trace(folder, ["fdatasync", "connect"], argv, octets=0)
+    first = next(call.began for call in calls if call.name == "connect" and "AF_INET" in call.arguments)
+    return [call.number for call in calls if call.name == "fdatasync" and call.began > first]
+
+
+@needs_strace()
+@pytest.mark.parametrize("part", [n / 40 for n in range(40)] if FULL else [0.2, 0.5, 0.8])
+def test_no_terminator_leaves_on_an_intent_from_before_a_sleep(tmp_path: Path, syncs: list[int], part: float) -> None:
+    """F07. The run is stopped while an intent is written, and woken when that intent is too old.
+
+    What was at risk when it fell asleep is not ended after it wakes: every letter that comes later has an intent from
+    after the sleep.
+    """
+    with SmtpServer() as server:
+        write_campaign(tmp_path, server.port, LETTERS)
+        inject = f"--inject=fdatasync:signal=SIGSTOP:when={syncs[int(part * len(syncs))]}"
+        words = [sys.executable, "-c", HASTY, *SEND, str(LETTERS), "-C", str(tmp_path)]
+        tracer = subprocess.Popen(
+            ["strace", "-f", "-qq", "-o", os.devnull, "-e", "trace=fdatasync", inject, *words],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        sleeper = child_of(tracer.pid)
+        fall_asleep(sleeper, tracer)
+        time.sleep(3 * LIFE)
+        before, woken = len(server.stored), datetime.now(UTC).isoformat()
+        os.kill(sleeper, signal.SIGCONT)
+        tracer.communicate(timeout=60)
+        assert tracer.returncode == 0
+        judge(tmp_path, server, LETTERS, complete=True)
+    late = query(tmp_path, "SELECT count(*) FROM attempt WHERE outcome = 'accepted' AND at > ?", woken)
+    assert late == [(LETTERS - before,)], "a terminator left on an intent from before the sleep"
+    COUNTS["sleeps after an intent"] += 1
+
+
+# The clock.
+
+
+@pytest.mark.parametrize("leap", [DAYS, -DAYS], ids=["forward", "back"])
+def test_a_clock_that_leaps_by_days_in_mid_run(tmp_path: Path, leap: timedelta) -> None:
+    """F60. No letter is given up, none goes twice, and the pace is kept before and after."""
+    clock, letters = Leap(), 12
+    moments: list[datetime] = []
+
+    def rule(step: str, connection: int, line: bytes) -> Actions | None:
+        if step == "RCPT" and len(moments) % 3 == 2 and line not in refused:
+            refused.add(line)
+            return b"450 4.2.1 later\r\n"
+        if step == "DOT":
+            moments.append(clock.moment)
+            if len(moments) == 5:
+                clock.moment += leap
+        return None
+
+    refused = set[bytes]()
+    with Rules(rule) as server:
+        write_campaign(tmp_path, server.port, letters, pace='connections = 1\nrate = "60/min"')
+        first = run(tmp_path, clock=clock, wait=True)
+        judge(tmp_path, server, letters, complete=True)
+    assert first.exit_code == 0
+    assert refused
+    steps = [later - earlier for earlier, later in pairwise(moments)]
+    assert all(step >= timedelta(seconds=0.9) for step in steps if abs(step) < DAYS / 2), "faster than its pace"
+    assert max(moments) - min(moments) <= DAYS + 2 * LONGEST_PAUSE
+    COUNTS["clock leaps"] += 1
+
+
+@pytest.mark.parametrize("leap", [DAYS, -DAYS], ids=["forward", "back"])
+def test_a_clock_that_leaps_by_days_between_two_runs(tmp_path: Path, leap: timedelta) -> None:
+    """What was put off in the first run goes in the second, whatever the clock says in between."""
+    letters = 8
+    with Rules(lambda step, *_: b"450 4.2.1 later\r\n" if step == "RCPT" else None) as server:
+        write_campaign(tmp_path, server.port, letters, pace="connections = 2")
+        run(tmp_path, clock=Leap())
+        assert judge(tmp_path, server, letters) == {"ready": letters}
+        server.rule = lambda *_: None
+        run(tmp_path, clock=Leap(Leap().moment + leap), wait=True)
+        judge(tmp_path, server, letters, complete=True)
+    COUNTS["clock leaps"] += 1
+
+
+# Descriptors.
+
+
+def limited(descriptors: int) -> Callable[[], None]:
+    def limit() -> None:
+        import resource  # noqa: PLC0415 (not on Windows)
+
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+
+    return limit
+
+
+@posix
+@pytest.mark.parametrize("connections", [4, 100])
+def test_few_descriptors(tmp_path: Path, connections: int) -> None:
+    """F59. With 64 descriptors there are fewer connections than wanted, and every letter goes all the same."""
+    letters = 200
+    with SmtpServer() as server:
+        write_campaign(tmp_path, server.port, letters, pace=f"connections = {connections}")
+        argv = command(tmp_path, *SEND, str(letters))
+        done = subprocess.run(argv, cwd=ROOT, preexec_fn=limited(64), capture_output=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+    judge(tmp_path, server, letters, complete=True)
+    assert server.times("connected") <= 64
