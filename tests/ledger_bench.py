@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol, TypeVar
@@ -23,6 +23,7 @@ from dispatcher.core.model import (
 )
 from dispatcher.ledgers import sealing
 from dispatcher.ledgers.reader import Reader
+from dispatcher.ledgers.rows import deflater, letter_row, new_dictionary
 from dispatcher.ledgers.sealing import Sealable
 from dispatcher.ledgers.sqlite import Run, SqliteLedger
 
@@ -87,16 +88,22 @@ def letters(count: int) -> list[Letter]:
     return [letter(f"K{n:03}") for n in range(count)]
 
 
+def sealable(letters: Iterable[Letter], *, revision: int = 1, campaign: str = CAMPAIGN, **what: Any) -> Sealable:
+    """A plan of these letters, in that order, as it comes from a folder."""
+    dictionary = new_dictionary(b"letter")
+    deflate = deflater(dictionary)
+    rows = ({**letter_row(each), "own": deflate(each.own)} for each in letters)
+    given = {"skips": (), "contents": [(PDF.digest, b"%PDF-")], **what}
+    return Sealable(campaign, f"plan {revision}", f'{{"revision":{revision}}}', dictionary, rows, **given)
+
+
 def seal(bench: Bench, sealed: Sequence[Letter], *, campaign: str = CAMPAIGN, skips: Sequence[Skip] = ()) -> None:
     """Seal, or amend to, exactly these letters."""
     with bench.open() as ledger:
         with bench.reader() as reader:
             plan = reader.one("latest_plan", campaign=campaign)
-            standing = reader.standing(campaign)
         revision = (plan["revision"] if plan else 0) + 1
-        content = [(PDF.digest, b"%PDF-")]
-        whole = Sealable(campaign, f"plan {revision}", f'{{"revision":{revision}}}', iter(sealed), skips, content)
-        sealing.seal(ledger, whole, standing, revision)
+        sealing.seal(ledger, sealable(sealed, revision=revision, campaign=campaign, skips=skips), revision)
 
 
 def begin(ledger: SqliteLedger, on_unknown: str = "hold", account: str = ACCOUNT, **pace: Any) -> Run:
@@ -144,7 +151,7 @@ FAILED: Final = ending(State.FAILED)
 
 def states(bench: Bench, campaign: str = CAMPAIGN) -> dict[str, str]:
     with bench.reader() as reader:
-        return {key: str(there.state) for key, there in reader.standing(campaign).items()}
+        return {row["key"]: row["state"] for row in reader.rows("log", campaign=campaign, state="", key="", since="")}
 
 
 def dump(bench: Bench) -> dict[str, list[tuple[Any, ...]]]:

@@ -65,10 +65,10 @@ def test_the_ledger_itself_refuses_a_second_letter(tmp_path: Path, server: SmtpS
     (tmp_path / "people.csv").write_text(PEOPLE.replace("KHM,", "CAMBODIA,"), encoding="utf-8")
     draft = desk.draft()
     with pytest.raises(PlanConflict, match=r"letter CAMBODIA would go to khm@missions\.example\.org"):
-        amend(desk, draft, draft.summary())
+        amend(desk, draft, draft.summary(whole=True))
     with desk.reader() as reader:
         assert reader.one("latest_plan", campaign="harvest-2026")["revision"] == 1  # type: ignore[index]
-        assert "CAMBODIA" not in reader.standing("harvest-2026")
+        assert reader.one("standing", campaign="harvest-2026", key="CAMBODIA") is None
 
 
 def test_two_keys_may_share_a_mailbox_by_decision(tmp_path: Path, server: SmtpServer) -> None:
@@ -77,7 +77,7 @@ def test_two_keys_may_share_a_mailbox_by_decision(tmp_path: Path, server: SmtpSe
     more = PEOPLE + "KHM2,khm@missions.example.org,Mission of Cambodia,en,Geneva,Asia,true\n"
     (tmp_path / "people.csv").write_text(more, encoding="utf-8")
     draft, summary, found, _ = changes(desk)
-    assert found.new == ["KHM2"]
+    assert str(found.new) == "KHM2"
     amend(desk, draft, summary)
     send(desk, outlook(desk))
     assert written_to(server).count("khm@missions.example.org") == 2
@@ -110,7 +110,7 @@ def test_an_unknown_letter_is_not_sent_again_in_its_old_form(tmp_path: Path, cut
     people = PEOPLE.split("NAM")[0].replace("fra@missions", "france@missions")
     (tmp_path / "people.csv").write_text(people, encoding="utf-8")
     draft, summary, found, lines = changes(desk)
-    assert (found.unknown, found.count) == (["FRA"], 0)
+    assert (str(found.unknown), found.count) == ("FRA", 0)
     assert any("unknown, held as they are" in line for line in lines)
     amend(desk, draft, summary)
     resolve(desk, "FRA", "resend", why="not in the relay's log")

@@ -43,7 +43,7 @@ def check(campaign: CampaignFolder = HERE, *, sandbox: OnSandbox = False, as_jso
     from dispatcher.desk.checking import check_folder
 
     desk = Desk(campaign, sandbox=sandbox)
-    found = check_folder(desk)
+    found = check_folder(desk, listed=None if as_json else _SHOWN)
     if as_json:
         say_json({**found.as_data(), "problems": as_rows(found.problems)})
     else:
@@ -76,11 +76,11 @@ def _say_counts(found: "Check") -> None:
 
 def _say_skips(found: "Check") -> None:
     for reason, rows in found.skips.items():
-        say(f"{len(rows):,} skipped, {reason}:")
-        for row in rows[:_SHOWN]:
+        say(f"{found.skipped[reason]:,} skipped, {reason}:")
+        for row in rows:
             say(f"  {row['key']} at {row['place']}: {row['detail']}")
-        if len(rows) > _SHOWN:
-            say(f"  and {len(rows) - _SHOWN:,} more (all of them with --json)")
+        if found.skipped[reason] > _SHOWN:
+            say(f"  and {found.skipped[reason] - _SHOWN:,} more (all of them with --json)")
 
 
 def preview(

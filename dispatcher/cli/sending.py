@@ -11,7 +11,8 @@ from dispatcher.core.errors import Problem, UsageError
 
 if TYPE_CHECKING:
     from dispatcher.desk import Desk
-    from dispatcher.desk.sending import Outlook, Result
+    from dispatcher.desk.outlook import Outlook
+    from dispatcher.desk.sending import Result
 
 ToSandbox = Annotated[bool, typer.Option("--sandbox", help="Into the embedded sandbox, which captures every letter.")]
 Confirm = Annotated[int | None, typer.Option("--confirm", help="The number of letters, to say that you mean it.")]
@@ -40,7 +41,7 @@ def send(
     Example: dispatcher send --only 'language == "fr"' --limit 3 --test-to me@example.org
     """
     from dispatcher.desk import Desk
-    from dispatcher.desk.sending import outlook
+    from dispatcher.desk.outlook import outlook
 
     _refuse_contradictions(sandbox=sandbox, fresh=fresh, confirm=confirm, test_to=test_to, wait=wait)
     desk = Desk(campaign, sandbox=sandbox)
@@ -51,7 +52,7 @@ def send(
         return
     plan = outlook(desk, only=only, limit=limit)
     command = _command(desk, plan.count, only=only, limit=limit)
-    if not plan.count and not (plan.sealed and plan.keys is None):
+    if not plan.count and not (plan.sealed and not plan.chosen):
         _say_nothing_to_send(desk, plan, as_json=as_json)
         return
     if not _confirmed(plan, confirm, command, sandbox=sandbox, as_json=as_json):
@@ -86,12 +87,12 @@ def _confirmed(plan: "Outlook", confirm: int | None, command: str, *, sandbox: b
     if sandbox or not plan.count or confirm is not None:
         return True
     if as_json:
-        held = {"letters": len(plan.summary.letters), "held_back": len(plan.held_back), "sealed": plan.sealed}
+        held = {"letters": plan.summary.letters, "held_back": plan.held_back, "sealed": plan.sealed}
         say_json({"sent": 0, "to_send": plan.count, **held, "command": command})
         return False
     say(f"{many(plan.count, 'letter')} would be sent{_by_language(plan)}.")
     if plan.held_back:
-        say(f"{len(plan.held_back):,} suppressed, and held back.")
+        say(f"{plan.held_back:,} suppressed, and held back.")
     if at_terminal() and ask("Type the number of letters to send them, or nothing to stop: ") == str(plan.count):
         return True
     say(f"Nothing was sent. To send: {command}")
@@ -99,14 +100,14 @@ def _confirmed(plan: "Outlook", confirm: int | None, command: str, *, sandbox: b
 
 
 def _by_language(plan: "Outlook") -> str:
-    if plan.count != len(plan.summary.letters):
+    if plan.count != plan.summary.letters:
         return ""
     return ": " + ", ".join(f"{n:,} {code}" for code, n in plan.summary.languages.most_common())
 
 
 def _say_nothing_to_send(desk: "Desk", plan: "Outlook", *, as_json: bool) -> None:
     if as_json:
-        say_json({"sent": 0, "to_send": 0, "letters": len(plan.summary.letters), "held_back": len(plan.held_back)})
+        say_json({"sent": 0, "to_send": 0, "letters": plan.summary.letters, "held_back": plan.held_back})
     elif plan.sealed:
         say(f"Nothing was sent: no letter that waits is among the chosen. See: dispatcher status{desk.flag}")
     else:

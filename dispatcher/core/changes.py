@@ -1,15 +1,23 @@
-"""A plan against what is sealed: which letters are new, changed or gone, and what lies behind it, in plain lines."""
+"""A plan against what is sealed: which letters are new, changed or gone, and what lies behind it, in plain lines.
+
+Letters come one at a time, as a pair of what the plan and what the ledger has of one key; of each only its place in the
+counts is kept, and of each kind the first few keys, to be named.
+"""
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from dispatcher.core.model import State
 
+_SHOWN: Final = 5
+_LINES: Final = 12
 REWRITABLE: Final = (State.READY, State.FAILED, State.SUPPRESSED, State.CANCELLED)
 _KEPT: Final = (State.ACCEPTED, State.CLOSED_UNKNOWN)
 _IN_DOUBT: Final = (State.UNKNOWN, State.AT_RISK)
+REACHED: Final = (*_KEPT, *_IN_DOUBT)
+"""Where a letter stands that has reached its mailboxes, or may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,90 +31,84 @@ class Standing:
 
 
 @dataclass(slots=True)
+class Kind:
+    """Letters that one thing happens to: how many, and the keys of the first few."""
+
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def add(self, key: str) -> None:
+        self.count += 1
+        if self.count <= _SHOWN:
+            self.first.append(key)
+
+    def __str__(self) -> str:
+        more = f" and {self.count - len(self.first)} more" if self.count > len(self.first) else ""
+        return ", ".join(self.first) + more
+
+
+@dataclass(slots=True)
 class Changes:
-    """What an amended plan does to the sealed one: keys by kind.
+    """What an amended plan does to the sealed one.
 
     `moved` are accepted letters whose row names another mailbox now, `gone` those whose row is gone; both stay as they
-    are. `twice` are letters that would go to a mailbox that another key's letter may have reached: (mailbox, key, that
-    other key).
+    are. `twice` are letters that would go to a mailbox that another key's letter may have reached: how many, and lines
+    on the first few. Accepted and unknown letters are never touched.
     """
 
-    new: list[str] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)
-    accepted: list[str] = field(default_factory=list)
-    moved: list[str] = field(default_factory=list)
-    gone: list[str] = field(default_factory=list)
-    unknown: list[str] = field(default_factory=list)
-    twice: list[tuple[str, str, str]] = field(default_factory=list)
+    new: Kind = field(default_factory=Kind)
+    changed: Kind = field(default_factory=Kind)
+    removed: Kind = field(default_factory=Kind)
+    accepted: Kind = field(default_factory=Kind)
+    moved: Kind = field(default_factory=Kind)
+    gone: Kind = field(default_factory=Kind)
+    unknown: Kind = field(default_factory=Kind)
+    twice: Kind = field(default_factory=Kind)
     same: int = 0
 
     @property
     def count(self) -> int:
         """How many letters the plan would change."""
-        return len(self.new) + len(self.changed) + len(self.removed)
+        return self.new.count + self.changed.count + self.removed.count
 
     def counts(self) -> dict[str, int]:
         return {
-            "new": len(self.new),
-            "changed": len(self.changed),
-            "removed": len(self.removed),
-            "accepted": len(self.accepted) + len(self.moved),
-            "moved": len(self.moved),
-            "gone": len(self.gone),
-            "twice": len(self.twice),
-            "unknown": len(self.unknown),
+            "new": self.new.count,
+            "changed": self.changed.count,
+            "removed": self.removed.count,
+            "accepted": self.accepted.count + self.moved.count,
+            "moved": self.moved.count,
+            "gone": self.gone.count,
+            "twice": self.twice.count,
+            "unknown": self.unknown.count,
             "same": self.same,
         }
 
-
-def reached(standing: Mapping[str, Standing]) -> dict[str, str]:
-    """Mailboxes that a letter of this campaign has reached, or may have: identity → that letter's key."""
-    may_have = (*_KEPT, *_IN_DOUBT)
-    return {m: key for key, there in standing.items() if there.state in may_have for m in there.mailboxes}
-
-
-def compare(
-    standing: Mapping[str, Standing], digests: Mapping[str, str], mailboxes: Mapping[str, tuple[str, ...]]
-) -> Changes:
-    """The ledger's letters against a plan's (key → digest, key → identities).
-
-    Accepted and unknown letters are never touched.
-    """
-    changes = Changes()
-    taken = reached(standing)
-    for key, digest in digests.items():
-        there = standing.get(key)
+    def add(self, key: str, digest: str, mailboxes: tuple[str, ...], there: Standing | None) -> None:
+        """A letter of the plan, beside what the ledger has under its key."""
         if there is None:
-            changes.new.append(key)
+            self.new.add(key)
         elif there.state in _KEPT:
-            kind = changes.accepted if set(mailboxes[key]) == set(there.mailboxes) else changes.moved
-            kind.append(key)
+            (self.accepted if set(mailboxes) == set(there.mailboxes) else self.moved).add(key)
         elif there.state in _IN_DOUBT:
-            changes.unknown.append(key)
+            self.unknown.add(key)
         elif there.digest != digest or there.state is State.CANCELLED:
-            changes.changed.append(key)
+            self.changed.add(key)
         else:
-            changes.same += 1
-        if there is None or there.state in REWRITABLE:
-            changes.twice += [(m, key, taken[m]) for m in mailboxes[key] if taken.get(m, key) != key]
-    for key, there in standing.items():
-        if key not in digests:
-            _missing(changes, key, there.state)
-    return changes
+            self.same += 1
 
+    def miss(self, key: str, state: State) -> None:
+        """A letter of the ledger that the plan has no longer."""
+        if state in _KEPT:
+            self.gone.add(key)
+        elif state in _IN_DOUBT:
+            self.unknown.add(key)
+        elif state is not State.CANCELLED:
+            self.removed.add(key)
 
-def _missing(changes: Changes, key: str, state: State) -> None:
-    if state in _KEPT:
-        changes.gone.append(key)
-    elif state in _IN_DOUBT:
-        changes.unknown.append(key)
-    elif state is not State.CANCELLED:
-        changes.removed.append(key)
-
-
-_SHOWN: Final = 5
-_LINES: Final = 12
+    def meet(self, mailbox: str, key: str, other: str) -> None:
+        """A letter of the plan that would go to a mailbox which another key's letter has reached, or may have."""
+        self.twice.add(f"{key} would go to {mailbox}, which letter {other} has reached or may have")
 
 
 def differences(sealed: Mapping[str, Any], now: Mapping[str, Any], changes: Changes) -> list[str]:
@@ -116,31 +118,21 @@ def differences(sealed: Mapping[str, Any], now: Mapping[str, Any], changes: Chan
 
 
 def _letters(changes: Changes) -> Iterator[str]:
-    kinds: Sequence[tuple[str, Sequence[str]]] = (
-        ("new letters", changes.new),
-        ("changed letters", changes.changed),
-        ("removed letters", changes.removed),
-    )
-    for words, keys in kinds:
-        if keys:
-            yield f"{len(keys)} {words}: {_first(keys)}"
-    if changes.accepted:
-        yield f"{len(changes.accepted)} already accepted: these are never sent again"
-    if changes.moved:
-        yield f"{len(changes.moved)} already accepted at another address than the list has now: {_first(changes.moved)}"
-    if changes.gone:
-        yield f"{len(changes.gone)} already accepted, and no longer in the list: {_first(changes.gone)}"
-    if changes.unknown:
-        yield f"{len(changes.unknown)} unknown, held as they are until resolved: {_first(changes.unknown)}"
-    for mailbox, key, other in changes.twice[:_SHOWN]:
-        yield f"{key} would go to {mailbox}, which letter {other} has reached or may have"
-    if len(changes.twice) > _SHOWN:
-        yield f"and {len(changes.twice) - _SHOWN} more such"
-
-
-def _first(keys: Sequence[str]) -> str:
-    more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
-    return ", ".join(keys[:_SHOWN]) + more
+    kinds = (("new", changes.new), ("changed", changes.changed), ("removed", changes.removed))
+    for words, kind in kinds:
+        if kind.count:
+            yield f"{kind.count} {words} letters: {kind}"
+    if changes.accepted.count:
+        yield f"{changes.accepted.count} already accepted: these are never sent again"
+    if changes.moved.count:
+        yield f"{changes.moved.count} already accepted at another address than the list has now: {changes.moved}"
+    if changes.gone.count:
+        yield f"{changes.gone.count} already accepted, and no longer in the list: {changes.gone}"
+    if changes.unknown.count:
+        yield f"{changes.unknown.count} unknown, held as they are until resolved: {changes.unknown}"
+    yield from changes.twice.first
+    if changes.twice.count > _SHOWN:
+        yield f"and {changes.twice.count - _SHOWN} more such"
 
 
 def _values(name: str, old: Any, new: Any) -> Iterator[str]:

@@ -1,8 +1,9 @@
 """Campaign and rows → a plan: every letter proof-rendered through the gate, every skip with its reason, every problem
 with its place.
 
-Rows are taken one at a time and nothing is kept of them but keys and digests, so a plan does not grow with the text of
-its letters. Suppressions are not looked at here: they are the ledger's, and may change while a plan stands.
+Rows are taken one at a time, and of none is anything kept here but a place in a few counts: whom the plan has a letter
+for already is known by a `Register`, which need not be in memory. Suppressions are not looked at here: they are the
+ledger's, and may change while a plan stands.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Protocol
 
 from dispatcher.core.address import AddressError, is_reserved, parse_mailboxes
 from dispatcher.core.campaign import Campaign, RecipientsList
@@ -19,7 +20,7 @@ from dispatcher.core.errors import CampaignError, Place, Problem, UsageError
 from dispatcher.core.headers import FORBIDDEN
 from dispatcher.core.jinja import Expression
 from dispatcher.core.merge import Merge, Merged, attachment_name
-from dispatcher.core.model import Attachment, Mailbox, Recipient, Skip, SkipReason
+from dispatcher.core.model import Attachment, Letter, Mailbox, Recipient, Skip, SkipReason
 from dispatcher.core.render import OVERRIDES, RESERVED
 from dispatcher.core.toml import did_you_mean
 
@@ -27,6 +28,8 @@ KNOWN_COLUMNS: Final = frozenset({"key", "email", "cc", "name", "language", "kin
 """Columns that are more than a field for the template."""
 LONGEST_KEY: Final = 254
 """Octets: as many as an address, which is the key where there is none."""
+MOST_PROBLEMS: Final = 1000
+"""As many are listed; of further ones it is said how many they are."""
 _LANGUAGE: Final = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
 _FIELD: Final = re.compile(r"\{(\w+)\}")
 # No other folder, device, or name that some system would read as another one.
@@ -41,48 +44,73 @@ PlaceOf = Callable[..., Place]
 Item = Merged | Skip | Problem
 
 
-def plan_digest(letters: Mapping[str, str]) -> str:
-    """The digest over a plan's letters (key → digest); the order of the rows does not matter."""
+class Register(Protocol):
+    """Whom a plan has a letter for already, and what it leaves out."""
+
+    def with_key(self, key: str) -> tuple[str, Place] | None:
+        """The letter with this key, in capital or small letters: its key, and where its row stands."""
+        ...
+
+    def with_mailbox(self, identity: str) -> tuple[str, Place] | None:
+        """The first letter that goes to this mailbox: its key, and where its row stands."""
+        ...
+
+    def add(self, letter: Letter) -> None:
+        """Note a letter of the plan."""
+        ...
+
+    def leave_out(self, skip: Skip) -> None:
+        """Note a row without a letter."""
+        ...
+
+
+def plan_digest(letters: Iterable[tuple[str, str]]) -> str:
+    """The digest over a plan's letters (key and digest of each), which must come in the order of their keys.
+
+    So the order of the rows does not matter.
+    """
     whole = hashlib.sha256()
-    for key in sorted(letters):
-        whole.update(f"{len(key.encode())}:{key}{letters[key]}\n".encode())
+    for key, digest in letters:
+        whole.update(f"{len(key.encode())}:{key}{digest}\n".encode())
     return whole.hexdigest()
 
 
 @dataclass(slots=True)
 class Summary:
-    """What a plan comes to, added up while it is made."""
+    """What a plan comes to, counted while it is made. `problems` are the first thousand."""
 
-    letters: dict[str, str] = field(default_factory=dict)
-    mailboxes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    letters: int = 0
     languages: Counter[str] = field(default_factory=Counter)
     groups: Counter[str] = field(default_factory=Counter)
     lists: Counter[str] = field(default_factory=Counter)
     fallbacks: Counter[str] = field(default_factory=Counter)
     attachments: Counter[tuple[str, str, int]] = field(default_factory=Counter)
-    skips: list[Skip] = field(default_factory=list)
+    skips: Counter[SkipReason] = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
     largest: int = 0
     reserved: int = 0
-
-    @property
-    def digest(self) -> str:
-        return plan_digest(self.letters)
+    _untold: int = 0
 
     def add(self, item: Item) -> None:
         """Count one item of the plan."""
         if isinstance(item, Problem):
-            self.problems.append(item)
+            self._problem(item)
         elif isinstance(item, Skip):
-            self.skips.append(item)
+            self.skips[item.reason] += 1
         else:
             self._letter(item)
+
+    def _problem(self, problem: Problem) -> None:
+        if len(self.problems) < MOST_PROBLEMS:
+            self.problems.append(problem)
+            return
+        self._untold += 1
+        self.problems[MOST_PROBLEMS:] = [Problem(f"and {self._untold:,} more", todo="mend the first ones first")]
 
     def _letter(self, merged: Merged) -> None:
         letter = merged.letter
         recipient = letter.recipient
-        self.letters[letter.key] = letter.digest
-        self.mailboxes[letter.key] = tuple(m.identity for m in recipient.mailboxes)
+        self.letters += 1
         self.languages[letter.language] += 1
         self.groups[recipient.fields.get("group") or "(no group)"] += 1
         self.lists[recipient.place.file] += 1
@@ -97,13 +125,14 @@ class Summary:
 class Planner:
     """Makes the plan of one campaign. `items` may be run once."""
 
-    def __init__(self, campaign: Campaign, merge: Merge, find_attachment: FindAttachment, place: PlaceOf) -> None:
+    def __init__(
+        self, campaign: Campaign, merge: Merge, find_attachment: FindAttachment, place: PlaceOf, register: Register
+    ) -> None:
         self._campaign = campaign
         self._merge = merge
         self._find = find_attachment
         self._place = place
-        self._keys: dict[str, tuple[str, Place]] = {}  # by the key in one case: many disks know no other file names
-        self._mailboxes: dict[str, str] = {}
+        self._register = register
         self._shared: dict[tuple[int, str], Attachment] = {}
         own = (campaign.sender.mailbox("address"), campaign.sender.mailbox("return_path"))
         self._own = {mailbox.identity for mailbox in own}
@@ -113,8 +142,11 @@ class Planner:
         for number, (spec, columns, rows) in enumerate(lists):
             if problems := list(_column_problems(spec, columns)):
                 yield from problems
-            else:
-                yield from self._list(number, spec, rows)
+                continue
+            for item in self._list(number, spec, rows):
+                if isinstance(item, Skip):
+                    self._register.leave_out(item)
+                yield item
 
     def _list(self, number: int, spec: RecipientsList, rows: Iterator[Row]) -> Iterator[Item]:
         try:
@@ -138,9 +170,7 @@ class Planner:
             raise
         except UsageError as error:
             return self._invalid(place, fields, error)
-        self._keys[recipient.key.casefold()] = (recipient.key, place)
-        for mailbox in recipient.mailboxes:
-            self._mailboxes.setdefault(mailbox.identity, recipient.key.casefold())
+        self._register.add(merged.letter)
         return merged
 
     def _recipient(self, place: Place, fields: Mapping[str, str]) -> Recipient:
@@ -163,15 +193,15 @@ class Planner:
     def _twin(self, recipient: Recipient) -> Skip | Problem | None:
         """What to do with a row whose key or mailbox has been met before."""
         decision = self._campaign.on_duplicate
-        if earlier := self._keys.get(recipient.key.casefold()):
+        if earlier := self._register.with_key(recipient.key):
             key, place = earlier
             what = f"key {recipient.key} stands twice, first at {place}"
             if key != recipient.key:
                 what = f"key {recipient.key} is key {key} at {place} but for capital and small letters"
             return self._duplicate(recipient, what, skip=decision != "refuse")
-        for mailbox in recipient.mailboxes:
-            if (other := self._mailboxes.get(mailbox.identity)) and decision != "each":
-                key, place = self._keys[other]
+        for mailbox in recipient.mailboxes if decision != "each" else ():
+            if earlier := self._register.with_mailbox(mailbox.identity):
+                key, place = earlier
                 what = f"{mailbox.address} is also recipient {key}'s, at {place}"
                 return self._duplicate(recipient, what, skip=decision == "first")
         return None

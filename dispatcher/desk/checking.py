@@ -1,22 +1,21 @@
 """`check`: the whole folder read and proof-rendered, as plain data. Nothing is written, nobody is connected to."""
 
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 from dispatcher.core.errors import LedgerInDoubt, Place, PlanConflict, Problem, SecretError, UsageError
-from dispatcher.core.merge import Merged
 from dispatcher.core.plan import Summary
 from dispatcher.desk import Desk
 from dispatcher.desk.draft import Draft
-from dispatcher.desk.sending import guard, sealed_plan, suppression_of
+from dispatcher.desk.outlook import guard, hold_back, sealed_revision
 from dispatcher.sources.secret import read_password
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What `check` found. `skips` by reason; `notes` are lines worth knowing that are not problems."""
+    """What `check` found. `skipped` counts by reason, `skips` lists; `notes` are worth knowing, and no problems."""
 
     campaign: str
     title: str
@@ -29,6 +28,7 @@ class Check:
     fallbacks: dict[str, int]
     attachments: list[dict[str, Any]]
     guesses: list[dict[str, Any]]
+    skipped: dict[str, int]
     skips: dict[str, list[dict[str, str]]]
     problems: list[Problem]
     notes: list[str]
@@ -38,24 +38,22 @@ class Check:
         return asdict(self)
 
 
-def check_folder(desk: Desk) -> Check:
-    """Read everything. Raises CampaignError or TemplateError if there is nothing to plan with."""
+def check_folder(desk: Desk, *, listed: int | None = None) -> Check:
+    """Read everything; list at most so many skips of each reason.
+
+    Raises CampaignError or TemplateError if there is nothing to plan with.
+    """
     draft = desk.draft()
-    summary = Summary()
-    suppressions = desk.suppressions()
-    skips: dict[str, list[dict[str, str]]] = defaultdict(list)
-    for item in draft.items():
-        summary.add(item)
-        if isinstance(item, Merged) and (reason := suppression_of(item.letter.recipient, suppressions)):
-            place = str(item.letter.recipient.place)
-            skips["suppressed"].append({"key": item.letter.key, "place": place, "detail": reason})
-    for skip in summary.skips:
-        skips[skip.reason].append({"key": skip.key, "place": str(skip.place), "detail": skip.detail})
+    summary = draft.summary()
+    hold_back(desk, draft)
+    skipped = {str(reason): count for reason, count in summary.skips.items()}
+    if held := draft.unsealed.count_held_back():
+        skipped = {"suppressed": held, **skipped}
     return Check(
         campaign=draft.campaign.id,
         title=draft.campaign.title,
-        letters=len(summary.letters),
-        digest=summary.digest,
+        letters=summary.letters,
+        digest=draft.unsealed.digest(),
         largest=summary.largest,
         languages=dict(summary.languages),
         groups=dict(summary.groups),
@@ -63,10 +61,20 @@ def check_folder(desk: Desk) -> Check:
         fallbacks=dict(summary.fallbacks),
         attachments=[{"name": n, "path": p, "size": s, "letters": c} for (p, n, s), c in summary.attachments.items()],
         guesses=[{"file": t.file, "encoding": t.encoding, "samples": t.samples} for t in draft.tables if t.guessed],
-        skips=dict(skips),
+        skipped=skipped,
+        skips={reason: list(islice(_skips(draft, reason), listed)) for reason in skipped},
         problems=list(dict.fromkeys([*summary.problems, *_what_send_would_refuse(desk, draft, summary)])),
         notes=list(_notes(desk, draft, summary)),
     )
+
+
+def _skips(draft: Draft, reason: str) -> Iterator[dict[str, str]]:
+    if reason == "suppressed":
+        for key, place, why in draft.unsealed.held_back():
+            yield {"key": key, "place": str(place), "detail": why}
+    else:
+        for skip in draft.unsealed.skips(reason):
+            yield {"key": skip.key, "place": str(skip.place), "detail": skip.detail}
 
 
 def _what_send_would_refuse(desk: Desk, draft: Draft, summary: Summary) -> Iterator[Problem]:
@@ -80,7 +88,7 @@ def _what_send_would_refuse(desk: Desk, draft: Draft, summary: Summary) -> Itera
         yield Problem(what, Place("campaign.toml", None, "key not_after"), "set a later moment, or leave it out")
     if not summary.problems:
         try:
-            sealed_plan(desk, draft, summary)
+            sealed_revision(desk, draft)
         except LedgerInDoubt as error:
             what, _, todo = str(error).partition("\n")
             yield Problem(what, todo=todo)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dispatcher.core.address import AddressError, parse_mailboxes
-from dispatcher.core.changes import Changes, compare, differences
+from dispatcher.core.changes import Changes, differences
 from dispatcher.core.errors import Place, PlanConflict, Problem, TableError, UsageError
 from dispatcher.core.model import Mailbox, State
 from dispatcher.core.plan import Summary
@@ -25,20 +25,19 @@ def changes(desk: Desk) -> tuple[Draft, Summary, Changes, list[str]]:
     Raises UsageError if the folder has problems, or no change; PlanConflict if a mailbox would get a second letter.
     """
     draft = desk.draft()
-    summary = draft.summary()
+    summary = draft.summary(whole=True)
     if summary.problems:
         raise UsageError(*summary.problems)
     with desk.reader() as reader:
         plan = reader.one("latest_plan", campaign=draft.campaign.id)
-        standing = reader.standing(draft.campaign.id)
     send = f"dispatcher send{desk.flag}"
     if plan is None:
         raise UsageError(Problem("nothing is sealed yet, so there is nothing to amend", todo=f"run: {send}"))
-    changes = compare(standing, summary.letters, summary.mailboxes)
-    if plan["digest"] == summary.digest and not changes.count:
+    changes = draft.unsealed.changes(desk.ledger_path, draft.campaign.id)
+    if plan["digest"] == draft.unsealed.digest() and not changes.count:
         raise UsageError(Problem("the folder is what was sealed: there is nothing to amend", todo=f"run: {send}"))
     lines = differences(json.loads(plan["frozen"]), draft.frozen.as_data(), changes)
-    if changes.twice and draft.campaign.on_duplicate != "each":
+    if changes.twice.count and draft.campaign.on_duplicate != "each":
         raise PlanConflict(
             "a second letter would go to a mailbox that has one, or may have:\n"
             + "\n".join(f"  {line}" for line in lines)
@@ -53,8 +52,7 @@ def amend(desk: Desk, draft: Draft, summary: Summary) -> None:
         ledger.recover()
         with desk.reader() as reader:
             plan = reader.one("latest_plan", campaign=draft.campaign.id)
-            standing = reader.standing(draft.campaign.id)
-        seal_revision(ledger, draft, summary, standing, (plan["revision"] if plan else 0) + 1)
+        seal_revision(desk, ledger, draft, summary, (plan["revision"] if plan else 0) + 1)
 
 
 def resolve(desk: Desk, key: str, decision: str, *, why: str, who: str = "") -> str:
@@ -66,16 +64,16 @@ def resolve(desk: Desk, key: str, decision: str, *, why: str, who: str = "") -> 
     with desk.ledger() as ledger:
         ledger.recover()
         with desk.reader() as reader:
-            there = reader.standing(campaign)
-            if key not in there:
-                raise no_such_letter(key, there, reader, campaign)
-        old = there[key].state
+            there = reader.one("standing", campaign=campaign, key=key)
+            if there is None:
+                raise no_such_letter(key, reader, campaign)
+        old = State(there["state"])
         new = {"accepted": State.ACCEPTED, "failed": State.FAILED, "resend": State.READY}[decision]
         if old is not State.UNKNOWN and not (old is State.FAILED and new is State.READY):
             rule = "only an unknown letter can be resolved, and a failed one resent"
             what = f"letter {key} is {WORDS.get(old, old)}; {rule}"
             raise UsageError(Problem(what, todo=f"look at its story: dispatcher log {quoted(key)}{desk.flag}"))
-        sealing.resolve(ledger, there[key].id, old, new, who=who or person(), why=why)
+        sealing.resolve(ledger, there["id"], old, new, who=who or person(), why=why)
     return old
 
 

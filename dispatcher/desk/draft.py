@@ -1,20 +1,24 @@
 """The campaign folder as it is now: campaign, lists, letter and attachments, read and merged into a plan.
 
-A `Draft` is what `check` counts, `preview` shows and `send` seals. It may be read several times; that the folder did
-not change between two readings is said by the plan's digest, never assumed.
+A `Draft` is what `check` counts, `preview` shows and `send` seals. It may be read several times; each time its letters
+go into an `Unsealed` of their own. Whether a folder is still what a plan was made from is said by the digests of all
+that goes into it, never assumed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from dispatcher.core.campaign import Campaign, RecipientsList
-from dispatcher.core.errors import CampaignError, Place, Problem
+from dispatcher.core.errors import CampaignError, Place, Problem, UsageError
 from dispatcher.core.merge import Frozen, Merge, Merged
 from dispatcher.core.model import Attachment, Letter
 from dispatcher.core.plan import Item, Planner, Row, Summary
+from dispatcher.ledgers.unsealed import Unsealed
 from dispatcher.relays.profiles import profiles
 from dispatcher.sources.campaign import Folder, read_campaign, read_templates
+from dispatcher.sources.charset import digest_of
 from dispatcher.sources.table import Table, open_table
 
 
@@ -28,10 +32,12 @@ class Draft:
     frozen: Frozen = field(init=False)
     tables: list[Table] = field(init=False, default_factory=list)
     paths: dict[str, str] = field(init=False, default_factory=dict)
+    unsealed: Unsealed = field(init=False)
     _folder: Folder = field(init=False)
-    _found: dict[tuple[str, str], Attachment] = field(init=False, default_factory=dict)
+    _attached: dict[str, str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.unsealed = Unsealed()
         self.campaign = read_campaign(self.root, profiles())
         self._folder = Folder(self.root)
         self.frozen = Frozen.of(self.campaign, read_templates(self.campaign, self._folder))
@@ -46,29 +52,68 @@ class Draft:
             raise CampaignError(Problem(f"{path} changed while it was read", Place("campaign.toml"), todo))
         return octets
 
-    def items(self) -> Iterator[Item]:
-        """Letters, skips and problems, in the order of the rows."""
-        self.tables.clear()
-        planner = Planner(self.campaign, self.merge, self._find, self._folder.place)
+    def items(self, *, whole: bool = False) -> Iterator[Item]:
+        """Letters, skips and problems, in the order of the rows; noted in a new `unsealed` as they come.
+
+        With `whole`, what was noted can be sealed.
+        """
+        self.unsealed = Unsealed(whole=whole)
+        for known in (self.tables, self.paths, self._attached):
+            known.clear()
+        planner = Planner(self.campaign, self.merge, self._find, self._folder.place, self.unsealed)
         yield from planner.items(self._list(number) for number in range(len(self.campaign.recipients)))
 
-    def summary(self) -> Summary:
+    def summary(self, *, whole: bool = False) -> Summary:
         """The whole plan, added up."""
         summary = Summary()
-        for item in self.items():
+        for item in self.items(whole=whole):
             summary.add(item)
         return summary
 
     def letters(self) -> Iterator[Letter]:
-        """The letters alone, for sealing."""
+        """The letters alone."""
         return (item.letter for item in self.items() if isinstance(item, Merged))
 
+    def made_from(self) -> Mapping[str, Any]:
+        """What the plan that was read last was made from, besides `frozen`."""
+        lists = [[table.file, table.digest] for table in self.tables]
+        return {"settings": self._settings(), "lists": lists, "attachments": sorted(self._attached.items())}
+
+    def origin(self) -> Mapping[str, Any] | None:
+        """The same, to be kept; None if it is not to be had in short: recipients have attachments of their own."""
+        personal = any("{" in pattern.replace("{language}", "") for pattern in self.campaign.letter.attachments)
+        return None if personal else self.made_from()
+
+    def unchanged(self, origin: Mapping[str, Any]) -> bool:
+        """Whether the folder as it is now would, with the same `frozen`, make the plan that was made from this."""
+        lists = [spec.source for spec in self.campaign.recipients]
+        return (
+            origin["settings"] == self._settings()
+            and [file for file, _ in origin["lists"]] == lists
+            and all(self._is(path, digest) for path, digest in (*origin["lists"], *origin["attachments"]))
+        )
+
+    def _settings(self) -> Mapping[str, Any]:
+        """What decides, besides `frozen`, which row gets which letter; as JSON would give it back."""
+        campaign = self.campaign
+        return {
+            "recipients": [spec.model_dump(mode="json") for spec in campaign.recipients],
+            "attachments": list(campaign.letter.attachments),
+            "on_duplicate": campaign.on_duplicate,
+            "on_invalid": campaign.on_invalid,
+        }
+
+    def _is(self, path: str, digest: str) -> bool:
+        try:
+            return digest_of(self._folder.find(path)) == digest
+        except (OSError, UsageError):
+            return False
+
     def _find(self, path: str, name: str, number: int) -> Attachment:
-        if (path, name) not in self._found:
-            attachment, _ = self._folder.attachment(path, name, "letter", "attachments", number)
-            self._found[path, name] = attachment
-            self.paths[attachment.digest] = path
-        return self._found[path, name]
+        attachment, _ = self._folder.attachment(path, name, "letter", "attachments", number)
+        self.paths[attachment.digest] = path
+        self._attached[path] = attachment.digest
+        return attachment
 
     def _list(self, number: int) -> tuple[RecipientsList, Sequence[str], Iterator[Row]]:
         spec = self.campaign.recipients[number]

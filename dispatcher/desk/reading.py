@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from dispatcher.core.errors import Problem, UsageError
@@ -74,7 +75,7 @@ def story(desk: Desk, key: str) -> dict[str, Any]:
     with desk.reader() as reader:
         row = reader.one("letter_by_key", campaign=campaign, key=key)
         if row is None:
-            raise no_such_letter(key, reader.standing(campaign), reader, campaign)
+            raise no_such_letter(key, reader, campaign)
         letter = reader.letter(row)
         attempts = list(reader.rows("letter_attempts", letter=row["id"]))
         for attempt in attempts:
@@ -97,14 +98,15 @@ def story(desk: Desk, key: str) -> dict[str, Any]:
         }
 
 
-def no_such_letter(key: str, there: Mapping[str, Any], reader: Reader, campaign: str) -> UsageError:
+def no_such_letter(key: str, reader: Reader, campaign: str) -> UsageError:
     """The error for a key that no letter has: why its row was skipped, or the nearest keys."""
     plan = reader.one("latest_plan", campaign=campaign)
     for skip in reader.rows("skips", campaign=campaign, revision=plan["revision"] if plan else 0):
         if skip["key"] == key:
             what = f"{key} got no letter, its row at {skip['place']} was skipped: {skip['detail']}"
             return UsageError(Problem(what, todo="every skip is listed by: dispatcher check"))
-    near = [k for k in there if key.casefold() in k.casefold()][:3]
+    keys = (row["key"] for row in reader.rows("keys", campaign=campaign))
+    near = list(islice((k for k in keys if key.casefold() in k.casefold()), 3))
     todo = f"did you mean: {', '.join(near)}?" if near else "see the keys with: dispatcher log"
     return UsageError(Problem(f"there is no letter with key {key}", todo=todo))
 

@@ -1,26 +1,23 @@
-"""Sending: what a `send` would do now, sealing, and the run itself."""
+"""Sending: sealing, and the run itself. What it would do is told by `desk.outlook`."""
 
 import asyncio
-import json
 import random
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 
-from dispatcher.core.address import is_reserved
 from dispatcher.core.campaign import Campaign, RelayAccount
-from dispatcher.core.changes import Standing, compare, differences
-from dispatcher.core.errors import Place, PlanConflict, Problem, RelayUnavailable, UsageError
-from dispatcher.core.jinja import Expression
-from dispatcher.core.merge import Frozen, Merged, Press, message_digest
-from dispatcher.core.model import Leased, Letter, Recipient, Recovered, State
+from dispatcher.core.errors import PlanConflict, RelayUnavailable
+from dispatcher.core.merge import Frozen, Press, message_digest
+from dispatcher.core.model import Leased, Recovered, State
 from dispatcher.core.plan import Summary
 from dispatcher.core.review import tally
-from dispatcher.desk import Desk, person, quoted
+from dispatcher.desk import Desk, person
 from dispatcher.desk.draft import Draft
+from dispatcher.desk.outlook import Outlook, origin_text, outlook, sealed_revision
 from dispatcher.desk.pacing import settings_of
 from dispatcher.dispatch import Close, Dispatch, Prepared, Report
 from dispatcher.ledgers.reader import Reader
@@ -40,22 +37,6 @@ if sys.platform != "win32":
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
-    """What a `send` would do now: `count` letters, of a plan that is sealed already or not yet.
-
-    `keys` are the chosen ones if there was a choice, else None for all; `held_back` the suppressed ones, with the
-    reason, of a plan that is not sealed yet.
-    """
-
-    draft: Draft
-    summary: Summary
-    sealed: bool
-    count: int
-    keys: tuple[str, ...] | None
-    held_back: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
 class Result:
     """What a run came to: its report, where all letters now stand, what was recovered, and the exit code."""
 
@@ -66,120 +47,39 @@ class Result:
     refused_mailboxes: int
 
 
-def suppression_of(recipient: Recipient, suppressions: Mapping[str, str]) -> str:
-    """Why a letter is held back, or ''."""
-    for mailbox in recipient.mailboxes:
-        for identity in (mailbox.identity, "@" + mailbox.identity.rpartition("@")[2]):
-            if identity in suppressions:
-                return f"{identity} is suppressed: {suppressions[identity]}"
-    return ""
-
-
-def outlook(desk: Desk, *, only: str | None = None, limit: int | None = None) -> Outlook:
-    """Read the folder, and say what a `send` would do. Raises UsageError, PlanConflict, LedgerUnavailable."""
-    draft = desk.draft()
-    condition = Expression(only, Place("--only")) if only is not None else None
-    suppressions = desk.suppressions()
-    summary, chosen, held_back = Summary(), set[str](), dict[str, str]()
-    for item in draft.items():
-        summary.add(item)
-        if isinstance(item, Merged):
-            recipient = item.letter.recipient
-            if not condition or condition.holds(recipient.fields):
-                chosen.add(recipient.key)
-            if reason := suppression_of(recipient, suppressions):
-                held_back[recipient.key] = reason
-    if summary.problems:
-        raise UsageError(*summary.problems)
-    guard(desk, draft.campaign, summary)
-    standing, sealed = sealed_plan(desk, draft, summary)
-    if sealed:
-        states = {State.READY, State.LEASED}
-        if draft.campaign.on_unknown == "resend":
-            states |= {State.AT_RISK, State.UNKNOWN}
-        sendable = [key for key, there in standing.items() if there.state in states and key not in held_back]
-    else:
-        sendable = [key for key in summary.letters if key not in held_back]
-    if condition is None and limit is None:
-        return Outlook(draft, summary, sealed, len(sendable), None, held_back)
-    keys = tuple([key for key in sendable if key in chosen][:limit])
-    return Outlook(draft, summary, sealed, len(keys), keys, held_back)
-
-
-def guard(desk: Desk, campaign: Campaign, summary: Summary) -> None:
-    """Example addresses go nowhere but to this machine. Raises UsageError."""
-    ours = is_reserved(campaign.sender.address)
-    if desk.sandbox or campaign.relay.loopback or not (summary.reserved or ours):
-        return
-    what = f"{summary.reserved} letters go to addresses in reserved domains (example.org and the like)"
-    if ours:
-        what += f", and the sender's address {campaign.sender.address} is one"
-    todo = "put in the real addresses, or rehearse: dispatcher send --sandbox"
-    raise UsageError(Problem(what, Place("campaign.toml", None, f"relay.host = {campaign.relay.host}"), todo))
-
-
-def sealed_plan(desk: Desk, draft: Draft, summary: Summary) -> tuple[dict[str, Standing], bool]:
-    """The ledger's letters, and whether this very plan is sealed.
-
-    Raises PlanConflict if another one is, LedgerInDoubt if the ledger is not the one that sent.
-    """
-    desk.require_right_ledger()
-    if not desk.ledger_path.exists():
-        return {}, False
-    with desk.reader() as reader:
-        plan = reader.one("latest_plan", campaign=draft.campaign.id)
-        standing = reader.standing(draft.campaign.id)
-    if plan is None:
-        return standing, False
-    changes = compare(standing, summary.letters, summary.mailboxes)
-    if plan["digest"] == summary.digest and not changes.count:
-        _refuse_to_resend_another(desk, draft, summary, standing)
-        return standing, True
-    lines = differences(json.loads(plan["frozen"]), draft.frozen.as_data(), changes)
-    fresh = ", or begin the rehearsal anew: dispatcher send --sandbox --fresh" if desk.sandbox else ""
-    raise PlanConflict(
-        "the folder is not what was sealed:\n"
-        + "\n".join(f"  {line}" for line in lines)
-        + f"\nNothing was sent. Take the change over: dispatcher amend{desk.flag}{fresh}; or undo it in the folder"
-    )
-
-
-def _refuse_to_resend_another(desk: Desk, draft: Draft, summary: Summary, standing: Mapping[str, Standing]) -> None:
-    """An unknown letter whose row was amended since is not sent again by rule: a person must say which one."""
-    if draft.campaign.on_unknown != "resend":
-        return
-    for key, there in standing.items():
-        if there.state in (State.UNKNOWN, State.AT_RISK) and summary.letters.get(key) != there.digest:
-            raise PlanConflict(
-                f"letter {key} is unknown, and its row was changed since it left: on_unknown cannot send it again. "
-                f"Say what became of it: dispatcher resolve {quoted(key)} --as … --why …{desk.flag}"
-            )
-
-
-def seal_revision(
-    ledger: SqliteLedger, draft: Draft, summary: Summary, standing: Mapping[str, Standing], revision: int
-) -> None:
+def seal_revision(desk: Desk, ledger: SqliteLedger, draft: Draft, summary: Summary, revision: int) -> None:
     """Write the plan that was counted; if the folder has changed since, nothing. Raises PlanConflict."""
-    digests: dict[str, str] = {}
-
-    def letters() -> Iterator[Letter]:
-        for letter in draft.letters():
-            digests[letter.key] = letter.digest
-            yield letter
-        if digests != summary.letters:
-            raise PlanConflict("the folder changed while it was sealed; nothing was written. Try again")
-
+    now = desk.draft()
+    if now.frozen != draft.frozen or not now.unchanged(draft.made_from()):
+        raise PlanConflict("the folder changed while it was sealed; nothing was written. Try again")
     plan = Sealable(
         campaign=draft.campaign.id,
-        digest=summary.digest,
+        digest=draft.unsealed.digest(),
         frozen=document(draft.frozen.as_data()),
-        letters=letters(),
-        skips=summary.skips,
+        dictionary=draft.unsealed.dictionary,
+        rows=draft.unsealed.rows(),
+        skips=draft.unsealed.skips(),
         contents=((digest, draft.content(digest)) for digest in draft.paths),
+        origin=origin_text(draft, summary),
         each=draft.campaign.on_duplicate == "each",
         who=person(),
     )
-    seal(ledger, plan, standing, revision)
+    seal(ledger, plan, revision)
+
+
+def _seal_if_need_be(desk: Desk, ledger: SqliteLedger, plan: Outlook) -> None:
+    """Now that nobody else can seal or amend: the plan that was counted must be the sealed one, or becomes it."""
+    if not plan.sealed:
+        if not sealed_revision(desk, plan.draft):
+            seal_revision(desk, ledger, plan.draft, plan.summary, 1)
+        return
+    with desk.reader() as reader:
+        there = reader.one("latest_plan", campaign=plan.draft.campaign.id)
+    if there is None or there["revision"] != plan.revision:
+        raise PlanConflict(
+            "what was counted is not what was sealed: the plan was amended meanwhile. Nothing was sent; look again: "
+            f"dispatcher send{desk.flag}"
+        )
 
 
 def send(desk: Desk, plan: Outlook, *, wait: bool = False, observe: Callable[[Dispatch], None] | None = None) -> Result:
@@ -193,9 +93,7 @@ def send(desk: Desk, plan: Outlook, *, wait: bool = False, observe: Callable[[Di
     with desk.ledger() as ledger, asyncio.Runner(loop_factory=_LOOP) as runner:
         if desk.sandbox:
             borrow_suppressions(ledger, desk.real_ledger_path)
-        standing, sealed = sealed_plan(desk, plan.draft, plan.summary)  # once more, now that nobody else can change it
-        if not sealed:
-            seal_revision(ledger, plan.draft, plan.summary, standing, 1)
+        _seal_if_need_be(desk, ledger, plan)
         return runner.run(_run(desk, ledger, plan, wait=wait, observe=observe))
 
 
@@ -224,10 +122,8 @@ async def _run(
 
 def _ledger_run(desk: Desk, ledger: SqliteLedger, plan: Outlook, number: int, account: str, reader: Reader) -> Run:
     campaign = plan.draft.campaign
-    chosen: list[int] | None = None
-    if plan.keys is not None:
-        standing = reader.standing(campaign.id)
-        chosen = [standing[key].id for key in plan.keys]
+    rows = (reader.one("standing", campaign=campaign.id, key=key) for key in plan.picked())
+    chosen = (row["id"] for row in rows if row) if plan.chosen else None
     if desk.sandbox:
         return Run(ledger, number, campaign.id, account, chosen=chosen)
     pace = campaign.pace
@@ -240,14 +136,16 @@ def _ledger_run(desk: Desk, ledger: SqliteLedger, plan: Outlook, number: int, ac
 
 def _result(report: Report, recovered: Recovered, plan: Outlook, reader: Reader) -> Result:
     campaign = plan.draft.campaign
-    standing = reader.standing(campaign.id)
+    counts = reader.counts(campaign.id)
     done = (State.ACCEPTED, State.SUPPRESSED, State.CANCELLED)
-    keys = plan.keys if plan.keys is not None else standing
-    left = sum(standing[key].state not in done for key in keys)
+    left = any(n for state, n in counts.items() if state not in done)
+    if plan.chosen:
+        rows = (reader.one("standing", campaign=campaign.id, key=key) for key in plan.picked())
+        left = any(row["state"] not in done for row in rows if row)
     row = reader.one("refused_mailboxes", campaign=campaign.id) or {"letters": 0}
     codes = {Close.INTERRUPTED: 130, Close.PAUSED: 4, Close.UNAVAILABLE: 4}
     code = codes.get(report.close, 3 if left or row["letters"] else 0)
-    return Result(report, tally(reader.counts(campaign.id)), recovered, code, row["letters"])
+    return Result(report, tally(counts), recovered, code, row["letters"])
 
 
 @asynccontextmanager
@@ -292,3 +190,6 @@ class _Prepare:
     def __call__(self, leased: Leased, date: datetime) -> Prepared:
         envelope, message = self._press(leased.revision).print(leased, date)
         return Prepared(envelope, message, message_digest(message))
+
+
+__all__ = ["Outlook", "Result", "open_relay", "outlook", "seal_revision", "send"]

@@ -2,19 +2,20 @@
 
 import asyncio
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from dispatcher.core.address import AddressError, is_reserved, parse_mailboxes
 from dispatcher.core.errors import Place, Problem, RelayUnavailable, UsageError
 from dispatcher.core.jinja import Expression
 from dispatcher.core.merge import Merged
-from dispatcher.core.model import Letter, Mailbox, Recipient
+from dispatcher.core.model import Letter, Mailbox
 from dispatcher.core.policy import classify, classify_trouble
 from dispatcher.core.ports import Relay, RelayTrouble, Session
 from dispatcher.desk import Desk
 from dispatcher.desk.draft import Draft
-from dispatcher.desk.sending import open_relay, suppression_of
+from dispatcher.desk.outlook import suppression_of
+from dispatcher.desk.sending import open_relay
 from dispatcher.ledgers.pace import BELIEVED, QUOTA_SPAN
 from dispatcher.ledgers.sealing import begin_test, end_test
 from dispatcher.ledgers.sqlite import SqliteLedger, stamp
@@ -41,7 +42,7 @@ def send_tests(
     account's quota does not leave as many; RelayUnavailable.
     """
     tester = one_mailbox(tester_address)
-    if reason := suppression_of(Recipient("test", (tester,)), desk.suppressions()):
+    if reason := suppression_of((tester.identity,), desk.suppressions()):
         todo = "test with another address; a suppression made by mistake is lifted by: dispatcher suppress remove"
         raise UsageError(Problem(reason, todo=todo))
     draft = desk.draft()
@@ -51,27 +52,28 @@ def send_tests(
                 todo = "put in a real address, or rehearse with --sandbox"
                 raise UsageError(Problem(f"{address}, {who}, is in a reserved domain", todo=todo))
     condition = Expression(only, Place("--only")) if only is not None else None
-    problems, merged = [], []
-    for item in draft.items():
-        if isinstance(item, Problem):
-            problems.append(item)
-        elif isinstance(item, Merged) and (not condition or condition.holds(item.letter.recipient.fields)):
-            merged.append(item.letter)
-    if problems:
-        raise UsageError(*problems)
-    chosen = merged[:limit] if only or limit else list(_first_of_each_language(merged))
+    by_language = only is None and limit is None
+    chosen = list(_chosen(draft, condition, None if by_language else limit, by_language=by_language))
     if not chosen:
         raise UsageError(Problem("no letter to test: the choice matches none", todo="mend --only, or leave it out"))
     with desk.ledger() as ledger:
         return asyncio.run(_send_all(desk, ledger, draft, chosen, tester))
 
 
-def _first_of_each_language(letters: Iterable[Letter]) -> Iterator[Letter]:
-    languages: set[str] = set()
-    for letter in letters:
-        if letter.language not in languages:
-            languages.add(letter.language)
-            yield letter
+def _chosen(draft: Draft, condition: Expression | None, limit: int | None, *, by_language: bool) -> Iterator[Letter]:
+    """The letters of a choice, or the first of each language; the whole folder is read. Raises UsageError."""
+    problems, languages, count = [], set[str](), 0
+    for item in draft.items():
+        if isinstance(item, Problem):
+            problems.append(item)
+        elif isinstance(item, Merged) and (not condition or condition.holds(item.letter.recipient.fields)):
+            new = item.letter.language not in languages if by_language else limit is None or count < limit
+            if new and not problems:
+                languages.add(item.letter.language)
+                count += 1
+                yield item.letter
+    if problems:
+        raise UsageError(*problems)
 
 
 def _require_quota(desk: Desk, draft: Draft, account: str, wanted: int) -> None:

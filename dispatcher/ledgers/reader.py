@@ -7,7 +7,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
 
-from dispatcher.core.changes import Standing
 from dispatcher.core.errors import LedgerUnavailable
 from dispatcher.core.model import Letter, State
 from dispatcher.ledgers.file import connect, unusable
@@ -46,11 +45,6 @@ class Reader:
         """Letters by state."""
         return {State(row["state"]): row["letters"] for row in self.rows("counts", campaign=campaign) if row["letters"]}
 
-    def standing(self, campaign: str) -> dict[str, Standing]:
-        """Every letter of a campaign by key."""
-        found = self.rows("standing", campaign=campaign)
-        return {row["key"]: _standing(row) for row in found}
-
     def frozen(self, campaign: str, revision: int) -> Mapping[str, Any]:
         """What all letters of a revision share."""
         row = self.one("frozen", campaign=campaign, revision=revision)
@@ -69,7 +63,3 @@ class Reader:
     def letter(self, row: Mapping[str, Any]) -> Letter:
         """The sealed letter in a row that has its columns."""
         return letter_of(*(row[name] for name in ("language", "message_id", "digest", "recipient", "attachments")))
-
-
-def _standing(row: Mapping[str, Any]) -> Standing:
-    return Standing(row["id"], row["digest"], State(row["state"]), tuple(row["mailboxes"].split()))

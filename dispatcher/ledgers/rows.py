@@ -15,13 +15,30 @@ _WINDOW_BITS: Final = 14
 _WINDOW: Final = 2**_WINDOW_BITS - 262  # as far back as DEFLATE can look there
 
 
+_JSON: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
 def document(value: object) -> str:
     """One JSON document, always the same text for the same value."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return _JSON.encode(value)
 
 
 def recipient_text(recipient: Recipient) -> str:
-    return document(asdict(recipient))
+    place = recipient.place
+    return document(
+        {
+            "key": recipient.key,
+            "to": [_mailbox_data(m) for m in recipient.to],
+            "cc": [_mailbox_data(m) for m in recipient.cc],
+            "language": recipient.language,
+            "fields": dict(recipient.fields),
+            "place": {"file": place.file, "line": place.line, "column": place.column, "recipient": place.recipient},
+        }
+    )
+
+
+def _mailbox_data(mailbox: Mailbox) -> dict[str, str]:
+    return {"address": mailbox.address, "name": mailbox.name, "identity": mailbox.identity}
 
 
 def recipient_of(text: str) -> Recipient:
@@ -36,7 +53,8 @@ def recipient_of(text: str) -> Recipient:
     )
 
 
-def attachments_text(attachments: Sequence[Attachment]) -> str:
+@lru_cache(maxsize=64)  # most letters of a campaign have the same
+def attachments_text(attachments: tuple[Attachment, ...]) -> str:
     return document([asdict(a) for a in attachments])
 
 

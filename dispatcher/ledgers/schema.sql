@@ -16,7 +16,7 @@ CREATE TABLE transition (
 ) STRICT, WITHOUT ROWID;
 
 -- What all letters of a revision share: templates, forms, sender. `digest` is over all its letters; `dictionary` is
--- what their octets are deflated with.
+-- what their octets are deflated with; `origin` says what else the plan was made from, and what it came to.
 CREATE TABLE plan (
     campaign TEXT NOT NULL,
     revision INTEGER NOT NULL,
@@ -24,6 +24,7 @@ CREATE TABLE plan (
     sealed_at TEXT NOT NULL,
     frozen TEXT NOT NULL,
     dictionary BLOB NOT NULL,
+    origin TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (campaign, revision)
 ) STRICT, WITHOUT ROWID;
 

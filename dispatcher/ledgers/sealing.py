@@ -3,40 +3,43 @@
 Each function is one transaction on a held ledger: all of it, or nothing.
 """
 
+import json
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from dispatcher.core.changes import REWRITABLE, Standing, reached
+from dispatcher.core.changes import REACHED, REWRITABLE, Standing
 from dispatcher.core.errors import PlanConflict, Problem, UsageError
-from dispatcher.core.model import Letter, Mailbox, Skip, State
+from dispatcher.core.model import Mailbox, Skip, State
 from dispatcher.ledgers.reader import Reader
-from dispatcher.ledgers.rows import deflater, letter_row, new_dictionary
 from dispatcher.ledgers.sqlite import SqliteLedger, stamp, suppress, suppressed, with_domains
 from dispatcher.ledgers.statements import SQL
 
 
 @dataclass(frozen=True, slots=True)
 class Sealable:
-    """A plan ready to be sealed. `letters` and `contents` may be iterators; `digest` is what was confirmed.
+    """A plan ready to be sealed. `rows` and `contents` may be iterators; `digest` is what was confirmed.
 
-    `contents` are attachments (digest, octets); `each` says that two keys may share a mailbox; `who` seals it.
+    `rows` are letters as `rows.letter_row` gives them, with `own` deflated with `dictionary`; `contents` are
+    attachments (digest, octets); `origin` says what the plan was made from; `each` says that two keys may share a
+    mailbox; `who` seals it.
     """
 
     campaign: str
     digest: str
     frozen: str
-    letters: Iterable[Letter]
+    dictionary: bytes
+    rows: Iterable[Mapping[str, Any]]
     skips: Iterable[Skip]
     contents: Iterable[tuple[str, bytes]]
+    origin: str = ""
     each: bool = False
     who: str = ""
 
 
-def seal(ledger: SqliteLedger, plan: Sealable, standing: Mapping[str, Standing], revision: int) -> None:
+def seal(ledger: SqliteLedger, plan: Sealable, revision: int) -> None:
     """Write a plan as the next revision (T0): new letters, rewritten ones, removed ones. Raises PlanConflict.
 
     Letters that were accepted, are unknown, or stand as they were sealed are left alone.
@@ -44,26 +47,16 @@ def seal(ledger: SqliteLedger, plan: Sealable, standing: Mapping[str, Standing],
 
     def job(connection: sqlite3.Connection) -> None:
         head = {"campaign": plan.campaign, "revision": revision, "now": stamp(ledger.now())}
-        waiting = iter(plan.letters)
-        first = next(waiting, None)
-        dictionary = new_dictionary(first.own if first else b"")
-        given = {**head, "digest": plan.digest, "frozen": plan.frozen, "dictionary": dictionary}
+        # A letter in doubt stays as it was sealed, and may be resent: then the folder would make another plan.
+        origin = "" if connection.execute(SQL["any_in_doubt"], head).fetchone() else plan.origin
+        given = {"digest": plan.digest, "frozen": plan.frozen, "dictionary": plan.dictionary, "origin": origin}
         try:
-            connection.execute(SQL["insert_plan"], given)
+            connection.execute(SQL["insert_plan"], {**head, **given})
         except sqlite3.IntegrityError:
             raise PlanConflict(f"revision {revision} is sealed already; look at it, then try again") from None
         for digest, octets in plan.contents:
             connection.execute(SQL["insert_content"], {"digest": digest, "octets": octets})
-        seen: set[str] = set()
-        taken = {} if plan.each else reached(standing)
-        deflate = deflater(dictionary)
-        for letter in chain((first,) if first else (), waiting):
-            seen.add(letter.key)
-            _refuse_a_second(letter, standing.get(letter.key), taken)
-            _put(connection, letter, standing.get(letter.key), {**head, "own": deflate(letter.own)})
-        for key, there in standing.items():
-            if key not in seen:
-                connection.execute(SQL["cancel_letter"], {"id": there.id})
+        _Sealing(connection, plan, head).put_all()
         for skip in plan.skips:
             given = {"key": skip.key, "reason": skip.reason, "detail": skip.detail, "place": str(skip.place)}
             connection.execute(SQL["insert_skip"], {**head, **given})
@@ -73,34 +66,70 @@ def seal(ledger: SqliteLedger, plan: Sealable, standing: Mapping[str, Standing],
     ledger.do(job)
 
 
-def _refuse_a_second(letter: Letter, there: Standing | None, taken: Mapping[str, str]) -> None:
-    """One mailbox, one letter: also when the rows got other keys since."""
-    for mailbox in letter.recipient.mailboxes:
-        other = taken.get(mailbox.identity, letter.key)
-        if other != letter.key and (there is None or there.state in REWRITABLE):
-            raise PlanConflict(
-                f"letter {letter.key} would go to {mailbox.address}, which letter {other} has reached or may have. "
-                'A key stays with its recipient: mend the list, or decide in campaign.toml: on_duplicate = "each"'
-            )
+class _Sealing:
+    """The letters of one plan, on their way into the ledger, one at a time. Which they are is noted in TEMP tables."""
 
+    def __init__(self, connection: sqlite3.Connection, plan: Sealable, head: Mapping[str, Any]) -> None:
+        self._connection = connection
+        self._plan = plan
+        self._head = head
+        self._anew = connection.execute(SQL["any_letter"], head).fetchone() is None
+        self._suppressing = connection.execute(SQL["any_suppression"]).fetchone() is not None
+        for name in ("temp_planned", "temp_reached", "forget_planned", "forget_reached"):
+            connection.execute(SQL[name])
+        if not (self._anew or plan.each):
+            connection.execute(SQL["note_reached"], {**head, "reached": json.dumps(REACHED)})
 
-def _put(connection: sqlite3.Connection, letter: Letter, there: Standing | None, head: Mapping[str, Any]) -> None:
-    """A new letter, or one that is written anew, ready to leave; held back at once if it must be."""
-    row = {**letter_row(letter), **head}
-    try:
-        if there is None:
-            number = connection.execute(SQL["insert_letter"], row).lastrowid
-            connection.execute(SQL["insert_sealed"], {**row, "id": number})
-        elif there.state in REWRITABLE and (there.digest != letter.digest or there.state is State.CANCELLED):
-            number = there.id
-            if connection.execute(SQL["rewrite_letter"], {**row, "id": number}).rowcount != 1:
-                raise PlanConflict(f"letter {letter.key} changed its state meanwhile; nothing was written. Try again")
-            connection.execute(SQL["rewrite_sealed"], {**row, "id": number})
-        else:
+    def put_all(self) -> None:
+        """Put every letter of the plan, and cancel those that it no longer has."""
+        for row in self._plan.rows:
+            there = None if self._anew else self._standing(row["key"])
+            if there is None or there.state in REWRITABLE:
+                self._refuse_a_second(row)
+            self._put(row, there)
+            if there:
+                self._connection.execute(SQL["note_planned"], {"id": there.id})
+        if not self._anew:
+            self._connection.execute(SQL["cancel_absent"], self._head)
+        for name in ("forget_planned", "forget_reached"):
+            self._connection.execute(SQL[name])
+
+    def _standing(self, key: str) -> Standing | None:
+        row = self._connection.execute(SQL["standing"], {**self._head, "key": key}).fetchone()
+        return Standing(row[0], row[1], State(row[2])) if row else None
+
+    def _refuse_a_second(self, row: Mapping[str, Any]) -> None:
+        """One mailbox, one letter: also when the rows got other keys since."""
+        if self._anew or self._plan.each:
             return
-    except sqlite3.IntegrityError as error:
-        raise PlanConflict(f"letter {letter.key} cannot be sealed: {error}") from None
-    _hold_back(connection, number, [m.identity for m in letter.recipient.mailboxes])
+        for identity, address in zip(row["mailboxes"].split(), row["addresses"].split(), strict=True):
+            given = {"identity": identity, "key": row["key"]}
+            if other := self._connection.execute(SQL["reached_by_another"], given).fetchone():
+                raise PlanConflict(
+                    f"letter {row['key']} would go to {address}, which letter {other[0]} has reached or may have. "
+                    'A key stays with its recipient: mend the list, or decide in campaign.toml: on_duplicate = "each"'
+                )
+
+    def _put(self, letter: Mapping[str, Any], there: Standing | None) -> None:
+        """A new letter, or one that is written anew, ready to leave; held back at once if it must be."""
+        row, connection = {**letter, **self._head}, self._connection
+        try:
+            if there is None:
+                number = connection.execute(SQL["insert_letter"], row).lastrowid
+                connection.execute(SQL["insert_sealed"], {**row, "id": number})
+                if not self._anew:
+                    connection.execute(SQL["note_planned"], {"id": number})
+            elif there.state in REWRITABLE and (there.digest != row["digest"] or there.state is State.CANCELLED):
+                number = there.id
+                if connection.execute(SQL["rewrite_letter"], {**row, "id": number}).rowcount != 1:
+                    raise PlanConflict(f"letter {row['key']} cannot be written anew where it stands")
+                connection.execute(SQL["rewrite_sealed"], {**row, "id": number})
+            else:
+                return
+        except sqlite3.IntegrityError as error:
+            raise PlanConflict(f"letter {row['key']} cannot be sealed: {error}") from None
+        if self._suppressing:
+            _hold_back(connection, number, row["mailboxes"].split())
 
 
 def _hold_back(connection: sqlite3.Connection, letter: int | None, identities: Iterable[str]) -> int:

@@ -1,4 +1,4 @@
-"""The named SQL statements of statements.sql and the schema, as data."""
+"""The named SQL statements of statements.sql and the schema, as data; and those for plans that are not sealed yet."""
 
 import re
 import sqlite3
@@ -10,10 +10,15 @@ from dispatcher.core.errors import LedgerUnavailable
 
 _FILES: Final = files("dispatcher.ledgers")
 SCHEMA: Final = (_FILES / "schema.sql").read_text(encoding="utf-8")
-_PARTS: Final = re.split(
-    r"^-- name: (\w+)\n", (_FILES / "statements.sql").read_text(encoding="utf-8"), flags=re.MULTILINE
-)
-SQL: Final = dict(zip(_PARTS[1::2], (part.strip().rstrip(";") for part in _PARTS[2::2]), strict=True))
+
+
+def _named(file: str) -> Mapping[str, str]:
+    parts = re.split(r"^-- name: (\w+)\n", (_FILES / file).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], (part.strip().rstrip(";") for part in parts[2::2]), strict=True))
+
+
+SQL: Final = _named("statements.sql")
+UNSEALED: Final = _named("unsealed.sql")
 
 
 def fenced(connection: sqlite3.Connection, name: str, given: Mapping[str, Any], letters: int = 1) -> None:

@@ -176,8 +176,8 @@ UPDATE letter SET state = 'ready', due_at = :now, reason = '' WHERE id = :id AND
 INSERT INTO event (at, kind, letter, subject, who, why) VALUES (:now, :kind, :letter, :subject, :who, :why);
 
 -- name: insert_plan
-INSERT INTO plan (campaign, revision, digest, sealed_at, frozen, dictionary)
-VALUES (:campaign, :revision, :digest, :now, :frozen, :dictionary);
+INSERT INTO plan (campaign, revision, digest, sealed_at, frozen, dictionary, origin)
+VALUES (:campaign, :revision, :digest, :now, :frozen, :dictionary, :origin);
 
 -- name: insert_content
 INSERT INTO content (digest, octets) VALUES (:digest, :octets) ON CONFLICT (digest) DO NOTHING;
@@ -199,16 +199,17 @@ UPDATE sealed SET language = :language, message_id = :message_id, digest = :dige
     addresses = :addresses, recipient = :recipient, attachments = :attachments, own = :own
 WHERE letter = :id;
 
--- name: cancel_letter
+-- name: cancel_absent
 UPDATE letter SET state = 'cancelled', reason = 'removed from the list'
-WHERE id = :id AND state IN ('ready', 'failed', 'suppressed');
+WHERE campaign = :campaign AND lease IS NULL AND state IN ('ready', 'failed', 'suppressed')
+    AND id NOT IN (SELECT letter FROM planned);
 
 -- name: insert_skip
 INSERT INTO skip (campaign, revision, key, reason, detail, place)
 VALUES (:campaign, :revision, :key, :reason, :detail, :place);
 
 -- name: latest_plan
-SELECT revision, digest, sealed_at, frozen FROM plan WHERE campaign = :campaign ORDER BY revision DESC LIMIT 1;
+SELECT revision, digest, sealed_at, frozen, origin FROM plan WHERE campaign = :campaign ORDER BY revision DESC LIMIT 1;
 
 -- name: dictionary
 SELECT dictionary FROM plan WHERE campaign = :campaign AND revision = :revision;
@@ -220,8 +221,66 @@ SELECT frozen FROM plan WHERE campaign = :campaign AND revision = :revision;
 SELECT octets FROM content WHERE digest = :digest;
 
 -- name: standing
-SELECT l.key, l.id, s.digest, l.state, s.mailboxes FROM letter l JOIN sealed s ON s.letter = l.id
-WHERE l.campaign = :campaign ORDER BY l.due_at, l.id;
+SELECT l.id, s.digest, l.state FROM letter l JOIN sealed s ON s.letter = l.id
+WHERE l.campaign = :campaign AND l.key = :key;
+
+-- name: any_in_doubt
+SELECT 1 FROM letter WHERE campaign = :campaign
+    AND (state = 'unknown' AND lease IS NULL OR state = 'at_risk' AND lease IS NOT NULL) LIMIT 1;
+
+-- name: letters_in_doubt
+SELECT l.key, l.state, s.mailboxes FROM letter l JOIN sealed s ON s.letter = l.id
+WHERE l.campaign = :campaign AND l.lease IS NOT NULL
+UNION ALL SELECT l.key, l.state, s.mailboxes FROM letter l JOIN sealed s ON s.letter = l.id
+WHERE l.campaign = :campaign AND l.state = 'unknown' AND l.lease IS NULL;
+
+-- name: letters_at_rest
+SELECT l.key, l.state, s.mailboxes FROM letter l JOIN sealed s ON s.letter = l.id
+WHERE l.campaign = :campaign AND l.state = 'ready' AND l.lease IS NULL;
+
+-- name: choice_in_doubt
+SELECT l.key, l.state, s.recipient FROM letter l JOIN sealed s ON s.letter = l.id
+WHERE l.campaign = :campaign AND l.lease IS NOT NULL
+UNION ALL SELECT l.key, l.state, s.recipient FROM letter l JOIN sealed s ON s.letter = l.id
+WHERE l.campaign = :campaign AND l.state = 'unknown' AND l.lease IS NULL;
+
+-- name: choice_at_rest
+SELECT l.key, l.state, s.recipient FROM letter l JOIN sealed s ON s.letter = l.id
+WHERE l.campaign = :campaign AND l.state = 'ready' AND l.lease IS NULL ORDER BY l.due_at, l.id;
+
+-- name: keys
+SELECT key FROM letter WHERE campaign = :campaign ORDER BY due_at, id;
+
+-- name: any_letter
+SELECT 1 FROM letter WHERE campaign = :campaign LIMIT 1;
+
+-- name: any_suppression
+SELECT 1 FROM suppression LIMIT 1;
+
+-- name: temp_planned
+CREATE TEMP TABLE IF NOT EXISTS planned (letter INTEGER PRIMARY KEY);
+
+-- name: forget_planned
+DELETE FROM planned;
+
+-- name: note_planned
+INSERT INTO planned (letter) VALUES (:id);
+
+-- name: temp_reached
+CREATE TEMP TABLE IF NOT EXISTS reached (identity TEXT PRIMARY KEY, key TEXT NOT NULL) WITHOUT ROWID;
+
+-- name: forget_reached
+DELETE FROM reached;
+
+-- name: note_reached
+INSERT OR REPLACE INTO reached (identity, key)
+SELECT each.value, l.key FROM letter l JOIN sealed s ON s.letter = l.id
+JOIN json_each('["' || replace(s.mailboxes, ' ', '","') || '"]') each
+WHERE l.campaign = :campaign AND l.state IN (SELECT value FROM json_each(:reached))
+ORDER BY l.due_at, l.id;
+
+-- name: reached_by_another
+SELECT key FROM reached WHERE identity = :identity AND key <> :key;
 
 -- name: counts
 SELECT state, count(*) AS letters FROM letter WHERE campaign = :campaign AND lease IS NULL GROUP BY state

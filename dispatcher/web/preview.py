@@ -22,11 +22,12 @@ import re
 import shutil
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -231,14 +232,14 @@ def _write(folder: Path, draft: Draft, when: datetime, only_key: str | None) -> 
         for item in draft.items():
             summary.add(item)
             if isinstance(item, Merged):
-                number = len(summary.letters)
+                number = summary.letters
                 outliers.see(number, item)
                 if wanted in (None, item.letter.key):
                     name = safe_name(number, item.letter.key)
                     file.write(_letter(folder / "eml" / name, number, item, draft, when))
                     count += 1
     if wanted is not None and not count:
-        raise _no_such_letter(wanted, summary)
+        raise _no_such_letter(wanted, draft, summary)
     with _private(folder / "index.html") as page, bodies.open("rb") as letters:
         # A page with one letter has nothing to compare it with, and no other to point at.
         page.write(_top(draft, summary, list(outliers.findings()) if wanted is None else [], when, wanted, count))
@@ -270,7 +271,8 @@ def _top(
         "summary": summary,
         "findings": findings,
         "problems": _grouped(summary.problems),
-        "skips": _by_reason(summary.skips),
+        "digest": draft.unsealed.digest(),
+        "skips": _by_reason(draft.unsealed.skips()),
         "when": f"{when.day} {when:%B %Y, %H:%M %Z}",
         "only": wanted,
         "count": count,
@@ -288,21 +290,21 @@ def _grouped(problems: Sequence[Problem]) -> list[tuple[str, str, int, list[str]
     return sorted(rows, key=lambda row: -row[2])
 
 
-def _by_reason(skips: Sequence[Skip]) -> dict[str, list[Skip]]:
+def _by_reason(skips: Iterable[Skip]) -> dict[str, list[Skip]]:
     reasons: dict[str, list[Skip]] = {}
     for skip in skips:
         reasons.setdefault(skip.reason.value, []).append(skip)
     return reasons
 
 
-def _no_such_letter(key: str, summary: Summary) -> UsageError:
+def _no_such_letter(key: str, draft: Draft, summary: Summary) -> UsageError:
     """Why there is no letter with a key: its row has a problem, was left out, or is not there at all."""
     if problems := [p for p in summary.problems if p.where.recipient == key]:
         return UsageError(*problems)
-    for skip in summary.skips:
+    for skip in draft.unsealed.skips():
         if skip.key == key:
             what = f"recipient {key} gets no letter ({skip.reason}): {skip.detail}"
             return UsageError(Problem(what, skip.place, "preview another one, or mend the row"))
-    near = [k for k in summary.letters if key.casefold() in k.casefold()][:3]
+    near = list(islice((k for k in draft.unsealed.all_keys() if key.casefold() in k.casefold()), 3))
     todo = f"did you mean: {', '.join(near)}?" if near else "preview all letters, and look its key up there"
     return UsageError(Problem(f"there is no letter with key {key}", todo=todo))

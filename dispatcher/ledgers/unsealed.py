@@ -1,0 +1,202 @@
+"""A plan that is not sealed yet: on disk instead of in memory, and gone with the process.
+
+While a plan is made, its letters, its skips and who it writes to are put into a SQLite database that stays in
+memory while it is small, and has no name on the disk when it is not (in SQLITE_TMPDIR, or where temporary files are).
+What is to be sealed is kept there whole, so that no letter is merged twice. A ledger is looked at beside it, in SQL, so
+that nothing grows with the number of letters. Nothing is ever changed in a ledger. Raises LedgerUnavailable.
+"""
+
+import json
+import sqlite3
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from dispatcher.core.changes import REACHED, REWRITABLE, Changes, Standing
+from dispatcher.core.errors import LedgerUnavailable, Place
+from dispatcher.core.model import Letter, Skip, SkipReason, State
+from dispatcher.core.plan import plan_digest
+from dispatcher.ledgers.rows import deflater, letter_row, new_dictionary
+from dispatcher.ledgers.statements import UNSEALED
+
+_CACHE: Final = 16_000  # kB of pages kept in memory
+_ROW: Final = ("key", "language", "message_id", "digest", "mailboxes", "addresses", "recipient", "attachments", "own")
+_SEALED: Final = ("language", "message_id", "addresses", "recipient", "attachments")
+
+
+class Unsealed:
+    """A plan while it is made, as `core.plan.Register`, and afterwards. With `whole`, it can be sealed from here."""
+
+    def __init__(self, *, whole: bool = False) -> None:
+        self._whole = whole
+        self.dictionary = b""
+        self._deflate: Callable[[bytes], bytes] | None = None
+        self._last = 0
+        self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False, uri=True)
+        weakref.finalize(self, self._connection.close)
+        self._connection.executescript(f"PRAGMA journal_mode=OFF; PRAGMA cache_size=-{_CACHE}; {UNSEALED['schema']}")
+
+    # While it is made.
+
+    def with_key(self, key: str) -> tuple[str, Place] | None:
+        return self._met("with_key", key.casefold())
+
+    def with_mailbox(self, identity: str) -> tuple[str, Place] | None:
+        return self._met("with_mailbox", identity)
+
+    def _met(self, name: str, what: str) -> tuple[str, Place] | None:
+        row = self._run(name, (what,)).fetchone()
+        return (row[0], Place(row[1], row[2])) if row else None
+
+    def add(self, letter: Letter) -> None:
+        if not self._connection.in_transaction:
+            self._connection.execute("BEGIN")
+        mailboxes = letter.recipient.mailboxes
+        place = letter.recipient.place
+        identities = " ".join(m.identity for m in mailboxes)
+        number = self._run("insert_letter", (letter.key, letter.digest, identities, place.file, place.line)).lastrowid
+        self._run("insert_folded", (letter.key.casefold(), number))
+        for mailbox in mailboxes:
+            self._run("insert_mailbox", (mailbox.identity, number))
+        if self._whole:
+            row = letter_row(letter)
+            self._run("insert_sealed", (number, *(row[name] for name in _SEALED), self._deflated(letter.own)))
+        self._last = number or 0
+
+    def _deflated(self, own: bytes) -> bytes:
+        if self._deflate is None:
+            self.dictionary = new_dictionary(own)
+            self._deflate = deflater(self.dictionary)
+        return self._deflate(own)
+
+    def leave_out(self, skip: Skip) -> None:
+        place = skip.place
+        self._run("insert_skip", (skip.key, skip.reason, skip.detail, place.file, place.line, place.column))
+
+    def choose(self) -> None:
+        """The letter that was added last is among the chosen ones."""
+        self._run("choose", (self._last,))
+
+    # When it is made.
+
+    def digest(self) -> str:
+        """What is confirmed: the digest over all its letters."""
+        self._index()
+        return plan_digest(self._rows("digests"))
+
+    def all_keys(self) -> Iterator[str]:
+        return (key for (key,) in self._rows("keys"))
+
+    def skips(self, reason: str = "") -> Iterator[Skip]:
+        """The rows without a letter, all or those for one reason."""
+        for key, why, detail, file, line, column in self._rows("skips", (reason,)):
+            yield Skip(key, SkipReason(why), detail, Place(file, line, column))
+
+    def rows(self) -> Iterator[Mapping[str, Any]]:
+        """What is to be sealed of each letter. Raises ValueError if it was not kept whole."""
+        if not self._whole:
+            raise ValueError("a plan that was only counted cannot be sealed")
+        return (dict(zip(_ROW, row, strict=True)) for row in self._rows("rows"))
+
+    def hold_back(self, ledger: Path) -> None:
+        """Note the letters that a suppression in this ledger holds back."""
+        with self._beside(ledger):
+            self._run("hold_mailboxes")
+            self._run("hold_domains")
+
+    def held_back(self) -> Iterator[tuple[str, Place, str]]:
+        """Who is held back: key, place, and why."""
+        return ((key, Place(file, line), why) for key, file, line, why in self._rows("held"))
+
+    def count_held_back(self) -> int:
+        return int(self._run("count_held").fetchone()[0])
+
+    # Whom a `send` goes to.
+
+    def pick(self, *, chosen: bool, limit: int | None) -> None:
+        """Pick letters of this plan that nobody holds back: all, or the chosen ones; at most so many."""
+        self._run("pick", {"chosen": chosen, "limit": -1 if limit is None else limit})
+
+    def pick_sealed(self, ledger: Path, campaign: str, states: set[State], *, chosen: bool, limit: int | None) -> None:
+        """The same among those letters that stand so in the ledger, in its order."""
+        given = {"campaign": campaign, "states": json.dumps(sorted(states)), "chosen": chosen}
+        self._index()
+        with self._beside(ledger):
+            self._run("pick_sealed", {**given, "limit": -1 if limit is None else limit})
+
+    def pick_key(self, key: str) -> None:
+        """Pick one letter by its key."""
+        self._run("pick_key", (key,))
+
+    def picked(self) -> Iterator[str]:
+        """The keys of those that were picked, in order."""
+        return (key for (key,) in self._rows("picked"))
+
+    def count_picked(self) -> int:
+        return int(self._run("count_picked").fetchone()[0])
+
+    # Beside a ledger.
+
+    def changes(self, ledger: Path, campaign: str) -> Changes:
+        """What sealing this plan would do to the letters of a ledger."""
+        changes = Changes()
+        self._index()
+        states = {"reached": json.dumps(REACHED), "rewritable": json.dumps(REWRITABLE), "campaign": campaign}
+        with self._beside(ledger):
+            for key, digest, mailboxes, number, sealed, state, there in self._rows("pairs", {"campaign": campaign}):
+                standing = Standing(number, sealed, State(state), tuple(there.split())) if number else None
+                changes.add(key, digest, tuple(mailboxes.split()), standing)
+            for key, state in self._rows("missing", {"campaign": campaign}):
+                changes.miss(key, State(state))
+            self._run("forget_reached")
+            self._run("note_reached", states)
+            for mailbox, key, other in self._rows("met_again", states):
+                changes.meet(mailbox, key, other)
+        return changes
+
+    def changed_in_doubt(self, ledger: Path, campaign: str) -> str | None:
+        """The key of a letter that is unknown and not in this plan as it was sealed."""
+        self._index()
+        with self._beside(ledger):
+            row = self._run("changed_in_doubt", {"campaign": campaign}).fetchone()
+        return row[0] if row else None
+
+    @contextmanager
+    def _beside(self, ledger: Path) -> Iterator[None]:
+        """With a ledger to look at, named `ledger`; all its statements see it as it is at one moment."""
+        self._finish()
+        self._connection.execute("ATTACH ? AS ledger", (f"{ledger.resolve().as_uri()}?mode=ro",))
+        try:
+            self._connection.execute("BEGIN")
+            yield
+        finally:
+            self._finish()
+            self._connection.execute("DETACH ledger")
+
+    def _finish(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("COMMIT")
+
+    def _index(self) -> None:
+        self._run("index")
+
+    def _run(self, name: str, given: Any = ()) -> sqlite3.Cursor:
+        try:
+            return self._connection.execute(UNSEALED[name], given)
+        except sqlite3.Error as error:
+            raise _broken(error) from None
+
+    def _rows(self, name: str, given: Any = ()) -> Iterator[Any]:
+        try:
+            yield from self._run(name, given)
+        except sqlite3.Error as error:
+            raise _broken(error) from None
+
+
+def _broken(error: sqlite3.Error) -> LedgerUnavailable:
+    return LedgerUnavailable(
+        f"the plan cannot be kept on the disk while it is made: {error}. Free the disk, or name a folder on another "
+        "one in the environment variable SQLITE_TMPDIR"
+    )
