@@ -21,7 +21,7 @@ from dispatcher.desk.outlook import Outlook, origin_text, outlook, sealed_revisi
 from dispatcher.desk.pacing import settings_of
 from dispatcher.dispatch import Close, Dispatch, Prepared, Report
 from dispatcher.ledgers.reader import Reader
-from dispatcher.ledgers.rows import document
+from dispatcher.ledgers.rows import DAMAGED, document, unreadable
 from dispatcher.ledgers.sealing import Sealable, borrow_suppressions, seal
 from dispatcher.ledgers.sqlite import Run, SqliteLedger
 from dispatcher.relays.smtp import Account, SmtpRelay
@@ -188,7 +188,10 @@ class _Prepare:
         return Press(Frozen.from_data(self._reader.frozen(self._campaign, revision)), self._reader.octets)
 
     def __call__(self, leased: Leased, date: datetime) -> Prepared:
-        envelope, message = self._press(leased.revision).print(leased, date)
+        try:
+            envelope, message = self._press(leased.revision).print(leased, date)
+        except DAMAGED as error:
+            raise unreadable(f"letter {leased.key}", error) from None
         return Prepared(envelope, message, message_digest(message))
 
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 from dispatcher.core.errors import LedgerUnavailable
 from dispatcher.core.model import Letter, State
 from dispatcher.ledgers.file import connect, unusable
-from dispatcher.ledgers.rows import letter_of
+from dispatcher.ledgers.rows import letter_of, unreadable
 from dispatcher.ledgers.statements import SQL
 
 
@@ -34,7 +34,7 @@ class Reader:
             with closing(self._connection.execute(SQL[name], given)) as cursor:
                 for row in cursor:
                     yield dict(row)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # text that is none: damage that no check shows
             raise unusable(self._path, error) from None
 
     def one(self, name: str, **given: Any) -> dict[str, Any] | None:
@@ -50,7 +50,10 @@ class Reader:
         row = self.one("frozen", campaign=campaign, revision=revision)
         if row is None:
             raise LedgerUnavailable(f"the ledger has no revision {revision} of {campaign}")
-        data: Mapping[str, Any] = json.loads(row["frozen"])
+        try:
+            data: Mapping[str, Any] = json.loads(row["frozen"])
+        except ValueError as error:
+            raise unreadable(f"revision {revision} of {campaign}", error) from None
         return data
 
     def octets(self, digest: str) -> bytes:

@@ -77,27 +77,43 @@ def attachments_of(text: str) -> tuple[Attachment, ...]:
     return tuple(Attachment(**a) for a in json.loads(text))
 
 
+DAMAGED: Final = (ValueError, TypeError, KeyError, AttributeError)
+"""What comes of reading a document that is none any more: damage of a kind that no check of the file shows."""
+
+
+def unreadable(what: str, error: Exception) -> LedgerUnavailable:
+    """The error for such a document."""
+    return LedgerUnavailable(f"{what} cannot be read as it was sealed: {error}. Put back a sound copy of the ledger")
+
+
 def letter_of(language: str, message_id: str, digest: str, recipient: str, attachments: str) -> Letter:
-    return Letter(recipient_of(recipient), language, message_id, attachments_of(attachments), digest)
+    """A sealed letter. Raises LedgerUnavailable if it cannot be read."""
+    try:
+        return Letter(recipient_of(recipient), language, message_id, attachments_of(attachments), digest)
+    except DAMAGED as error:
+        raise unreadable(f"the letter {message_id}", error) from None
 
 
 def leased(row: Sequence[Any], dictionary: bytes, slot: datetime) -> Leased:
-    """A row of the statement `due`."""
+    """A row of the statement `due`. Raises LedgerUnavailable if it cannot be read."""
     number, key, revision, message_id, digest, identities, addresses, attachments, own, date, attempts, first = row
-    return Leased(
-        number,
-        key,
-        revision,
-        message_id,
-        digest,
-        tuple(map(_mailbox, addresses.split(), identities.split())),
-        attachments_of(attachments),
-        inflate(own, dictionary),
-        datetime.fromisoformat(date) if date else None,
-        attempts,
-        datetime.fromisoformat(first) if first else None,
-        slot,
-    )
+    try:
+        return Leased(
+            number,
+            key,
+            revision,
+            message_id,
+            digest,
+            tuple(map(_mailbox, addresses.split(), identities.split())),
+            attachments_of(attachments),
+            inflate(own, dictionary),
+            datetime.fromisoformat(date) if date else None,
+            attempts,
+            datetime.fromisoformat(first) if first else None,
+            slot,
+        )
+    except DAMAGED as error:
+        raise unreadable(f"letter {key}", error) from None
 
 
 def _mailbox(address: str, identity: str) -> Mailbox:
@@ -125,6 +141,4 @@ def inflate(octets: bytes, dictionary: bytes) -> bytes:
     try:
         return zlib.decompressobj(-_WINDOW_BITS, dictionary).decompress(octets)
     except zlib.error as error:
-        raise LedgerUnavailable(
-            f"a sealed letter cannot be read: {error}. Put back a sound copy of the ledger"
-        ) from None
+        raise unreadable("a letter", error) from None

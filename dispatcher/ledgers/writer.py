@@ -131,7 +131,7 @@ def _one(connection: sqlite3.Connection, job: Job) -> tuple[Any, BaseException |
     try:
         result = job(connection)
     except BaseException as error:
-        if isinstance(error, sqlite3.Error) and not isinstance(error, _JOBS_OWN):
+        if isinstance(error, (sqlite3.Error, UnicodeDecodeError)) and not isinstance(error, _JOBS_OWN):
             raise
         connection.execute("ROLLBACK TO job")
         failure = _refusal(error) if isinstance(error, sqlite3.IntegrityError) else error
