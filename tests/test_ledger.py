@@ -465,6 +465,10 @@ RUN_STATEMENTS = (
     "recover_unknown_attempts",
     "recover_unknown_letters",
     "recover_leased",
+    "waiting",
+    "count_skips",
+    "letters_in_doubt",
+    "any_in_doubt",
 )
 
 
@@ -481,6 +485,7 @@ def test_no_statement_of_a_run_goes_through_all_letters(ledger: SqliteLedger, na
     assert steps
     assert not [step for step in steps if step.startswith("SCAN") and step != "SCAN plan"]
     assert not [step for step in steps if "TEMP B-TREE" in step]
+    assert not [step for step in steps if "letter_1 (campaign=?)" in step], "by the key, and every key"
 
 
 def loaded_with(module: str) -> set[str]:

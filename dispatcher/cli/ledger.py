@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from dispatcher.cli.options import HERE, AsJson, CampaignFolder, OnSandbox
-from dispatcher.cli.output import counts_line, many, moment, say, say_json, say_table
+from dispatcher.cli.output import counts_line, many, moment, say, say_json, say_json_rows, say_table
 from dispatcher.core.text import printable
 
 Why = Annotated[str, typer.Option("--why", help="The reason, for the record.")]
@@ -61,7 +61,7 @@ def status(campaign: CampaignFolder = HERE, *, sandbox: OnSandbox = False, as_js
     from dispatcher.desk import Desk
     from dispatcher.desk.reading import status as read_status
 
-    found = read_status(Desk(campaign, sandbox=sandbox))
+    found = read_status(Desk(campaign, sandbox=sandbox), listed=as_json)
     if as_json:
         say_json(found)
         return
@@ -75,8 +75,8 @@ def status(campaign: CampaignFolder = HERE, *, sandbox: OnSandbox = False, as_js
         say(f"{found['deferred']:,} of the waiting were refused for now; {due}")
     if found["accepted_with_a_refused_mailbox"]:
         say(f"{found['accepted_with_a_refused_mailbox']:,} of the accepted had a mailbox that was refused")
-    if found["skips"]:
-        say(f"{many(len(found['skips']), 'row')} got no letter (each, with the reason: dispatcher status --json)")
+    if found["skipped"]:
+        say(f"{many(found['skipped'], 'row')} got no letter (each, with the reason: dispatcher status --json)")
     if found["tests"]:
         taken = sum(test["outcome"] == "accepted" for test in found["tests"])
         say(f"{many(len(found['tests']), 'test')} besides, {taken:,} accepted (each: dispatcher status --json)")
@@ -116,8 +116,7 @@ def log(
         return
     rows = read_log(desk, state=outcome or "", recipient=recipient, since=since)
     if as_json:
-        found_rows = list(rows)
-        say_json({"letters": len(found_rows), "rows": found_rows})
+        say_json_rows(rows, "letters")
     elif output is Format.CSV:
         _write_csv(rows)
     elif output is Format.JSONL:

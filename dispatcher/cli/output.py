@@ -10,6 +10,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from io import TextIOWrapper
+from itertools import chain, islice
 from typing import Any, Final, TextIO
 
 from dispatcher.core.errors import DispatcherError, Problem, UsageError
@@ -17,6 +18,7 @@ from dispatcher.core.text import display_width, printable
 
 _PLACES: Final = 3
 _WIDEST: Final = 60
+_MEASURED: Final = 1000
 _COLOURS: Final = {"red": "31", "green": "32", "yellow": "33", "bold": "1"}
 
 
@@ -62,16 +64,31 @@ def note(text: str = "", *, name: str = "") -> None:
 
 def say_json(value: object) -> None:
     """One line of JSON on stdout; what does not show, or what stdout cannot hold, is escaped."""
+    print(_json(value))
+
+
+def say_json_rows(rows: Iterable[object], counted: str) -> None:
+    """The same for an object of rows that may be many, and their number under the name `counted`."""
+    count = 0
+    print('{"rows": [', end="")
+    for row in rows:
+        print(", " if count else "", _json(row), sep="", end="")
+        count += 1
+    print(f'], "{counted}": {count}}}')
+
+
+def _json(value: object) -> str:
     utf8 = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
     text = json.dumps(value, ensure_ascii=not utf8, default=str)
-    print(text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text))
+    return text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def say_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Rows in columns, wide cells cut for the eye (exports are whole)."""
-    cells = [[_cell(value) for value in row] for row in rows]
-    widths = [max([display_width(c), *(display_width(row[n]) for row in cells)]) for n, c in enumerate(columns)]
-    for number, row in enumerate([list(columns), *cells]):
+    """Rows in columns, wide cells cut for the eye (exports are whole). The first thousand say how wide a column is."""
+    cells = ([_cell(value) for value in row] for row in rows)
+    first = list(islice(cells, _MEASURED))
+    widths = [max([display_width(c), *(display_width(row[n]) for row in first)]) for n, c in enumerate(columns)]
+    for number, row in enumerate(chain([list(columns)], first, cells)):
         line = "  ".join(c + " " * (w - display_width(c)) for c, w in zip(row, widths, strict=True)).rstrip()
         print(_colour(line, "bold" if number == 0 else "", sys.stdout))
 

@@ -13,15 +13,15 @@ from dispatcher.ledgers.file import stamp
 from dispatcher.ledgers.reader import Reader
 
 
-def status(desk: Desk) -> dict[str, Any]:
-    """Where everything stands, as plain data."""
+def status(desk: Desk, *, listed: bool = True) -> dict[str, Any]:
+    """Where everything stands, as plain data; the rows without a letter are `skipped`, and `skips` if to be listed."""
     campaign = desk.campaign_id()
     with desk.reader() as reader:
         plan = reader.one("latest_plan", campaign=campaign)
         waiting = reader.one("waiting", campaign=campaign) or {}
         refused = reader.one("refused_mailboxes", campaign=campaign) or {}
         revision = plan["revision"] if plan else 0
-        skips = list(reader.rows("skips", campaign=campaign, revision=revision))
+        rows = {"campaign": campaign, "revision": revision}
         return {
             "campaign": campaign,
             "in_doubt": desk.doubt(),
@@ -32,7 +32,8 @@ def status(desk: Desk) -> dict[str, Any]:
             "deferred": waiting.get("letters", 0),
             "next_due_at": waiting.get("next_due_at"),
             "accepted_with_a_refused_mailbox": refused.get("letters", 0),
-            "skips": skips,
+            "skipped": (reader.one("count_skips", **rows) or {}).get("rows", 0),
+            "skips": list(reader.rows("skips", **rows)) if listed else [],
             "runs": list(reader.rows("runs", campaign=campaign)),
             "tests": list(reader.rows("tests", campaign=campaign)),
             "decisions": list(reader.rows("decisions")),

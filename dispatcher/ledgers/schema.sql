@@ -70,6 +70,8 @@ CREATE TABLE letter (
 -- them says so (`lease IS NULL`).
 CREATE INDEX letter_at_rest ON letter (campaign, state, due_at, id) WHERE lease IS NULL;
 CREATE INDEX letter_in_hand ON letter (lease) WHERE lease IS NOT NULL;
+-- What is rare, so that it is counted without going through all that is not.
+CREATE INDEX letter_deferred ON letter (campaign, due_at) WHERE state = 'ready' AND lease IS NULL AND attempts > 0;
 
 CREATE TRIGGER letter_begins BEFORE INSERT ON letter
 WHEN NEW.state <> 'ready' OR NEW.attempts <> 0 OR NEW.date IS NOT NULL
@@ -135,6 +137,8 @@ CREATE TABLE skip (
     place TEXT NOT NULL,
     FOREIGN KEY (campaign, revision) REFERENCES plan (campaign, revision)
 ) STRICT;
+
+CREATE INDEX skip_by_revision ON skip (campaign, revision);
 
 -- One process at work.
 CREATE TABLE run (
@@ -211,6 +215,8 @@ CREATE TABLE rcpt (
     reply TEXT NOT NULL,
     PRIMARY KEY (attempt, mailbox)
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX rcpt_refused ON rcpt (attempt) WHERE outcome <> 'accepted';
 
 CREATE TRIGGER rcpt_stays BEFORE UPDATE ON rcpt
 BEGIN SELECT RAISE (ABORT, 'replies are append-only'); END;

@@ -225,12 +225,12 @@ SELECT l.id, s.digest, l.state FROM letter l JOIN sealed s ON s.letter = l.id
 WHERE l.campaign = :campaign AND l.key = :key;
 
 -- name: any_in_doubt
-SELECT 1 FROM letter WHERE campaign = :campaign
-    AND (state = 'unknown' AND lease IS NULL OR state = 'at_risk' AND lease IS NOT NULL) LIMIT 1;
+SELECT 1 FROM letter WHERE campaign = :campaign AND state = 'unknown' AND lease IS NULL
+UNION ALL SELECT 1 FROM letter WHERE lease IS NOT NULL AND +campaign = :campaign AND state = 'at_risk' LIMIT 1;
 
 -- name: letters_in_doubt
 SELECT l.key, l.state, s.mailboxes FROM letter l JOIN sealed s ON s.letter = l.id
-WHERE l.campaign = :campaign AND l.lease IS NOT NULL
+WHERE l.lease IS NOT NULL AND +l.campaign = :campaign
 UNION ALL SELECT l.key, l.state, s.mailboxes FROM letter l JOIN sealed s ON s.letter = l.id
 WHERE l.campaign = :campaign AND l.state = 'unknown' AND l.lease IS NULL;
 
@@ -240,7 +240,7 @@ WHERE l.campaign = :campaign AND l.state = 'ready' AND l.lease IS NULL;
 
 -- name: choice_in_doubt
 SELECT l.key, l.state, s.recipient FROM letter l JOIN sealed s ON s.letter = l.id
-WHERE l.campaign = :campaign AND l.lease IS NOT NULL
+WHERE l.lease IS NOT NULL AND +l.campaign = :campaign
 UNION ALL SELECT l.key, l.state, s.recipient FROM letter l JOIN sealed s ON s.letter = l.id
 WHERE l.campaign = :campaign AND l.state = 'unknown' AND l.lease IS NULL;
 
@@ -284,16 +284,17 @@ SELECT key FROM reached WHERE identity = :identity AND key <> :key;
 
 -- name: counts
 SELECT state, count(*) AS letters FROM letter WHERE campaign = :campaign AND lease IS NULL GROUP BY state
-UNION ALL SELECT 'leased', count(*) FROM letter WHERE campaign = :campaign AND state = 'leased' AND lease IS NOT NULL
-UNION ALL SELECT 'at_risk', count(*) FROM letter WHERE campaign = :campaign AND state = 'at_risk' AND lease IS NOT NULL;
+UNION ALL SELECT 'leased', count(*) FROM letter WHERE lease IS NOT NULL AND +campaign = :campaign AND state = 'leased'
+UNION ALL SELECT 'at_risk', count(*) FROM letter WHERE lease IS NOT NULL AND +campaign = :campaign AND state = 'at_risk';
 
 -- name: waiting
-SELECT count(*) AS letters, min(due_at) AS next_due_at FROM letter
+SELECT count(*) AS letters, min(due_at) AS next_due_at FROM letter INDEXED BY letter_deferred
 WHERE campaign = :campaign AND state = 'ready' AND lease IS NULL AND attempts > 0;
 
 -- name: refused_mailboxes
-SELECT count(DISTINCT l.id) AS letters FROM letter l JOIN attempt a ON a.letter = l.id JOIN rcpt r ON r.attempt = a.id
-WHERE l.campaign = :campaign AND l.state = 'accepted' AND l.lease IS NULL AND a.outcome = 'accepted' AND r.outcome <> 'accepted';
+SELECT count(DISTINCT l.id) AS letters
+FROM rcpt r CROSS JOIN attempt a ON a.id = r.attempt CROSS JOIN letter l ON l.id = a.letter
+WHERE r.outcome <> 'accepted' AND a.outcome = 'accepted' AND l.campaign = :campaign AND l.state = 'accepted';
 
 -- name: letter_by_key
 SELECT l.id, l.key, l.revision, l.state, s.language, s.message_id, s.digest, s.recipient, s.attachments, l.date, l.due_at,
@@ -326,6 +327,9 @@ ORDER BY l.id;
 
 -- name: skips
 SELECT key, reason, detail, place FROM skip WHERE campaign = :campaign AND revision = :revision ORDER BY rowid;
+
+-- name: count_skips
+SELECT count(*) AS rows FROM skip WHERE campaign = :campaign AND revision = :revision;
 
 -- name: suppressions
 SELECT identity, address, reason, since, source FROM suppression ORDER BY identity;
