@@ -1,6 +1,5 @@
 """What people decide, with who and why: amend, resolve, adopt, suppress."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -30,13 +29,14 @@ def changes(desk: Desk) -> tuple[Draft, Summary, Changes, list[str]]:
         raise UsageError(*summary.problems)
     with desk.reader() as reader:
         plan = reader.one("latest_plan", campaign=draft.campaign.id)
+        frozen = reader.frozen(draft.campaign.id, plan["revision"]) if plan else {}
     send = f"dispatcher send{desk.flag}"
     if plan is None:
         raise UsageError(Problem("nothing is sealed yet, so there is nothing to amend", todo=f"run: {send}"))
     changes = draft.unsealed.changes(desk.ledger_path, draft.campaign.id)
     if plan["digest"] == draft.unsealed.digest() and not changes.count:
         raise UsageError(Problem("the folder is what was sealed: there is nothing to amend", todo=f"run: {send}"))
-    lines = differences(json.loads(plan["frozen"]), draft.frozen.as_data(), changes)
+    lines = differences(frozen, draft.frozen.as_data(), changes)
     if changes.twice.count and draft.campaign.on_duplicate != "each":
         raise PlanConflict(
             "a second letter would go to a mailbox that has one, or may have:\n"

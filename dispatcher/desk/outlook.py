@@ -21,7 +21,7 @@ from dispatcher.core.plan import Summary
 from dispatcher.desk import Desk, quoted
 from dispatcher.desk.draft import Draft
 from dispatcher.ledgers.reader import Reader
-from dispatcher.ledgers.rows import document
+from dispatcher.ledgers.rows import DAMAGED, document, unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +129,14 @@ def sealed_revision(desk: Desk, draft: Draft) -> int:
         return 0
     with desk.reader() as reader:
         plan = reader.one("latest_plan", campaign=draft.campaign.id)
-    if plan is None:
-        return 0
+        if plan is None:
+            return 0
+        frozen = reader.frozen(draft.campaign.id, plan["revision"])
     changes = draft.unsealed.changes(desk.ledger_path, draft.campaign.id)
     if plan["digest"] == draft.unsealed.digest() and not changes.count:
         _refuse_to_resend_another(desk, draft)
         return int(plan["revision"])
-    lines = differences(json.loads(plan["frozen"]), draft.frozen.as_data(), changes)
+    lines = differences(frozen, draft.frozen.as_data(), changes)
     fresh = ", or begin the rehearsal anew: dispatcher send --sandbox --fresh" if desk.sandbox else ""
     raise PlanConflict(
         "the folder is not what was sealed:\n"
@@ -176,12 +177,13 @@ def sealed_plan(desk: Desk, draft: Draft) -> tuple[int, Summary] | None:
         plan = reader.one("latest_plan", campaign=draft.campaign.id)
         if not plan or not plan["origin"] or plan["frozen"] != document(draft.frozen.as_data()):
             return None
-    origin = json.loads(plan["origin"])
-    if not draft.unchanged(origin):
+    try:
+        origin = json.loads(plan["origin"])
+        came_to = origin["summary"]
+        summary = Summary(came_to["letters"], Counter(came_to["languages"]), reserved=came_to["reserved"])
+        return (plan["revision"], summary) if draft.unchanged(origin) else None
+    except DAMAGED:
         return None
-    came_to = origin["summary"]
-    summary = Summary(came_to["letters"], Counter(came_to["languages"]), reserved=came_to["reserved"])
-    return plan["revision"], summary
 
 
 def _of_sealed(desk: Desk, draft: Draft, choice: _Choice) -> Outlook | None:
@@ -236,4 +238,10 @@ def _picked(reader: Reader, campaign: Campaign, choice: _Choice, stopped: Collec
 
 
 def _holds(condition: Expression | None, row: Mapping[str, Any]) -> bool:
-    return condition is None or condition.holds(json.loads(row["recipient"])["fields"])
+    if condition is None:
+        return True
+    try:
+        fields = json.loads(row["recipient"])["fields"]
+    except DAMAGED as error:
+        raise unreadable(f"letter {row['key']}", error) from None
+    return condition.holds(fields)

@@ -10,7 +10,7 @@ import json
 import sqlite3
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,8 @@ from dispatcher.core.changes import REACHED, REWRITABLE, Changes, Standing
 from dispatcher.core.errors import LedgerUnavailable, Place
 from dispatcher.core.model import Letter, Skip, SkipReason, State
 from dispatcher.core.plan import plan_digest
-from dispatcher.ledgers.rows import deflater, letter_row, new_dictionary
+from dispatcher.ledgers.file import unusable
+from dispatcher.ledgers.rows import DAMAGED, deflater, letter_row, new_dictionary
 from dispatcher.ledgers.statements import UNSEALED
 
 _CACHE: Final = 16_000  # kB of pages kept in memory
@@ -34,6 +35,7 @@ class Unsealed:
         self.dictionary = b""
         self._deflate: Callable[[bytes], bytes] | None = None
         self._last = 0
+        self._ledger: Path | None = None
         self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False, uri=True)
         weakref.finalize(self, self._connection.close)
         self._connection.executescript(f"PRAGMA journal_mode=OFF; PRAGMA cache_size=-{_CACHE}; {UNSEALED['schema']}")
@@ -167,13 +169,20 @@ class Unsealed:
     def _beside(self, ledger: Path) -> Iterator[None]:
         """With a ledger to look at, named `ledger`; all its statements see it as it is at one moment."""
         self._finish()
-        self._connection.execute("ATTACH ? AS ledger", (f"{ledger.resolve().as_uri()}?mode=ro",))
+        self._ledger = ledger
         try:
+            self._connection.execute("ATTACH ? AS ledger", (f"{ledger.resolve().as_uri()}?mode=ro",))
             self._connection.execute("BEGIN")
             yield
+        except DAMAGED as error:
+            raise unusable(ledger, error) from None
+        except sqlite3.Error as error:
+            raise self._broken(error) from None
         finally:
             self._finish()
-            self._connection.execute("DETACH ledger")
+            with suppress(sqlite3.Error):
+                self._connection.execute("DETACH ledger")
+            self._ledger = None
 
     def _finish(self) -> None:
         if self._connection.in_transaction:
@@ -186,17 +195,19 @@ class Unsealed:
         try:
             return self._connection.execute(UNSEALED[name], given)
         except sqlite3.Error as error:
-            raise _broken(error) from None
+            raise self._broken(error) from None
 
     def _rows(self, name: str, given: Any = ()) -> Iterator[Any]:
         try:
             yield from self._run(name, given)
         except sqlite3.Error as error:
-            raise _broken(error) from None
+            raise self._broken(error) from None
 
-
-def _broken(error: sqlite3.Error) -> LedgerUnavailable:
-    return LedgerUnavailable(
-        f"the plan cannot be kept on the disk while it is made: {error}. Free the disk, or name a folder on another "
-        "one in the environment variable SQLITE_TMPDIR"
-    )
+    def _broken(self, error: sqlite3.Error) -> LedgerUnavailable:
+        """What a failure means: the ledger's, while it is looked at, or the disk's."""
+        if self._ledger:
+            return unusable(self._ledger, error)
+        return LedgerUnavailable(
+            f"the plan cannot be kept on the disk while it is made: {error}. Free the disk, or name another "
+            "folder in the environment variable SQLITE_TMPDIR"
+        )
