@@ -1,13 +1,16 @@
 """What the README says of the command line, and what the command line is, are the same."""
 
 import re
+import tomllib
 from typing import Any
 
 import pytest
 import typer.main
 
 from dispatcher.cli.app import app
+from dispatcher.core.campaign import Pace
 from dispatcher.core.errors import DispatcherError
+from dispatcher.relays.profiles import profiles
 from tests.command import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -85,3 +88,27 @@ def test_the_usual_mistakes_are_in_the_troubleshooting_table() -> None:
     for words in ("there is no column 'email'", "does not exist", "AUTH: 535", "DISPATCHER_PASSWORD is not set",
                   "the folder is not what was sealed"):  # fmt: skip
         assert words in table, words
+
+
+def test_every_mail_service_has_its_row_with_its_limits() -> None:
+    table = README.partition("## Mail services")[2].partition("\n## ")[0]
+    rows = {found[1]: found[0] for found in re.finditer(r"(?m)^\| `([a-z0-9-]+)` \| (?!Service).*$", table)}
+    assert list(rows) == list(profiles())
+    for name, profile in profiles().items():
+        said = [cell.strip() for cell in rows[name].strip("|").split("|")]
+        limits = [
+            f"{profile.connections:,} connections" if profile.connections else "",
+            str(profile.rate or ""),
+            f"{profile.quota:,} a day" if profile.quota else "",
+            f"{profile.size / 1e6:g} MB a letter" if profile.size else "",
+            f"{profile.letters_per_connection:,} letters a connection" if profile.letters_per_connection else "",
+        ]
+        assert said == [f"`{name}`", profile.title, ", ".join(filter(None, limits)), profile.note]
+
+
+def test_the_example_of_a_pace_is_one() -> None:
+    text = re.search(r"(?m)^    \[pace\]\n(?:(?:    .*)?\n)+", README)
+    assert text
+    data = tomllib.loads(re.sub(r"(?m)^    ", "", text[0]))
+    pace = Pace.model_validate(data["pace"])
+    assert (pace.connections, pace.quota, len(pace.domains)) == (2, 300, 2)
