@@ -176,6 +176,13 @@ def test_domains_are_done_no_sooner_than_foreseen_and_little_later(
     assert found.done_at <= last <= found.done_at + timedelta(seconds=2 * len(domains) / 8 + 4)
 
 
+def test_a_run_beyond_the_calendar_is_foreseen_for_its_end() -> None:
+    lanes = {(): 4_000_000, ("a.example",): 4_000_000}
+    found = forecast(lanes, NOW, Terms(86400.0, rates={"a.example": 86400.0}))
+    assert found
+    assert found.done_at.year > 7000
+
+
 def test_moments_in_order() -> None:
     moments = list(departures(1000, NOW, Terms(2.0, 300)))
     assert all(earlier < later for earlier, later in pairwise(moments))

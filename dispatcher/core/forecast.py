@@ -16,6 +16,7 @@ Lane = tuple[str, ...]
 """The domains of a letter that have a rate of their own."""
 
 DAY: Final = timedelta(hours=24)
+_ENDLESS: Final = timedelta(days=2_000_000)  # nothing is foreseen further ahead; a calendar has an end
 _WEEKDAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
@@ -52,9 +53,10 @@ def departures(letters: int, now: datetime, terms: Terms) -> Iterator[datetime]:
     """When each of so many letters leaves at the earliest, the rates of domains left aside."""
     step = timedelta(seconds=terms.interval)
     at = max(now, terms.free.get("", now)) - step
+    end = now + _ENDLESS
     behind = deque(sorted(terms.used), maxlen=terms.quota or 1)  # the last `quota` that left: each frees one place
     for _ in range(letters):
-        at += step
+        at = min(at + step, end)
         if terms.quota and len(behind) == terms.quota:
             at = max(at, behind[0] + DAY)
         behind.append(at)
@@ -77,7 +79,8 @@ def forecast(lanes: Mapping[Lane, int], now: datetime, terms: Terms) -> Forecast
         done_at = at
     slowest = ""
     for domain, count in domains.items():
-        end = _domain_free(domain, now, terms) + (count - 1) * timedelta(seconds=terms.rates[domain])
+        work = timedelta(seconds=(count - 1) * terms.rates[domain])
+        end = _domain_free(domain, now, terms) + min(work, _ENDLESS)
         if end > done_at:
             done_at, slowest = end, domain
     return Forecast(letters, first, resumes_at, done_at, slowest)
