@@ -49,6 +49,7 @@ def check(campaign: CampaignFolder = HERE, *, sandbox: OnSandbox = False, as_jso
     else:
         _say_counts(found)
         _say_skips(found)
+        _say_pace(found)
         note_problems(found.problems)
         for line in found.notes:
             say(f"note: {line}")
@@ -81,6 +82,13 @@ def _say_skips(found: "Check") -> None:
             say(f"  {row['key']} at {row['place']}: {row['detail']}")
         if found.skipped[reason] > _SHOWN:
             say(f"  and {found.skipped[reason] - _SHOWN:,} more (all of them with --json)")
+
+
+def _say_pace(found: "Check") -> None:
+    for limit in found.limits:
+        say(f"  {limit['name']}: {limit['value']} ({limit['source']})")
+    for line in found.forecast["words"] if found.forecast else ():
+        say(line)
 
 
 def preview(

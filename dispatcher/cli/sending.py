@@ -12,6 +12,7 @@ from dispatcher.core.errors import Problem, UsageError
 if TYPE_CHECKING:
     from dispatcher.desk import Desk
     from dispatcher.desk.outlook import Outlook
+    from dispatcher.desk.pacing import Expected
     from dispatcher.desk.sending import Result
 
 ToSandbox = Annotated[bool, typer.Option("--sandbox", help="Into the embedded sandbox, which captures every letter.")]
@@ -51,15 +52,26 @@ def send(
         _send_tests(desk, test_to, only=only, limit=limit, as_json=as_json)
         return
     plan = outlook(desk, only=only, limit=limit)
+    forecast = _forecast(desk, plan)
     command = _command(desk, plan.count, only=only, limit=limit)
     if not plan.count and not (plan.sealed and not plan.chosen):
         _say_nothing_to_send(desk, plan, as_json=as_json)
         return
-    if not _confirmed(plan, confirm, command, sandbox=sandbox, as_json=as_json):
+    if not _confirmed(plan, forecast, confirm, command, sandbox=sandbox, as_json=as_json):
         return
+    if confirm is not None and not as_json:
+        for line in forecast.words if forecast else ():
+            note(line)
     result = _send(desk, plan, wait=wait, as_json=as_json)
-    _say_result(desk, result, as_json=as_json)
+    _say_result(desk, result, forecast, as_json=as_json)
     raise typer.Exit(result.exit_code)
+
+
+def _forecast(desk: "Desk", plan: "Outlook") -> "Expected | None":
+    """When it will be done, if anything but the relay holds it back."""
+    from dispatcher.desk.pacing import expected, of_plan
+
+    return expected(desk, of_plan(plan))
 
 
 def _refuse_contradictions(*, sandbox: bool, fresh: bool, confirm: int | None, test_to: str | None, wait: bool) -> None:
@@ -79,7 +91,9 @@ def _command(desk: "Desk", count: int, *, only: str | None, limit: int | None) -
     return f"dispatcher send{desk.flag}{choice} --confirm {count}"
 
 
-def _confirmed(plan: "Outlook", confirm: int | None, command: str, *, sandbox: bool, as_json: bool) -> bool:
+def _confirmed(
+    plan: "Outlook", forecast: "Expected | None", confirm: int | None, command: str, *, sandbox: bool, as_json: bool
+) -> bool:
     """Whether this very number is meant; if not, this was a dry run, and says so."""
     if confirm is not None and confirm != plan.count:
         what = f"--confirm {confirm}, but {many(plan.count, 'letter')} would be sent"
@@ -88,11 +102,14 @@ def _confirmed(plan: "Outlook", confirm: int | None, command: str, *, sandbox: b
         return True
     if as_json:
         held = {"letters": plan.summary.letters, "held_back": plan.held_back, "sealed": plan.sealed}
-        say_json({"sent": 0, "to_send": plan.count, **held, "command": command})
+        when = {"forecast": forecast.as_data() if forecast else None}
+        say_json({"sent": 0, "to_send": plan.count, **held, **when, "command": command})
         return False
     say(f"{many(plan.count, 'letter')} would be sent{_by_language(plan)}.")
     if plan.held_back:
         say(f"{plan.held_back:,} suppressed, and held back.")
+    for line in forecast.words if forecast else ():
+        say(line)
     if at_terminal() and ask("Type the number of letters to send them, or nothing to stop: ") == str(plan.count):
         return True
     say(f"Nothing was sent. To send: {command}")
@@ -122,14 +139,15 @@ def _send(desk: "Desk", plan: "Outlook", *, wait: bool, as_json: bool) -> "Resul
         return send_now(desk, plan, wait=wait, observe=watch.observe)
 
 
-def _say_result(desk: "Desk", result: "Result", *, as_json: bool) -> None:
+def _say_result(desk: "Desk", result: "Result", forecast: "Expected | None", *, as_json: bool) -> None:
     report = result.report
     if as_json:
         until = report.until.isoformat() if report.until else None
         why = {"ended": report.close, "why": report.why, "until": until, "recovered_unknown": result.recovered.unknown}
         why["recovered_outcomes"] = result.recovered.taken_in
         refused = {"accepted_with_a_refused_mailbox": result.refused_mailboxes}
-        say_json({**result.counts, **refused, **why, "exit_code": result.exit_code})
+        when = {"forecast": forecast.as_data() if forecast else None}
+        say_json({**result.counts, **refused, **why, **when, "exit_code": result.exit_code})
         return
     if result.recovered.taken_in:
         kept = many(result.recovered.taken_in, "outcome")

@@ -101,6 +101,6 @@ def with_profile(data: Mapping[str, Any], profile: Profile) -> dict[str, Any]:
     pace: dict[str, Any] = {"quota": profile.quota}
     if profile.rate:
         pace["rate"] = str(profile.rate)
-    if profile.connections:
-        pace["connections"] = min(profile.connections, Pace().connections)
+    if profile.connections and profile.connections < Pace().connections:
+        pace["connections"] = profile.connections
     return {**data, "relay": {**relay, **data["relay"]}, "pace": {**pace, **data.get("pace", {})}}

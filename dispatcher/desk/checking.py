@@ -1,15 +1,17 @@
 """`check`: the whole folder read and proof-rendered, as plain data. Nothing is written, nobody is connected to."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
+from dispatcher.core.campaign import Campaign
 from dispatcher.core.errors import LedgerInDoubt, Place, PlanConflict, Problem, SecretError, UsageError
 from dispatcher.core.plan import Summary
 from dispatcher.desk import Desk
 from dispatcher.desk.draft import Draft
 from dispatcher.desk.outlook import guard, hold_back, sealed_revision
+from dispatcher.desk.pacing import expected, limits, profile_of, waiting
 from dispatcher.sources.secret import read_password
 
 
@@ -30,6 +32,8 @@ class Check:
     guesses: list[dict[str, Any]]
     skipped: dict[str, int]
     skips: dict[str, list[dict[str, str]]]
+    limits: list[dict[str, str]]
+    forecast: dict[str, Any] | None
     problems: list[Problem]
     notes: list[str]
 
@@ -49,6 +53,7 @@ def check_folder(desk: Desk, *, listed: int | None = None) -> Check:
     skipped = {str(reason): count for reason, count in summary.skips.items()}
     if held := draft.unsealed.count_held_back():
         skipped = {"suppressed": held, **skipped}
+    forecast, late = _forecast(desk, draft, summary.letters - held)
     return Check(
         campaign=draft.campaign.id,
         title=draft.campaign.title,
@@ -63,7 +68,9 @@ def check_folder(desk: Desk, *, listed: int | None = None) -> Check:
         guesses=[{"file": t.file, "encoding": t.encoding, "samples": t.samples} for t in draft.tables if t.guessed],
         skipped=skipped,
         skips={reason: list(islice(_skips(draft, reason), listed)) for reason in skipped},
-        problems=list(dict.fromkeys([*summary.problems, *_what_send_would_refuse(desk, draft, summary)])),
+        limits=[] if desk.sandbox else [asdict(limit) for limit in limits(draft.campaign)],
+        forecast=forecast,
+        problems=list(dict.fromkeys([*summary.problems, *_what_send_would_refuse(desk, draft, summary), *late])),
         notes=list(_notes(desk, draft, summary)),
     )
 
@@ -75,6 +82,15 @@ def _skips(draft: Draft, reason: str) -> Iterator[dict[str, str]]:
     else:
         for skip in draft.unsealed.skips(reason):
             yield {"key": skip.key, "place": str(skip.place), "detail": skip.detail}
+
+
+def _forecast(desk: Desk, draft: Draft, planned: int) -> tuple[dict[str, Any] | None, Sequence[Problem]]:
+    """When the letters that wait are done, or why they cannot be in time."""
+    try:
+        found = expected(desk, waiting(desk, draft, planned))
+    except UsageError as error:
+        return None, error.problems
+    return (found.as_data() if found else None), ()
 
 
 def _what_send_would_refuse(desk: Desk, draft: Draft, summary: Summary) -> Iterator[Problem]:
@@ -102,6 +118,7 @@ def _notes(desk: Desk, draft: Draft, summary: Summary) -> Iterator[str]:
     sender = campaign.sender
     yield f"from {sender.name} <{sender.address}>, signed {sender.signatory}, dated {campaign.date}"
     if not desk.sandbox:
+        yield from _of_profile(campaign, summary)
         yield from _other_campaigns(desk, campaign.id)
     if summary.reserved and (desk.sandbox or relay.loopback):
         yield f"{summary.reserved:,} of the letters go to example addresses: only this machine takes them"
@@ -110,6 +127,16 @@ def _notes(desk: Desk, draft: Draft, summary: Summary) -> Iterator[str]:
             read_password(relay.password, desk.root)
         except SecretError as error:
             yield f"{error.problems[0].what}: send will want it"
+
+
+def _of_profile(campaign: Campaign, summary: Summary) -> Iterator[str]:
+    profile, relay = profile_of(campaign), campaign.relay
+    if profile is None:
+        return
+    yield f"relay: {profile.title} at {relay.host}:{relay.port}, as the profile {relay.profile} has it; {profile.note}"
+    if profile.size and summary.largest > profile.size:
+        largest, most = f"{summary.largest / 1e6:,.1f} MB", f"{profile.size / 1e6:g} MB"
+        yield f"the largest letter has {largest}; {profile.title} takes at most {most}"
 
 
 def _other_campaigns(desk: Desk, campaign: str) -> Iterator[str]:

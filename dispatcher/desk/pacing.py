@@ -4,17 +4,20 @@ A profile's values are in the campaign already (`sources.campaign`); here it is 
 holds for the sandbox.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 from dispatcher.core.campaign import Campaign
-from dispatcher.core.errors import Place, Problem
+from dispatcher.core.errors import Place, Problem, UsageError
 from dispatcher.core.forecast import Forecast, Lane, Terms, clock_time, forecast, in_time
-from dispatcher.core.model import Mailbox
+from dispatcher.core.model import State
 from dispatcher.core.profile import LIMITS, Profile
 from dispatcher.desk import Desk
+from dispatcher.desk.draft import Draft
+from dispatcher.desk.outlook import Outlook
 from dispatcher.dispatch import Settings
 from dispatcher.ledgers.file import stamp
 from dispatcher.ledgers.pace import BELIEVED, QUOTA_SPAN
@@ -32,15 +35,16 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """A forecast in words and as data."""
+    """A forecast, in lines for people and as data; moments are local ones."""
 
-    words: str
+    words: tuple[str, ...]
     letters: int
     first: int
     resumes_at: str | None
     done_at: str
 
     def as_data(self) -> dict[str, Any]:
+        """For JSON."""
         return asdict(self)
 
 
@@ -77,54 +81,91 @@ def _source(campaign: Campaign, profile: Profile | None, name: str) -> str:
     source = profile.source_of(name) if profile else None
     if source and value == of_profile:
         return f"{source.title}, {source.url}"
-    default = name == "connections" and value == type(campaign.pace)().connections
-    return "the default" if default else "campaign.toml"
+    return "campaign.toml" if name in campaign.pace.model_fields_set else "the default"
 
 
-class Lanes:
-    """Counts letters by those of their domains that have a rate of their own."""
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The letters that a `send` would take up: how many, of a plan that is sealed or not; and of a choice, the keys."""
 
-    def __init__(self, campaign: Campaign) -> None:
-        self._rates = campaign.pace.domains
-
-    def of(self, mailboxes: Iterable[Mailbox]) -> Lane:
-        """A letter's lane; () for nearly all."""
-        if not self._rates:
-            return ()
-        domains = {mailbox.identity.rpartition("@")[2] for mailbox in mailboxes}
-        return tuple(sorted(domains if "*" in self._rates else domains & self._rates.keys()))
+    draft: Draft
+    letters: int
+    sealed: bool
+    keys: Collection[str] | None = None
 
 
-def expected(desk: Desk, campaign: Campaign, lanes: Mapping[Lane, int]) -> Expected | None:
-    """When so many letters are done; None if nothing holds them back but the relay."""
-    if desk.sandbox:
+def waiting(desk: Desk, draft: Draft, planned: int) -> Waiting:
+    """All that wait; `planned` are those of a plan that is not sealed yet and that nobody holds back."""
+    if desk.ledger_path.exists():
+        with desk.reader() as reader:
+            if reader.one("latest_plan", campaign=draft.campaign.id):
+                counts = reader.counts(draft.campaign.id)
+                return Waiting(draft, counts.get(State.READY, 0) + counts.get(State.LEASED, 0), sealed=True)
+    return Waiting(draft, planned, sealed=False)
+
+
+def of_plan(plan: Outlook) -> Waiting:
+    """Those that a `send` has chosen, or all."""
+    matters = plan.chosen and plan.draft.campaign.pace.domains
+    return Waiting(plan.draft, plan.count, plan.sealed, frozenset(plan.picked()) if matters else None)
+
+
+def expected(desk: Desk, letters: Waiting) -> Expected | None:
+    """When they are done; None if nothing holds them back but the relay. Raises UsageError if `not_after` is sooner."""
+    campaign = letters.draft.campaign
+    if desk.sandbox or not letters.letters:
         return None
     now = desk.clock.now().astimezone()
+    lanes = _lanes(desk, letters)
     terms = _terms(desk, campaign, lanes, now)
+    if problem := _too_late(campaign, lanes, terms, now):
+        raise UsageError(problem)
     found = forecast(lanes, now, terms)
     if found is None:
         return None
     resumes = found.resumes_at.isoformat(timespec="seconds") if found.resumes_at else None
-    words = " ".join(_words(campaign, found, terms, now))
+    words = tuple(_words(campaign, found, terms, now))
     return Expected(words, found.letters, found.first, resumes, found.done_at.isoformat(timespec="seconds"))
 
 
-def too_late(desk: Desk, campaign: Campaign, lanes: Mapping[Lane, int]) -> Problem | None:
+def _too_late(campaign: Campaign, lanes: Mapping[Lane, int], terms: Terms, now: datetime) -> Problem | None:
     """The problem of a `not_after` before which not all letters can leave."""
     deadline = campaign.not_after
-    if desk.sandbox or deadline is None or desk.clock.now() >= deadline:
+    if deadline is None or now >= deadline:
         return None  # what has passed already is said by others
-    now = desk.clock.now().astimezone()
-    terms = _terms(desk, campaign, lanes, now)
-    letters = sum(lanes.values())
-    count = in_time(lanes, now, terms, deadline)
+    letters, count = sum(lanes.values()), in_time(lanes, now, terms, deadline)
     if count >= letters:
         return None
     what = f"not_after cannot be met: {count:,} of {letters:,} letters can leave before {deadline.isoformat()}"
     todo = "set a later moment or a quicker pace"
     if count:
-        todo += f", or send the first alone: --limit {count}"
+        todo += f", or send the first of them alone: --limit {count}"
     return Problem(f"{what} ({_pace(campaign)})", Place("campaign.toml", None, "key not_after"), todo)
+
+
+def _lanes(desk: Desk, letters: Waiting) -> Counter[Lane]:
+    """Letters by those of their domains that have a rate of their own: nearly always none."""
+    rates = letters.draft.campaign.pace.domains
+    if not rates:
+        return Counter({(): letters.letters})
+    counted: Counter[Lane] = Counter()
+    for identities in _mailboxes(desk, letters):
+        domains = {identity.rpartition("@")[2] for identity in identities}
+        counted[tuple(sorted(domains if "*" in rates else domains & rates.keys()))] += 1
+    return counted
+
+
+def _mailboxes(desk: Desk, letters: Waiting) -> Iterator[Sequence[str]]:
+    """Whom each of the letters goes to."""
+    if letters.sealed:
+        with desk.reader() as reader:
+            for row in reader.rows("mailboxes_waiting", campaign=letters.draft.campaign.id):
+                if letters.keys is None or row["key"] in letters.keys:
+                    yield row["mailboxes"].split()
+    else:
+        for key, mailboxes in letters.draft.unsealed.mailboxes():
+            if letters.keys is None or key in letters.keys:
+                yield mailboxes.split()
 
 
 def _terms(desk: Desk, campaign: Campaign, lanes: Mapping[Lane, int], now: datetime) -> Terms:
@@ -152,8 +193,8 @@ def _words(campaign: Campaign, found: Forecast, terms: Terms, now: datetime) -> 
     used = f" ({len(terms.used):,} used in the last 24 hours)" if terms.used else ""
     yield f"{letters} at {pace}{used}: done {clock_time(found.done_at, now)}."
     if found.resumes_at:
-        then = f"more from {clock_time(found.resumes_at, now)} on, by another send, or with --wait"
-        yield f"{found.first:,} can leave before the quota is used up; {then}."
+        then = f"more from {clock_time(found.resumes_at, now)} on, by another send or with --wait"
+        yield f"{found.first:,} of them before the quota is used up; {then}."
 
 
 def _pace(campaign: Campaign, slowest: str = "") -> str:
@@ -161,7 +202,9 @@ def _pace(campaign: Campaign, slowest: str = "") -> str:
     parts = [str(pace.rate)] if pace.rate else []
     if pace.quota:
         parts.append(f"{pace.quota:,} a day")
-    if slowest or not parts:
-        rates = [f"{rate} to {domain}" for domain, rate in pace.domains.items() if not slowest or domain == slowest]
-        parts += rates or [f"{pace.domains['*']} to {slowest}"]
+    if slowest:
+        parts.append(f"{pace.domains.get(slowest) or pace.domains['*']} to {slowest}")
+    elif not parts:
+        names = {"*": "any other domain"}
+        parts = [f"{rate} to {names.get(domain, domain)}" for domain, rate in pace.domains.items()]
     return " and ".join(parts)

@@ -291,6 +291,10 @@ UNION ALL SELECT 'at_risk', count(*) FROM letter WHERE lease IS NOT NULL AND +ca
 SELECT count(*) AS letters, min(due_at) AS next_due_at FROM letter INDEXED BY letter_deferred
 WHERE campaign = :campaign AND state = 'ready' AND lease IS NULL AND attempts > 0;
 
+-- name: mailboxes_waiting
+SELECT l.key, s.mailboxes FROM letter l JOIN sealed s ON s.letter = l.id
+WHERE l.campaign = :campaign AND l.state IN ('ready', 'leased');
+
 -- name: refused_mailboxes
 SELECT count(DISTINCT l.id) AS letters
 FROM rcpt r CROSS JOIN attempt a ON a.id = r.attempt CROSS JOIN letter l ON l.id = a.letter

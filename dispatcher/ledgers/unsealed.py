@@ -112,6 +112,10 @@ class Unsealed:
         """Who is held back: key, place, and why."""
         return ((key, Place(file, line), why) for key, file, line, why in self._rows("held"))
 
+    def mailboxes(self) -> Iterator[tuple[str, str]]:
+        """Key and identities of each letter that nobody holds back."""
+        return self._rows("mailboxes")
+
     def count_held_back(self) -> int:
         return int(self._run("count_held").fetchone()[0])
 

@@ -99,6 +99,9 @@ WHERE EXISTS (SELECT 1 FROM ledger.suppression WHERE identity >= '@' AND identit
 -- name: held
 SELECT l.key, l.file, l.line, h.reason FROM held h JOIN letter l ON l.id = h.letter ORDER BY l.id;
 
+-- name: mailboxes
+SELECT key, mailboxes FROM letter WHERE id NOT IN (SELECT letter FROM held) ORDER BY id;
+
 -- name: count_held
 SELECT count(*) FROM held;
 
