@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dispatcher.ledgers.mark import VARIABLE
+from dispatcher.ledgers.state import VARIABLE
 from tests.smtp_server import SmtpServer
 
 REPOSITORY = Path(__file__).resolve().parent.parent

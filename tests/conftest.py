@@ -7,7 +7,7 @@ from collections.abc import Generator
 
 import pytest
 
-from dispatcher.ledgers.mark import VARIABLE
+from dispatcher.ledgers.state import VARIABLE
 from tests import figures
 
 pytest.register_assert_rewrite("tests.ledger_contract", "tests.pace_contract")  # their assertions explain themselves

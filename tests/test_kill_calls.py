@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher.ledgers.mark import VARIABLE
+from dispatcher.ledgers.state import VARIABLE
 from tests.aftermath import SEND, finish, look, unknown, waiting
 from tests.figures import COUNTS, FULL
 from tests.smtp_server import HANG, STORE, Script, SmtpServer

@@ -19,7 +19,7 @@ import pytest
 from dispatcher.core.merge import Frozen, Merge
 from dispatcher.desk import Desk
 from dispatcher.ledgers.file import VERSION
-from dispatcher.ledgers.mark import VARIABLE
+from dispatcher.ledgers.state import VARIABLE
 from tests.figures import COUNTS, FULL, SEED
 from tests.smtp_server import Actions, Stored
 from tests.torture import CAMPAIGN, Nursery, Rules, by_id, query, start, states, write_campaign

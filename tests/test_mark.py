@@ -6,17 +6,19 @@ import os
 import shutil
 import sqlite3
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from dispatcher.core.errors import LedgerInDoubt, LedgerUnavailable
+from dispatcher.core.errors import LedgerInDoubt, LedgerUnavailable, RunActive
 from dispatcher.core.model import Recovered
-from dispatcher.ledgers import adopting, mark
-from dispatcher.ledgers.mark import HighWater, Marks, facts_of, state_folder
+from dispatcher.ledgers import adopting
+from dispatcher.ledgers.mark import Marks, facts_of
 from dispatcher.ledgers.reader import Reader
 from dispatcher.ledgers.sqlite import SqliteLedger
+from dispatcher.ledgers.state import HighWater, counted, counter, state_folder
 from tests.ledger_bench import ACCEPTED, ACCOUNT, CAMPAIGN, Time, begin, intend, lease, letters, seal, send, states
 
 LETTERS = 10
@@ -286,7 +288,7 @@ def test_the_ledger_that_an_adopted_one_replaced_has_no_claim_any_more(here: Mac
 
 
 def files(machine: Machine) -> list[Path]:
-    return sorted((machine.state / "marks").iterdir())
+    return [file for file in sorted((machine.state / "marks").iterdir()) if not file.suffix]  # but the lock's
 
 
 def test_a_mark_is_one_small_file_that_nobody_else_can_read(here: Machine) -> None:
@@ -344,12 +346,11 @@ def test_without_a_place_for_the_mark_nothing_begins(tmp_path: Path) -> None:
 def test_a_mark_is_never_lowered(tmp_path: Path) -> None:
     """Outcomes of several connections come in any order."""
     file = tmp_path / "mark"
-    file.write_bytes(mark._counter(7) * 2)
+    file.write_bytes(counter(7))
     with HighWater(file, 7) as water:
         for attempt in (9, 8, 3, 10):
             water.raise_to(attempt)
-    slots = file.read_bytes()
-    assert sorted((mark._counted(slots[:32]), mark._counted(slots[32:]))) == [9, 10]
+    assert counted(file.read_bytes()) == 10
 
 
 @pytest.mark.parametrize(
@@ -369,3 +370,37 @@ def test_the_folder_is_where_the_system_keeps_such_things(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert state_folder() == Path(folder)
+
+
+def test_a_copy_is_not_adopted_while_the_ledger_itself_is_at_work(here: Machine) -> None:
+    """It would send on, for it has asked already."""
+    shutil.copytree(here.folder, here.root / "copy")
+    copy = Machine(here.root, "copy")
+    with here.open(), pytest.raises(RunActive, match=r"another dispatcher is at work on .*campaign"):
+        copy.adopt(hold=False)
+    assert here.begins().run == 2
+    assert copy.adopt(hold=True) == 7
+
+
+def test_of_two_copies_that_never_sent_and_begin_at_once_one_is_held(tmp_path: Path) -> None:
+    """Neither had a mark when it was opened."""
+    here = Machine(tmp_path)
+    seal(here, letters(LETTERS))
+    shutil.copytree(here.folder, tmp_path / "copy")
+    copy = Machine(tmp_path, "copy")
+    both, refused, began = threading.Barrier(2), list[LedgerInDoubt](), list[int]()
+
+    def one(machine: Machine) -> None:
+        with machine.open() as ledger:
+            both.wait(30)
+            try:
+                began.append(ledger.begin_run(CAMPAIGN, ACCOUNT, "hold").run)
+            except LedgerInDoubt as error:
+                refused.append(error)
+
+    threads = [threading.Thread(target=one, args=(machine,)) for machine in (here, copy)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (began, len(refused)) == ([1], 1)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher.ledgers.mark import VARIABLE
+from dispatcher.ledgers.state import VARIABLE
 from tests.aftermath import SEND, finish
 from tests.figures import COUNTS, FULL, SEED
 from tests.power import FILES, SOCKETS, Disk, moments, terminators

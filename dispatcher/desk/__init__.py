@@ -25,9 +25,10 @@ from dispatcher.core.errors import LedgerUnavailable
 from dispatcher.core.ports import Clock
 from dispatcher.desk.clock import SystemClock
 from dispatcher.ledgers.file import PATIENCE
-from dispatcher.ledgers.mark import Marks, facts_of, state_folder
+from dispatcher.ledgers.mark import Marks, facts_of
 from dispatcher.ledgers.reader import Reader
 from dispatcher.ledgers.sqlite import SqliteLedger
+from dispatcher.ledgers.state import state_folder
 
 if TYPE_CHECKING:
     from dispatcher.core.campaign import Campaign, RelayAccount

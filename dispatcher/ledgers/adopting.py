@@ -1,7 +1,8 @@
 """A person says that a ledger is the right one, after it was restored, copied, brought here or made anew.
 
 What was sent since cannot be read in it. So its letters that wait are either held, each as an unknown outcome of an
-attempt that nobody saw, or left waiting on the person's word that none of them left. Raises LedgerUnavailable.
+attempt that nobody saw, or left waiting on the person's word that none of them left. Raises LedgerUnavailable, and
+RunActive while the same ledger is sent from in another place.
 """
 
 import sqlite3
@@ -29,8 +30,9 @@ def adopt(ledger: SqliteLedger, marks: Marks, *, hold: bool, doubt: str, who: st
         ledger.event(connection, "adopted", subject=subject, who=who, why=why)
         return held, facts(connection)
 
-    held, found = ledger.do(job)
-    marks.settle(ledger.path, found)
+    with marks.alone(), marks.other_at_rest(ledger.path, ledger.do(facts)):
+        held, found = ledger.do(job)
+        marks.settle(ledger.path, found)
     return held
 
 

@@ -17,7 +17,7 @@ LedgerUnavailable when it cannot be opened or written.
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
@@ -29,8 +29,9 @@ from dispatcher.core.model import Ending, Leased, Recovered
 from dispatcher.core.policy import LONGEST_PAUSE
 from dispatcher.ledgers import file
 from dispatcher.ledgers.file import PATIENCE, stamp
-from dispatcher.ledgers.mark import Facts, HighWater, Marks, facts
+from dispatcher.ledgers.mark import Facts, Marks, facts
 from dispatcher.ledgers.reserve import Reserve, noted_of, take_in
+from dispatcher.ledgers.state import HighWater
 from dispatcher.ledgers.statements import SQL
 from dispatcher.ledgers.writer import Writer
 
@@ -182,13 +183,14 @@ class SqliteLedger:
             return Recovered(run or 0, unknown, given_back, taken_in), facts(connection)
 
         self._reserve.prepare()
-        recovered, found = self.do(job)
+        with self._marks.alone() if self._marks else nullcontext():
+            recovered, found = self.do(job)
+            if self._mark:
+                self._mark.close()
+            if self._marks:
+                self._mark = self._marks.begin(self.path, found)
         self._reserve.clear()
         self._began = found.runs[recovered.run]
-        if self._mark:
-            self._mark.close()
-        if self._marks:
-            self._mark = self._marks.begin(self.path, found)
         return recovered
 
     def recover(self) -> None:

@@ -16,36 +16,18 @@ Raises LedgerInDoubt where a person must decide, LedgerUnavailable where a mark 
 import json
 import os
 import sqlite3
-import sys
 import uuid
-import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any
 
-from dispatcher.core.errors import LedgerInDoubt, LedgerUnavailable
-from dispatcher.ledgers.file import connect, make_folder, sync_names, unusable
+from filelock import FileLock
 
-VARIABLE: Final = "DISPATCHER_STATE"
-_SLOT: Final = 32  # octets; two of them, written in turn, so that one is always whole
-
-
-def state_folder() -> Path:
-    """Where this user's marks are: `DISPATCHER_STATE`, or where the system keeps a program's own notes."""
-    if given := os.environ.get(VARIABLE):
-        return Path(given).absolute()
-    try:
-        if sys.platform == "win32":
-            base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-        elif sys.platform == "darwin":
-            base = Path.home() / "Library" / "Application Support"
-        else:
-            base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    except RuntimeError:  # a user without a home
-        raise _unkept("there is no home folder") from None
-    return base / "dispatcher"
+from dispatcher.core.errors import LedgerInDoubt, LedgerUnavailable, RunActive
+from dispatcher.ledgers.file import PATIENCE, connect, make_folder, sync_names, unusable
+from dispatcher.ledgers.state import HEAD, HighWater, counted, counter, unkept
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +76,30 @@ class Marks:
         self._folder = folder / "marks"
         self._campaign = campaign
         self._command = command
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """One process at a time asks the marks and changes them: two copies that begin at once must see each other."""
+        with ExitStack() as door:
+            try:
+                make_folder(self._folder)
+                door.enter_context(FileLock(self._folder / "door.lock", timeout=PATIENCE, mode=0o600))
+            except (OSError, LedgerUnavailable) as error:  # a Timeout is an OSError, too
+                raise unkept(str(error)) from None
+            yield
+
+    @contextmanager
+    def other_at_rest(self, path: Path, found: Facts) -> Iterator[None]:
+        """Whoever has this ledger in another place does not send from it meanwhile. Raises RunActive."""
+        mark = self._readable(found.ledger)
+        with ExitStack() as other:
+            if mark and not _same_place(mark.path, path) and Path(mark.path).exists():
+                lock = FileLock(Path(mark.path).with_suffix(".lock"), timeout=0, mode=0o600)
+                try:
+                    other.enter_context(lock)
+                except OSError:
+                    raise RunActive(f"another dispatcher is at work on {mark.path}; wait for it, or stop it") from None
+            yield
 
     def require(self, path: Path, found: Facts | None) -> None:
         """Raise LedgerInDoubt, with what to do, unless the ledger at `path` (None: there is none) is the right one."""
@@ -169,7 +175,7 @@ class Marks:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise _unkept(str(error)) from None
+            raise unkept(str(error)) from None
         for file in files:
             if not file.suffix and (mark := self._readable(file.name)):
                 yield mark
@@ -188,13 +194,10 @@ class Marks:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _unkept(str(error)) from None
+            raise unkept(str(error)) from None
         try:
-            data: dict[str, Any] = json.loads(octets[2 * _SLOT :])
-            attempts = max(_counted(octets[:_SLOT]), _counted(octets[_SLOT : 2 * _SLOT]))
-            if attempts < 0:
-                raise ValueError("the count is damaged")
-            return Mark(**{**data, "campaigns": tuple(data["campaigns"]), "attempts": attempts})
+            data: dict[str, Any] = json.loads(octets[HEAD:])
+            return Mark(**{**data, "campaigns": tuple(data["campaigns"]), "attempts": counted(octets[:HEAD])})
         except (ValueError, TypeError, KeyError) as error:
             todo = f"Compare the ledger with the relay's log, then decide: {self._command} --as unknown --why …"
             raise LedgerUnavailable(f"{file}, the mark of the ledger, is damaged: {error}. {todo}") from None
@@ -202,7 +205,7 @@ class Marks:
     def _write(self, mark: Mark) -> Path:
         """Write a mark whole, and durably."""
         file, draft = self._file(mark.ledger), self._folder / f"{mark.ledger}.new"
-        octets = _counter(mark.attempts) * 2 + json.dumps(asdict(replace(mark, attempts=0))).encode()
+        octets = counter(mark.attempts) + json.dumps(asdict(replace(mark, attempts=0))).encode()
         try:
             make_folder(self._folder)
             draft.unlink(missing_ok=True)
@@ -214,67 +217,8 @@ class Marks:
             draft.replace(file)
             sync_names(self._folder)
         except (OSError, LedgerUnavailable) as error:
-            raise _unkept(str(error)) from None
+            raise unkept(str(error)) from None
         return file
-
-
-class HighWater:
-    """The counter of a mark, open for writing. `raise_to` costs one short write; only `sync` waits for the disk."""
-
-    def __init__(self, file: Path, attempts: int) -> None:
-        self._attempts = attempts
-        self._turn = 0
-        try:
-            self._out = file.open("r+b", buffering=0)
-        except OSError as error:
-            raise _unkept(str(error)) from None
-
-    def raise_to(self, attempts: int) -> None:
-        """Note that this attempt is in the ledger, durably. Never lowers the mark. Raises LedgerUnavailable."""
-        if attempts <= self._attempts:
-            return
-        self._attempts = attempts
-        self._turn = _SLOT - self._turn
-        try:
-            self._put(_counter(attempts), self._turn)
-        except (OSError, ValueError) as error:
-            raise _unkept(str(error)) from None
-
-    def _put(self, octets: bytes, place: int) -> None:
-        if sys.platform != "win32":
-            os.pwrite(self._out.fileno(), octets, place)
-        else:
-            self._out.seek(place)
-            self._out.write(octets)
-
-    def sync(self) -> None:
-        """Wait until the disk has it; a disk that fails says so to whoever writes next."""
-        with suppress(OSError, ValueError):
-            os.fsync(self._out.fileno())
-
-    def close(self) -> None:
-        """May be called twice."""
-        self.sync()
-        self._out.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-
-def _counter(attempts: int) -> bytes:
-    head = b"%20d " % attempts
-    return b"%s%08x" % (head, zlib.crc32(head)) + b"  \n"
-
-
-def _counted(slot: bytes) -> int:
-    """What a slot says; -1 if it was not written whole."""
-    with suppress(ValueError):
-        attempts = int(slot[:20])
-        return attempts if slot == _counter(attempts) else -1
-    return -1
 
 
 def _same_place(one: str, other: Path) -> bool:
@@ -305,8 +249,3 @@ def _left(letters: int, since: str) -> str:
     if letters <= 0:
         return ""
     return f"; {'1 letter' if letters == 1 else f'up to {letters:,} letters'} may have left {since}"
-
-
-def _unkept(why: str) -> LedgerUnavailable:
-    what = f"cannot keep the mark by which a restored or copied ledger is noticed: {why}"
-    return LedgerUnavailable(f"{what}. Name a folder of yours for it in the environment variable {VARIABLE}")
