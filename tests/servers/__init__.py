@@ -10,6 +10,7 @@ skips the test and says how to install it; in CI a skip is a failure.
 
 import contextlib
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -131,9 +132,11 @@ def require(program: str, install: str) -> str:
 
 
 def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.create_server((HOST, 0)) as listener:
-        return int(listener.getsockname()[1])
+    """A port nobody listens on, and that the system gives to nobody by itself, as it does those from 32768 on."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server((HOST, port)):
+            return port
 
 
 def _listens(port: int) -> bool:
