@@ -72,6 +72,8 @@ def _seal_if_need_be(desk: Desk, ledger: SqliteLedger, plan: Outlook) -> None:
     if not plan.sealed:
         if not sealed_revision(desk, plan.draft):
             seal_revision(desk, ledger, plan.draft, plan.summary, 1)
+        if not plan.chosen:
+            plan.draft.unsealed.close()
         return
     with desk.reader() as reader:
         there = reader.one("latest_plan", campaign=plan.draft.campaign.id)

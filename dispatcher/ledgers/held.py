@@ -31,6 +31,7 @@ from dispatcher.ledgers import file
 from dispatcher.ledgers.file import PATIENCE, stamp
 from dispatcher.ledgers.mark import Facts, Marks, facts
 from dispatcher.ledgers.reserve import Reserve, noted_of, take_in
+from dispatcher.ledgers.soundness import Soundness
 from dispatcher.ledgers.state import HighWater
 from dispatcher.ledgers.statements import SQL
 from dispatcher.ledgers.writer import Writer
@@ -64,6 +65,7 @@ class SqliteLedger:
         self._began = ""
         self._patience = patience
         self._folded = 0
+        self._soundness: Soundness | None = None
         self._guests = path.with_suffix(".guest.lock")
         file.make_folder(path.parent)
         with ExitStack() as stack:
@@ -97,7 +99,7 @@ class SqliteLedger:
         try:
             file.prepare_for_writing(connection, self.path)
             if self._held:
-                file.require_sound(connection, self.path)
+                self._soundness = Soundness(self.path, connection)
             connection.execute("CREATE TEMP TABLE chosen (id INTEGER PRIMARY KEY)")
         except BaseException as error:
             connection.close()
@@ -127,7 +129,17 @@ class SqliteLedger:
         self.close()
 
     def close(self) -> None:
-        """Finish what is queued, close the file, let go of the locks. May be called twice."""
+        """Finish what is queued, close the file, let go of the locks. May be called twice.
+
+        Raises LedgerUnavailable, when all that is done, if the file was found damaged beside the work.
+        """
+        try:
+            if self._soundness:
+                self._soundness.wait()
+        finally:
+            self._close()
+
+    def _close(self) -> None:
         self._writer.close()
         if self._mark:
             self._mark.close()
@@ -142,7 +154,9 @@ class SqliteLedger:
         return self._writer.submit(job)
 
     def require_in_place(self) -> None:
-        """Raise LedgerUnavailable if the file was deleted or replaced: what is written would be lost with it."""
+        """Raise LedgerUnavailable if the file was deleted or replaced, or found damaged: nothing more may be sent."""
+        if self._soundness:
+            self._soundness.require()
         try:
             there = self.path.stat()
         except OSError:

@@ -37,7 +37,8 @@ class Unsealed:
         self._last = 0
         self._ledger: Path | None = None
         self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False, uri=True)
-        weakref.finalize(self, self._connection.close)
+        self.close = weakref.finalize(self, self._connection.close)
+        """Gives back what it takes on the disk; nothing can be read from it any more."""
         self._connection.executescript(f"PRAGMA journal_mode=OFF; PRAGMA cache_size=-{_CACHE}; {UNSEALED['schema']}")
 
     # While it is made.
