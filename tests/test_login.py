@@ -68,3 +68,4 @@ def test_a_mechanism_that_is_not_there(tmp_path: Path, offered: str, old: str, n
         result = run(tmp_path)
     assert result.report.close is Close.PAUSED
     assert f"offered: {offered}" in result.report.why
+    assert ('auth = "xoauth2"' in result.report.why) == (offered == "XOAUTH2")

@@ -42,7 +42,8 @@ async def log_in(client: aiosmtplib.SMTP, features: dict[str, str], who: Credent
     mechanisms = [*{"xoauth2"}.intersection(client.server_auth_methods)] if by_token else client.supported_auth_methods
     if not mechanisms:
         wanted = "no AUTH XOAUTH2" if by_token else "no AUTH mechanism in common"
-        raise RelayTrouble(Phase.AUTH, ours("5.7.4", f"{wanted}; offered: {features['AUTH']}"))
+        hint = '; it takes access tokens: auth = "xoauth2"' if "xoauth2" in client.server_auth_methods else ""
+        raise RelayTrouble(Phase.AUTH, ours("5.7.4", f"{wanted}; offered: {features['AUTH']}{hint}"))
     trouble = await _authenticate(client, mechanisms, who, seconds)
     if trouble is not None:
         raise trouble
