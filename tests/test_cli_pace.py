@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.command import Done, dispatcher, edit, new_campaign, set_relay, use_server
-from tests.smtp_server import SmtpServer
+from tests.smtp_server import Script, SmtpServer
 
 WHEN = r"(today|[A-Z][a-z]+day|\d{4}-\d\d-\d\d) \d\d:\d\d"
 
@@ -114,6 +114,13 @@ def test_nothing_is_said_where_nothing_holds_back(folder: Path) -> None:
     assert dispatcher("send", "--json", folder=folder).json["forecast"] is None
 
 
+def test_a_rate_for_a_domain_that_nobody_has_is_told(folder: Path) -> None:
+    pace(folder, '[pace.domains]\n"missions.example.org" = "20/min"\n"misions.example.org" = "20/min"\n"*" = "5/s"')
+    out = check(folder).out
+    assert "note: no letter goes to misions.example.org, which has a rate under [pace.domains]\n" in out
+    assert "goes to missions" not in out
+
+
 def test_the_sandbox_has_no_forecast(folder: Path) -> None:
     pace(folder, 'rate = "1/day"')
     not_after(folder, timedelta(hours=1))
@@ -178,3 +185,13 @@ def test_the_rate_of_a_domain_decides(folder: Path, server: SmtpServer, *, seale
     not_after(folder, timedelta(minutes=90))
     assert re.search(r"not_after cannot be met: 3 of \d letters can leave before ", check(folder).err)
     assert len(server.stored) == int(sealed)
+
+
+def test_a_test_that_meets_the_quota_says_so(folder: Path) -> None:
+    spent = b"550 5.4.5 Daily user sending limit exceeded\r\n"
+    with SmtpServer(Script(on={"DOT": spent})) as server:
+        use_server(folder, server)
+        edit(folder / "campaign.toml", "[relay]\n", '[relay]\nprofile = "gmail"\n')
+        done = dispatcher("send", "--test-to", "me@kms.example.org", "--limit", "1", folder=folder)
+    assert done.code == 3
+    assert "deferred (550 5.4.5 Daily user sending limit exceeded (the account's quota there is used up))" in done.out

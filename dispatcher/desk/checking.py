@@ -11,7 +11,7 @@ from dispatcher.core.plan import Summary
 from dispatcher.desk import Desk
 from dispatcher.desk.draft import Draft
 from dispatcher.desk.outlook import guard, hold_back, sealed_revision
-from dispatcher.desk.pacing import expected, limits, profile_of, waiting
+from dispatcher.desk.pacing import expected, limits, profile_of, unmet, waiting
 from dispatcher.sources.secret import read_password
 
 
@@ -119,6 +119,7 @@ def _notes(desk: Desk, draft: Draft, summary: Summary) -> Iterator[str]:
     yield f"from {sender.name} <{sender.address}>, signed {sender.signatory}, dated {campaign.date}"
     if not desk.sandbox:
         yield from _of_profile(campaign, summary)
+        yield from (f"no letter goes to {domain}, which has a rate under [pace.domains]" for domain in unmet(draft))
         yield from _other_campaigns(desk, campaign.id)
     if summary.reserved and (desk.sandbox or relay.loopback):
         yield f"{summary.reserved:,} of the letters go to example addresses: only this machine takes them"

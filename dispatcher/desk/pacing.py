@@ -6,7 +6,7 @@ holds for the sandbox.
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ from dispatcher.core.campaign import Campaign
 from dispatcher.core.errors import Place, Problem, UsageError
 from dispatcher.core.forecast import Forecast, Lane, Terms, clock_time, forecast, in_time
 from dispatcher.core.model import State
+from dispatcher.core.policy import ReplyRule
 from dispatcher.core.profile import LIMITS, Profile
 from dispatcher.desk import Desk
 from dispatcher.desk.draft import Draft
@@ -53,12 +54,17 @@ def profile_of(campaign: Campaign) -> Profile | None:
     return profiles().get(campaign.relay.profile or "")
 
 
+def rules_of(desk: Desk, campaign: Campaign) -> tuple[ReplyRule, ...]:
+    """What the relay means by replies of its own; the sandbox has none."""
+    profile = None if desk.sandbox else profile_of(campaign)
+    return profile.rules if profile else ()
+
+
 def settings_of(desk: Desk, campaign: Campaign, *, wait: bool) -> Settings:
     """How a run is to behave."""
-    profile = None if desk.sandbox else profile_of(campaign)
-    if profile is None:
-        return Settings(campaign.pace.connections, campaign.not_after, wait)
-    return Settings(campaign.pace.connections, campaign.not_after, wait, rules=profile.rules, quota_reset=profile.reset)
+    settings = Settings(campaign.pace.connections, campaign.not_after, wait, rules=rules_of(desk, campaign))
+    profile = profile_of(campaign)
+    return replace(settings, quota_reset=profile.reset) if profile else settings
 
 
 def limits(campaign: Campaign) -> Iterator[Limit]:
@@ -166,6 +172,14 @@ def _mailboxes(desk: Desk, letters: Waiting) -> Iterator[Sequence[str]]:
         for key, mailboxes in letters.draft.unsealed.mailboxes():
             if letters.keys is None or key in letters.keys:
                 yield mailboxes.split()
+
+
+def unmet(draft: Draft) -> list[str]:
+    """Domains that have a rate and no letter: mistyped, perhaps."""
+    left = draft.campaign.pace.domains.keys() - {"*"}
+    for _, mailboxes in draft.unsealed.mailboxes() if left else ():
+        left -= {identity.rpartition("@")[2] for identity in mailboxes.split()}
+    return sorted(left)
 
 
 def _terms(desk: Desk, campaign: Campaign, lanes: Mapping[Lane, int], now: datetime) -> Terms:

@@ -15,6 +15,7 @@ from dispatcher.core.ports import Relay, RelayTrouble, Session
 from dispatcher.desk import Desk
 from dispatcher.desk.draft import Draft
 from dispatcher.desk.outlook import suppression_of
+from dispatcher.desk.pacing import rules_of
 from dispatcher.desk.sending import open_relay
 from dispatcher.ledgers.pace import BELIEVED, QUOTA_SPAN
 from dispatcher.ledgers.sealing import begin_test, end_test
@@ -122,7 +123,7 @@ async def _connect(desk: Desk, relay: Relay) -> Session:
     try:
         return await relay.connect()
     except RelayTrouble as trouble:
-        why = classify_trouble(trouble.phase, trouble.reply, trouble.fault).why
+        why = classify_trouble(trouble.phase, trouble.reply, trouble.fault, rules_of(desk, desk.campaign())).why
         raise RelayUnavailable(f"{why}\n  → {desk.relay_advice(why)}") from None
 
 
@@ -140,6 +141,7 @@ async def _send_one(
     async def intent() -> bool:
         return True
 
-    verdict = classify(await session.hand_over(merged.envelope, message, intent))
+    rules = rules_of(desk, draft.campaign)
+    verdict = classify(await session.hand_over(merged.envelope, message, intent), rules)
     end_test(ledger, noted, verdict.outcome, verdict.why)
     return {"key": letter.key, "address": tester.address, "outcome": verdict.outcome, "reply": verdict.why}
