@@ -58,7 +58,18 @@ class SmallDisk:
 
     def grow(self, size: int) -> None:
         """Make it larger, with all that is on it."""
-        subprocess.run(["mount", "-o", f"remount,size={size}", str(self.folder)], check=True)
+        self._remount(f"size={size}")
+
+    def freeze(self) -> None:
+        """Take no more writes at all."""
+        self._remount("ro")
+
+    def thaw(self) -> None:
+        """Take writes again."""
+        self._remount("rw")
+
+    def _remount(self, option: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{option}", str(self.folder)], check=True)
 
 
 @lru_cache

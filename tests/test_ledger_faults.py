@@ -170,6 +170,21 @@ def test_a_disk_without_room_for_the_reserve(tmp_path: Path) -> None:
         finish(tmp_path, server, complete=True)
 
 
+@needs_mount()
+def test_a_disk_that_takes_no_writes(tmp_path: Path) -> None:
+    """The run does not begin, and says so; nor can anything be looked up there, and that is said too."""
+    with Rules(honest) as server, SmallDisk(tmp_path / ".dispatcher", ROOM) as disk:
+        sealed(tmp_path, server)
+        connected = server.times("connected")
+        disk.freeze()
+        for words in (("send", "--confirm", str(LETTERS - 1)), ("status",)):
+            code, errors = told(start(tmp_path, *words))
+            assert (code, "Check that its disk has room and takes writes" in errors) == (4, True), errors
+        assert server.times("connected") == connected
+        disk.thaw()
+        finish(tmp_path, server, complete=True)
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prlimit is a program of Linux")
 def test_a_limit_on_the_size_of_files(tmp_path: Path) -> None:
     """As a full disk (EFBIG), somewhere in the middle of the run."""

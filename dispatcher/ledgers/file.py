@@ -145,6 +145,12 @@ def require_sound(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def unusable(path: Path, why: object) -> LedgerUnavailable:
-    """The error for a ledger that cannot be opened or read."""
-    todo = "If it is damaged, put back a copy, and compare it with the relay's log before anything is sent"
+    """The error for a ledger that cannot be opened or read, with what to do about a cause of that kind."""
+    code = getattr(why, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF  # the primary code
+    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        todo = "Check that its disk has room and takes writes, and the folder's rights"
+    elif code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        todo = "Another program has it open: wait for it, or close it there"
+    else:
+        todo = "If it is damaged, put back a copy, and compare it with the relay's log before anything is sent"
     return LedgerUnavailable(f"cannot use the ledger {path}: {why}. {todo}")
