@@ -17,8 +17,10 @@ does at each step is an `Action`:
     a list       one for each time this step comes up; the last one stays
 
 The steps are CONNECT (in place of the greeting), EHLO, HELO, STARTTLS, AUTH, MAIL, RCPT, DATA, BODY (after 354, before
-the content is read), DOT, RSET, QUIT, NOOP; a step not named in `on` is done as an honest server would. Content is
-read only if the answer to DATA holds a 354 line. The honest DOT is (STORE, b"250 2.0.0 taken\\r\\n").
+the content is read), BDAT (a chunk that is not the last), DOT (the end of the message, behind DATA or BDAT), RSET,
+QUIT, NOOP; a step not named in `on` is done as an honest server would. Content is read only if the answer to DATA holds
+a 354 line. The honest DOT is (STORE, b"250 2.0.0 taken\\r\\n"). Commands may come together (`ehlo` says whether they
+may); each is answered when its turn comes.
 """
 
 import base64
@@ -222,6 +224,7 @@ class _Conversation:
         self.secure = False
         self.mail_from = ""
         self.rcpt_tos: list[str] = []
+        self.chunks = b""
 
     def run(self) -> None:
         if self.script.implicit:
@@ -289,7 +292,7 @@ class _Conversation:
         return base64.b64decode(self._line())
 
     def _mail(self, line: bytes) -> None:
-        self.mail_from, self.rcpt_tos = _path(line), []
+        self.mail_from, self.rcpt_tos, self.chunks = _path(line), [], b""
         self._do("MAIL", b"250 2.1.0 ok\r\n")
 
     def _rcpt(self, line: bytes) -> None:
@@ -297,6 +300,7 @@ class _Conversation:
             self.rcpt_tos.append(_path(line))
 
     def _rset(self, line: bytes) -> None:
+        self.rcpt_tos, self.chunks = [], b""
         self._do("RSET", b"250 2.0.0 ok\r\n")
 
     def _noop(self, line: bytes) -> None:
@@ -307,7 +311,8 @@ class _Conversation:
         raise _Over
 
     def _data(self, line: bytes) -> None:
-        if b"354" not in self._do("DATA", b"354 go ahead\r\n"):
+        honest = b"354 go ahead\r\n" if self.rcpt_tos else b"554 5.5.1 nobody to send it to\r\n"
+        if b"354" not in self._do("DATA", honest):
             return
         cut = self.server.action("BODY")
         if isinstance(cut, Cut):
@@ -317,6 +322,20 @@ class _Conversation:
         octets = self._content()
         self.server.note("dot", connection=self.number)
         self._do("DOT", (STORE, b"250 2.0.0 taken\r\n"), octets)
+
+    def _bdat(self, line: bytes) -> None:
+        """A chunk (RFC 3030). It is read whatever comes of it; without a mailbox to send it to it is refused."""
+        size, last = int(line.split()[1]), line.upper().endswith(b" LAST")
+        while len(self.unread) < size:
+            self.unread += self._receive()
+        chunk, self.unread = self.unread[:size], self.unread[size:]
+        self._note_content(chunk)
+        self.chunks += chunk
+        if last:
+            self.server.note("dot", connection=self.number)
+        taken: Action = (STORE, b"250 2.0.0 taken\r\n") if last else b"250 2.0.0 chunk\r\n"
+        refused = b"503 5.5.1 nobody to send it to\r\n"
+        self._do("DOT" if last else "BDAT", taken if self.rcpt_tos else refused, self.chunks)
 
     def _cut(self, after: int) -> None:
         got = len(self.unread)
