@@ -478,6 +478,17 @@ def test_encoding_of_a_text(text: str, encoding: str) -> None:
     assert encoding == "7bit" or max(map(len, raw)) <= 76
 
 
+@given(st.lists(st.sampled_from(["é", "x" * 70, "\n", ".", " ", "\t", "=", "From ", "yy yy", "\x0c"]), max_size=12))
+def test_quoted_printable_is_made_line_by_line_as_of_the_whole(pieces: list[str]) -> None:
+    """Lines that were met before are remembered; none may come out otherwise for that."""
+    text = "".join(["é", *pieces, "\n"])
+    message, _ = composed(MISSION, replace(RENDERING, text=text))
+    encoding, _, body = message.own.partition(b"text/plain")[2].partition(b"\r\n\r\n")
+    if b"quoted-printable" in encoding:
+        whole = binascii.b2a_qp(text.replace("\n", "\r\n").encode(), istext=True)
+        assert body.startswith(whole + b"\r\n--")
+
+
 # ---- header injection -----------------------------------------------------------------------------------------------
 
 FIELDS: dict[str, Callable[[str], tuple[Message, tuple[str, ...]]]] = {

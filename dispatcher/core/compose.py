@@ -46,6 +46,7 @@ _MESSAGE_ID = re.compile(f"<{_DOT_ATOM}@{_DOT_ATOM}>")  # RFC 5322 §3.6.4
 _BOUNDARY = re.compile(r"=_[0-9A-Za-z.]{16,48}")
 _LANGUAGE = re.compile(r"[A-Za-z]{1,8}(-[0-9A-Za-z]{1,8})*")  # RFC 5646 §2.1
 _UNSENDABLE = re.compile("[\0\ud800-\udfff]")
+_REMEMBERED = 2000  # octets of a line that is worth remembering
 _7BIT = bytes((*b"\t\n\r", *range(0x20, 0x7F)))
 
 
@@ -277,13 +278,24 @@ def _base64(octets: bytes) -> bytes:
 
 def _encoded_text(octets: bytes) -> tuple[str, bytes]:
     """A text in quoted-printable or base64, whichever is shorter."""
+    size = (len(octets) + 2) // 3 * 4
+    lines = [(_quoted if len(each) <= _REMEMBERED else _quoted_line)(each) for each in octets.split(CRLF)]
+    if None not in lines:
+        body = CRLF.join(lines)  # type: ignore[arg-type]
+        if len(body) <= size + (size - 1) // 76 * 2:
+            return "quoted-printable", body
+    return "base64", _base64(octets).removesuffix(CRLF)
+
+
+def _quoted_line(octets: bytes) -> bytes | None:
+    """One line in quoted-printable, for which no other matters; None if it cannot be had."""
     # The line break added and taken away again: without one, binascii would break its lines with LF alone.
     body = binascii.b2a_qp(octets + CRLF, istext=True)[:-2]
-    size = (len(octets) + 2) // 3 * 4
     # binascii writes 77 octets where a blank ends a full line; RFC 2045 §6.7 allows 76.
-    if len(body) <= size + (size - 1) // 76 * 2 and max(map(len, body.split(CRLF))) <= 76:
-        return "quoted-printable", body
-    return "base64", _base64(octets).removesuffix(CRLF)
+    return body if max(map(len, body.split(CRLF))) <= 76 else None
+
+
+_quoted = lru_cache(maxsize=2000)(_quoted_line)  # most lines are the same in most letters
 
 
 def _attachment_header(attachment: Attachment) -> Sequence[bytes]:
