@@ -2,6 +2,7 @@
 
 import smtplib
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tests.command import edit
 from tests.servers import RealServer
 from tests.servers.postfix import SIZE, Postfix
+from tests.servers.tap import Tap
 from tests.torture import Leap, judge, query, run, write_campaign
 
 LETTERS = 20
@@ -23,6 +25,10 @@ def campaign(folder: Path, server: RealServer) -> Path:
 def reasons(folder: Path) -> dict[str, str]:
     """Why letters are where they are, those that were accepted aside."""
     return dict(query(folder, "SELECT key, reason FROM letter WHERE state <> 'accepted'"))
+
+
+MODES = ("silent-discard", "chunking", "chunking, pipelining")
+"""What Postfix hides of what it can do: nothing, so that BDAT is used; CHUNKING; PIPELINING too."""
 
 
 # The relay itself: what the other tests rest on.
@@ -61,10 +67,10 @@ def test_it_refuses_a_bare_newline(text: bytes, *, chunked: bool) -> None:
 
 
 @pytest.mark.parametrize("announced", [True, False])
-def test_a_letter_too_large_fails_alone(tmp_path: Path, *, announced: bool) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_a_letter_too_large_fails_alone(mode: str, tmp_path: Path, *, announced: bool) -> None:
     """F51: not sent at all where the size is announced, refused once where it is not; the others are not harmed."""
-    hidden = () if announced else ("smtpd_discard_ehlo_keywords = size",)
-    with Postfix(*hidden) as server:
+    with Postfix(f"smtpd_discard_ehlo_keywords = {mode}{'' if announced else ', size'}") as server:
         campaign(tmp_path, server)
         edit(tmp_path / "list.csv", "K00007,k00007@missions.example.org,", f"K00007,k00007@missions.example.org,{LONG}")
         edit(tmp_path / "templates/letter.md", "alone: ", "alone: {{ token }} {{ token }} {{ token }} ")
@@ -77,11 +83,12 @@ def test_a_letter_too_large_fails_alone(tmp_path: Path, *, announced: bool) -> N
     assert query(tmp_path, "SELECT count(*) FROM attempt") == [(LETTERS,)]
 
 
-def test_some_mailboxes_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("hidden", MODES)
+def test_some_mailboxes_are_refused(hidden: str, tmp_path: Path) -> None:
     """F44: each letter for itself. One that waits holds up nobody; of two mailboxes the good one gets it."""
     access = ", ".join(f"{{{mailbox}@missions.example.org = {answer}}}" for mailbox, answer in REFUSALS.items())
     rule = f"smtpd_recipient_restrictions = check_recipient_access inline:{{ {access} }}, permit"
-    with Postfix(rule) as server:
+    with Postfix(rule, f"smtpd_discard_ehlo_keywords = {hidden}") as server:
         campaign(tmp_path, server)
         both = "k00008@missions.example.org, nobody@missions.example.org"
         edit(tmp_path / "list.csv", "k00008@missions.example.org", f'"{both}"')
@@ -132,3 +139,24 @@ def test_fewer_connections_than_we_would_like(tmp_path: Path) -> None:
         server.settled(LETTERS)
         judge(tmp_path, server, LETTERS, complete=True)
         assert "Connection concurrency limit exceeded" in server.log
+
+
+# How it is spoken to.
+
+
+@pytest.mark.xfail(reason="the conversation goes in lock-step as yet", strict=False)
+@pytest.mark.parametrize(
+    ("hidden", "verb", "turns"), [(MODES[0], "bdat", 1.1), (MODES[1], "data", 1.1), (MODES[2], "data", 5)]
+)
+def test_round_trips_a_letter(hidden: str, verb: str, turns: float, tmp_path: Path) -> None:
+    """One a letter at most with CHUNKING (RFC 3030) or PIPELINING (RFC 2920), where it offers them."""
+    letters = 200
+    with Postfix(f"smtpd_discard_ehlo_keywords = {hidden}", tls=False) as server, Tap(server.port) as tap:
+        write_campaign(tmp_path, tap.port, letters, pace="connections = 1")
+        assert run(tmp_path).exit_code == 0
+        server.settled(letters)
+        judge(tmp_path, server, letters, complete=True)
+        while server.heard("mail") < letters:
+            time.sleep(0.05)
+        assert [name for name in ("bdat", "data") if server.heard(name)] == [verb]
+    assert tap.turns <= turns * letters
