@@ -123,9 +123,7 @@ class RealServer:
 
 def require(program: str, install: str) -> str:
     """The path of a program, or a skip that says how to install it."""
-    path = shutil.which(
-        program, path=f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin{os.pathsep}/usr/lib/postfix/sbin"
-    )
+    path = shutil.which(program, path=f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin")
     if path is None:
         pytest.skip(f"{program} is missing; install it: {install}")
     return path

@@ -73,9 +73,9 @@ class Postfix(RealServer):
         self._tls = tls
 
     def _begin(self) -> None:
+        postfix = require("postfix", "apt-get install postfix")
         if os.geteuid() != 0:
             pytest.skip("Postfix can only be started by root")
-        postfix = require("postfix", "apt-get install postfix")
         self.folder.chmod(0o755)
         self._certificate()
         for name, owner in (("config", "root"), ("queue", "root"), ("data", "postfix"), ("mail", "nobody")):

@@ -1,5 +1,6 @@
 """Postfix's smtp-sink: a fast server with fault flags, which writes what it is given into one file a message."""
 
+import os
 import re
 from collections.abc import Sequence
 
@@ -21,7 +22,8 @@ class Sink(RealServer):
         (self.folder / "mail").mkdir(mode=0o777)
         (self.folder / "mail").chmod(0o777)
         self.folder.chmod(0o755)
-        self._run(sink, "-u", "nobody", *self.flags, "-d", f"{self.folder}/mail/m.", f"inet:{HOST}:{self.port}", "100")
+        user = ("-u", "nobody") if os.geteuid() == 0 else ()  # it refuses to be root
+        self._run(sink, *user, *self.flags, "-d", f"{self.folder}/mail/m.", f"inet:{HOST}:{self.port}", "100")
 
     @property
     def stored(self) -> Sequence[Kept]:
