@@ -1,6 +1,7 @@
 """A ledger in doubt, at the keyboard: what `send`, `check` and `status` say, and `adopt` with its record."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,18 @@ def test_a_rehearsal_leaves_no_mark(tmp_path: Path) -> None:
         env = {"DISPATCHER_STATE": str(state)}
         assert dispatcher("send", "--sandbox", "--fresh", folder=folder, env=env).code == 0
     assert not state.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a home is something else there")
+def test_without_a_home_only_sending_is_refused(tmp_path: Path) -> None:
+    """What reads needs no mark; what sends wants one, before anybody is connected to."""
+    folder = new_campaign(tmp_path / "campaign", FEW)
+    env = {"HOME": "/dev/null", "DISPATCHER_STATE": ""}
+    with SmtpServer() as server:
+        use_server(folder, server)
+        for words in (("check",), ("send",)):
+            done = dispatcher(*words, folder=folder, env=env)
+            assert done.code == 0, done
+        done = dispatcher("send", "--confirm", "6", folder=folder, env=env)
+        assert (done.code, "cannot keep the mark" in done.err, "DISPATCHER_STATE" in done.err) == (4, True, True), done
+        assert not server.seen

@@ -219,6 +219,7 @@ def adopt(
     say(f"Adopted, though {doubt}. Recorded: {why}")
     if letters:
         say(f"Held as unknown: {many(letters, 'letter')}. See: dispatcher log --outcome unknown{desk.flag}")
+    say("Suppressions and decisions that were made since are not in it: make them again before you send.")
     say(f"Nothing was sent. Next: dispatcher send{desk.flag}")
 
 

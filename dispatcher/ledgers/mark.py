@@ -172,7 +172,7 @@ class Marks:
         """Every mark that can be read."""
         try:
             files = sorted(self._folder.iterdir())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
             raise unkept(str(error)) from None
@@ -191,7 +191,7 @@ class Marks:
         file = self._file(ledger)
         try:
             octets = file.read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise unkept(str(error)) from None
