@@ -3,7 +3,10 @@
 One contract for all: Postfix and its smtp-sink, the npm package smtp-server, aiosmtpd (see `tests.servers`).
 """
 
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ from tests.servers.aiosmtpd import Aiosmtpd
 from tests.servers.node import Node
 from tests.servers.postfix import Postfix
 from tests.servers.sink import Sink
-from tests.torture import judge, query, run, write_campaign
+from tests.torture import Leap, judge, query, run, write_campaign
 
 LETTERS = 1000
 LETTER = """+++
@@ -73,3 +76,28 @@ def test_a_thousand_letters(server: RealServer, tmp_path: Path) -> None:
     rows = query(tmp_path, "SELECT outcome, code, queue_id FROM attempt")
     assert {(outcome, code) for outcome, code, _ in rows} == {("accepted", 250)}
     assert sorted(queue_id for _, _, queue_id in rows) == sorted(k.queue_id for k in kept)
+
+
+def test_a_relay_that_restarts(tmp_path: Path) -> None:
+    """F56: killed in the middle and started again, over and over: what it had answered is known.
+
+    It keeps a message before it answers, so that each one it has is accepted or unknown, and no other is either.
+    """
+    letters, connections, restarts, clock = 300, 3, 4, Leap()
+    with Node() as server, ThreadPoolExecutor(1) as aside:
+        campaign(tmp_path, server, letters, connections=connections)
+        times = aside.submit(restarting, server, [letters * n // (restarts + 1) for n in range(1, restarts + 1)])
+        while (found := run(tmp_path, clock=clock).counts)["waiting"]:
+            clock.moment += timedelta(hours=1)
+        times.result()
+        judge(tmp_path, server, letters)
+        assert found["accepted"] + found["unknown"] == letters
+        assert found["unknown"] <= restarts * connections * 2
+
+
+def restarting(server: RealServer, moments: list[int]) -> None:
+    """Kill the server whenever it has kept so many messages."""
+    for many in moments:
+        while len(server.stored) < many:
+            time.sleep(0.005)
+        server.restart(hard=True)

@@ -95,16 +95,30 @@ class RealServer:
             time.sleep(0.05)
         return found
 
+    def restart(self, *, hard: bool = False) -> None:
+        """Stop the process, or kill it, and start it again: the same port, the same folder."""
+        if hard:
+            self._process.kill()
+        _stop(self._process)
+        self._launch()
+
     def _run(self, *argv: str | Path) -> None:
         """Start the server's process; it is stopped, and waited for, at the exit."""
+        self._argv = argv
+        self._launch()
+        self._stack.callback(lambda: _stop(self._process))
+
+    def _launch(self) -> None:
         with (self.folder / "output").open("ab") as output:
-            process = subprocess.Popen(argv, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-        self._stack.callback(_stop, process)
+            self._process = subprocess.Popen(
+                self._argv, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
         deadline = time.monotonic() + SECONDS
         while not _listens(self.port):
             told = (self.folder / "output").read_text(encoding="utf-8", errors="replace")
-            assert process.poll() is None, f"{argv[0]} ended: {told}"
-            assert time.monotonic() < deadline, f"{argv[0]} does not listen: {told}"
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                _stop(self._process)
+                raise AssertionError(f"{self._argv[0]} does not listen: {told}")
             time.sleep(0.02)
 
     def _certificate(self) -> Path:

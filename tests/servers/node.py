@@ -35,7 +35,7 @@ class Node(RealServer):
 
     @property
     def stored(self) -> Sequence[Kept]:
-        lines = self._mail.read_bytes().splitlines() if self._mail.exists() else []
+        *lines, _ = self._mail.read_bytes().split(b"\n") if self._mail.exists() else [b""]
         found = [json.loads(line) for line in lines]
         assert all(row["user"] == (self._login.user if self._login else "") for row in found)
         return [
