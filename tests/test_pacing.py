@@ -10,7 +10,9 @@ import pytest
 from dispatcher.core.campaign import RelayAccount
 from dispatcher.desk import Desk
 from dispatcher.desk.clock import SystemClock
-from dispatcher.desk.sending import Result, outlook, send
+from dispatcher.desk.outlook import outlook
+from dispatcher.desk.pacing import expected, of_plan
+from dispatcher.desk.sending import Result, send
 from dispatcher.dispatch import Close, Dispatch
 from dispatcher.relays.smtp import Account, SmtpRelay
 from tests.smtp_server import STORE, Action, Actions, Script, SmtpServer
@@ -164,6 +166,25 @@ def test_a_stop_does_not_wait_for_a_domain(tmp_path: Path) -> None:
         judge(tmp_path, server, 2)
     assert (result.exit_code, result.report.close) == (130, Close.INTERRUPTED)
     assert states(tmp_path) == {"accepted": 1, "ready": 1}
+
+
+def test_a_run_is_done_when_it_was_foreseen(tmp_path: Path) -> None:
+    """Through two days of quota, with a first part sent before; whoever waits for the quota loses little."""
+    clock = Leap()
+    with SmtpServer() as server:
+        write_campaign(tmp_path, server.port, 16, pace='connections = 2\nrate = "30/min"\nquota = 5')
+        run(tmp_path, clock=clock, limit=3)
+        clock.moment += timedelta(hours=1)
+        desk = Desk(tmp_path, clock=clock)
+        found = expected(desk, of_plan(outlook(desk)))
+        assert run(tmp_path, clock=clock, wait=True).exit_code == 0
+        judge(tmp_path, server, 16, complete=True)
+    assert found
+    assert (found.letters, found.first) == (13, 2)
+    done_at, last = datetime.fromisoformat(found.done_at), moments(tmp_path)[-1]
+    assert done_at <= last <= done_at + timedelta(minutes=20)
+    for number, at in enumerate(moments(tmp_path)[5:]):
+        assert at - moments(tmp_path)[number] >= timedelta(hours=24)
 
 
 @pytest.mark.parametrize("user", ["", "office@orchard.example.org"])
