@@ -111,6 +111,8 @@ def _printed(result: object) -> object:
 
 def _printed_in_html(result: object) -> object:
     """As `_printed`; line breaks inside a value are kept in HTML."""
+    if type(result) is str and "\n" not in result:
+        return result
     if isinstance(result, str) and "\n" in result:
         return Markup("<br>\n").join(escape(line) for line in result.splitlines())
     return _printed(result)

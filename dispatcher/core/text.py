@@ -29,7 +29,12 @@ _WIDTHS: Final = _Widths()
 
 def display_width(text: str) -> int:
     """Columns the text takes in a fixed-width font."""
-    return sum(map(_WIDTHS.__getitem__, text)) if _UNUSUAL.search(text) else len(text)
+    return len(text) if _usual(text) else sum(map(_WIDTHS.__getitem__, text))
+
+
+def _usual(text: str) -> bool:
+    """Whether every character is known to take one column."""
+    return (text.isascii() and text.isprintable()) or not _UNUSUAL.search(text)
 
 
 def finish(text: str) -> str:
@@ -55,9 +60,9 @@ def wrap(line: str, width: int = WIDTH) -> list[str]:
 
     A word that is longer than a line stays whole.
     """
-    if display_width(line) <= width:
+    columns = None if _usual(line) else list(accumulate(map(_WIDTHS.__getitem__, line), initial=0))
+    if (columns[-1] if columns else len(line)) <= width:
         return [line]
-    columns = list(accumulate(map(_WIDTHS.__getitem__, line), initial=0)) if _UNUSUAL.search(line) else None
     found = _PREFIX.match(line)
     prefix = found.group() if found else ""
     lines: list[str] = []
