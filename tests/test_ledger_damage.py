@@ -48,7 +48,7 @@ class Wreck:
         shutil.copytree(self.folder / ".dispatcher", self.kept / "ledger")
         shutil.copytree(self.state, self.kept / "state")
         there = states(self.folder)
-        self.waiting = there["ready"] + there.get("leased", 0)
+        self.waiting = there.get("ready", 0) + there.get("leased", 0)
         self.attempts = query(self.folder, "SELECT count(*) FROM attempt")[0][0]
         self.numbers = dict(query(self.folder, "SELECT letter, message_id FROM sealed"))
         self.sealed = self._sealed()
