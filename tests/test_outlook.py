@@ -12,6 +12,8 @@ from dispatcher.desk.deciding import amend, changes, suppress
 from dispatcher.desk.outlook import Outlook, outlook
 from dispatcher.desk.sending import send
 from tests.campaigns import ENGLISH, LETTER, PEOPLE, RECIPIENTS, SENDER, settings, write_campaign
+from tests.command import dispatcher
+from tests.disks import SmallDisk, needs_mount
 from tests.smtp_server import CLOSE, STORE, Action, Script, SmtpServer
 
 
@@ -159,3 +161,16 @@ def test_problems_without_end_are_listed_to_the_thousandth(tmp_path: Path) -> No
         outlook(desk)
     assert len(caught.value.problems) == 1001
     assert caught.value.problems[-1].what == "and 500 more"
+
+
+@needs_mount()
+def test_a_plan_for_which_there_is_no_room(tmp_path: Path) -> None:
+    """More than is kept in memory, and no room on the disk for temporary files: nothing is sealed, and it says why."""
+    rows = (f"K{n},k{n}@a.example.org,Mission {n},en,{'x' * 30_000},g,true" for n in range(800))
+    folder = write_campaign(tmp_path / "campaign", files={"people.csv": people(*rows)})
+    with SmallDisk(tmp_path / "small", 1_000_000) as disk:
+        found = dispatcher("send", "--sandbox", folder=folder, env={"SQLITE_TMPDIR": str(disk.folder)})
+    assert found.code == 4
+    assert "cannot be kept on the disk" in found.err
+    assert "SQLITE_TMPDIR" in found.err
+    assert not (folder / ".dispatcher/sandbox/ledger.sqlite").exists()
