@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from benchmarks import alone, tables
@@ -17,14 +17,15 @@ from benchmarks.machine import machine
 from benchmarks.measured import ROOT, BenchmarkFailed
 from benchmarks.page import facts, write_page
 from benchmarks.race import REPORT, SMALL, WORKLOADS, Race, Result, Workload
-from benchmarks.senders import OURS, SENDERS
+from benchmarks.senders import OURS, SENDERS, WITHOUT_LEDGER
 from benchmarks.workload import Job
 
 WORK: Final = ROOT / "build" / "bench"
-PARTS: Final = ("workloads", "connections", "growth", "starts", "recovery")
+PARTS: Final = ("workloads", "ledger", "connections", "growth", "starts", "recovery")
 _QUICK: Final = (OURS, "smtp-source", "nodemailer")
 _POOLS: Final = (OURS, "smtp-source", "nodemailer", "aiosmtplib")
 _CONNECTIONS: Final = (1, 2, 5, 10, 20, 50)
+_WITH_AND_WITHOUT: Final = (SMALL, replace(SMALL, connections=20), replace(REPORT, connections=20))
 _LISTS: Final = (1_000, 10_000, 100_000)
 _BEGAN: Final = time.monotonic()
 
@@ -81,6 +82,11 @@ def _workloads(race: Race, report: Report, sizes: Sequence[int]) -> None:  # noq
     report.add("workloads", [tables.as_data(one) for one in results], *map(tables.race_table, results))
 
 
+def _ledger(race: Race, report: Report, sizes: Sequence[int]) -> None:  # noqa: ARG001
+    results = [race.run(workload, (SENDERS[0], WITHOUT_LEDGER)) for workload in _WITH_AND_WITHOUT]
+    report.add("ledger", [tables.as_data(one) for one in results], tables.ledger_table(results))
+
+
 def _connections(race: Race, report: Report, sizes: Sequence[int]) -> None:  # noqa: ARG001
     several = [Workload(f"small-{n}", f"small letter, {n} connections", connections=n) for n in _CONNECTIONS]
     results = raced(race, several, _POOLS)
@@ -102,7 +108,7 @@ def _recovery(race: Race, report: Report, sizes: Sequence[int]) -> None:
     report.add("recovery", [asdict(one) for one in found], tables.recovery_table(found))
 
 
-_PARTS: Final = dict(zip(PARTS, (_workloads, _connections, _growth, _starts, _recovery), strict=True))
+_PARTS: Final = dict(zip(PARTS, (_workloads, _ledger, _connections, _growth, _starts, _recovery), strict=True))
 
 
 def profile(race: Race, given: argparse.Namespace) -> None:

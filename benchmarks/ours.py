@@ -1,6 +1,6 @@
 """What is measured of us: one `send` of one campaign folder, as the command line does it, in a process of its own.
 
-    python -m benchmarks.ours [--seal | --crash-after N | --stop-after N | --profile FILE] FOLDER
+    python -m benchmarks.ours [--seal | --crash-after N | --stop-after N | --profile FILE | --no-ledger] FOLDER
 
 It reads, proof-renders and seals the folder, sends with the ledger on, and prints one line of JSON: seconds and CPU
 seconds (all threads) of each phase, and the peak memory at its end.
@@ -13,7 +13,8 @@ seconds (all threads) of each phase, and the peak memory at its end.
 
 `--seal` seals the plan and sends one letter, so that another process finds the rest sealed. After N outcomes,
 `--crash-after` kills the process as `kill -9` does, and `--stop-after` ends the run as Ctrl-C does. `--profile` writes
-to FILE where each thread spends its time while sending (which slows it down).
+to FILE where each thread spends its time while sending (which slows it down). `--no-ledger` seals, and then sends
+without a ledger (`benchmarks.forgetful`).
 """
 
 import argparse
@@ -30,6 +31,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from benchmarks.forgetful import forget
 from benchmarks.profiling import Profiles
 from dispatcher.desk import Desk
 from dispatcher.desk.sending import outlook, send
@@ -89,10 +91,14 @@ class Watch:
     def observe(self, dispatch: Dispatch) -> None:
         """Called by the desk inside the run's event loop, before anything is connected."""
         self._dispatch = dispatch
+        self.begin()
+        asyncio.get_running_loop().call_later(_LOOK, self._look)
+
+    def begin(self) -> None:
+        """Sending begins now; it may turn out to begin later."""
         self.began = Moment.now()
         if self._profiles:
             self._profiles.begin()
-        asyncio.get_running_loop().call_later(_LOOK, self._look)
 
     def _look(self) -> None:
         assert self._dispatch
@@ -134,7 +140,13 @@ class Watch:
 
 
 def run(
-    folder: Path, *, limit: int | None = None, crash: int = 0, stop: int = 0, profiles: Profiles | None = None
+    folder: Path,
+    *,
+    limit: int | None = None,
+    crash: int = 0,
+    stop: int = 0,
+    profiles: Profiles | None = None,
+    ledger: bool = True,
 ) -> dict[str, object]:
     """One `send`; what each phase took. Exits with words if a letter was not accepted."""
     began = Moment.now()
@@ -144,6 +156,8 @@ def run(
     watch = Watch(plan.count, crash=crash, stop=stop, profiles=profiles)
     if profiles:
         profiles.await_threads()
+    if not ledger:
+        forget(watch.begin)
     result = send(desk, plan, observe=watch.observe)
     closed = watch.over()
     if not (watch.accepted == watch.finished and (stop or watch.accepted == plan.count)):
@@ -178,10 +192,12 @@ def main() -> None:
     parser.add_argument("--crash-after", type=int, default=0)
     parser.add_argument("--stop-after", type=int, default=0)
     parser.add_argument("--profile", type=Path)
+    parser.add_argument("--no-ledger", dest="ledger", action="store_false")
     given = parser.parse_args()
     profiles = Profiles() if given.profile else None
     limit = 1 if given.seal else None
-    told = run(given.folder, limit=limit, crash=given.crash_after, stop=given.stop_after, profiles=profiles)
+    ends = {"crash": given.crash_after, "stop": given.stop_after}
+    told = run(given.folder, limit=limit, profiles=profiles, ledger=given.ledger, **ends)
     if profiles:
         given.profile.write_text(profiles.text(int(str(told["letters"]))), encoding="utf-8")
     print(json.dumps(told))

@@ -35,6 +35,10 @@ def _ours(folder: Path, job: Job, content: Content) -> Sequence[str]:  # noqa: A
     return (sys.executable, "-m", "benchmarks.ours", str(folder))
 
 
+def _without_ledger(folder: Path, job: Job, content: Content) -> Sequence[str]:
+    return (*_ours(folder, job, content), "--no-ledger")
+
+
 def _smtp_source(folder: Path, job: Job, content: Content) -> Sequence[str]:
     folder.mkdir(parents=True)
     (folder / "letter").write_bytes(content.whole)
@@ -76,6 +80,9 @@ SENDERS: Final = (
         pool=False,
     ),
 )
+
+
+WITHOUT_LEDGER: Final = Sender("no ledger", "log, fsync; after a crash it would know nothing", _without_ledger, 1000)
 
 
 @dataclass(frozen=True)

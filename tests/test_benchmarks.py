@@ -58,9 +58,11 @@ def test_quick_ends_with_its_line() -> None:
 
 @peers
 def test_ours_alone_end_with_json() -> None:
-    done = run("all", "--only", "growth", "recovery", "--recipients", "120", "--rounds", "1")
+    parts = ("ledger", "growth", "recovery")
+    done = run("all", "--only", *parts, "--recipients", "120", "--rounds", "1", "--seconds", "0.02")
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout.splitlines()[-1])
+    assert [lane["name"] for lane in figures["ledger"][0]["senders"]] == ["dispatcher", "no ledger"]
     assert figures["growth"][0]["letters"] == 120
     assert figures["recovery"][0]["since_ledger"] < figures["recovery"][0]["since_start"]
     assert "### Longer lists" in done.stdout
