@@ -25,7 +25,7 @@ from dispatcher.desk.sending import outlook, send
 from dispatcher.ledgers.reserve import Reserve
 from tests.disks import SmallDisk, needs_mount
 from tests.figures import COUNTS
-from tests.smtp_server import Actions, SmtpServer
+from tests.smtp_server import Actions, Script, SmtpServer
 from tests.torture import (
     DEPTH,
     ROOT,
@@ -134,13 +134,25 @@ def test_a_disk_that_is_full_at_sealing(tmp_path: Path) -> None:
 
 
 @needs_mount()
-@pytest.mark.parametrize(("step", "number"), [("MAIL", 12), ("DATA", 17), ("DOT", 1), ("DOT", 23)])
-def test_a_disk_that_fills_up_while_letters_leave(tmp_path: Path, step: str, number: int) -> None:
+@pytest.mark.parametrize(
+    ("step", "number", "offered"),
+    [
+        ("MAIL", 12, ()),
+        ("DATA", 17, ()),
+        ("DOT", 1, ()),
+        ("DOT", 23, ("PIPELINING",)),
+        ("DOT", 23, ("PIPELINING", "CHUNKING")),
+    ],
+)
+def test_a_disk_that_fills_up_while_letters_leave(
+    tmp_path: Path, step: str, number: int, offered: tuple[str, ...]
+) -> None:
     """At an intent: no terminator, and the letter waits. Between an intent and its outcome: kept in reserve.
 
     So nothing is unknown, and with room again the next run sends what waits.
     """
-    with Rules(honest) as server, SmallDisk(tmp_path / ".dispatcher", ROOM) as disk:
+    script = Script(ehlo=(*Script().ehlo, *offered))
+    with Rules(honest, script) as server, SmallDisk(tmp_path / ".dispatcher", ROOM) as disk:
         sealed(tmp_path, server)
         server.rule = at(step, number, disk.fill)
         code, errors = told(begin(tmp_path))
