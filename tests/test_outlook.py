@@ -1,5 +1,6 @@
 """What a `send` would do, told in two ways that must agree: by merging the folder, and from the ledger alone."""
 
+import gc
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -174,3 +175,14 @@ def test_a_plan_for_which_there_is_no_room(tmp_path: Path) -> None:
     assert "cannot be kept on the disk" in found.err
     assert "SQLITE_TMPDIR" in found.err
     assert not (folder / ".dispatcher/sandbox/ledger.sqlite").exists()
+
+
+def test_rows_that_nobody_reads_to_the_end_are_let_go_in_peace(tmp_path: Path) -> None:
+    """Also after what they come from was closed; what goes wrong then is seen by the test run."""
+    draft = Desk(write_campaign(tmp_path)).draft()
+    draft.summary()
+    keys = draft.unsealed.all_keys()
+    assert next(keys) == "FRA"
+    draft.unsealed.close()
+    del keys
+    gc.collect()

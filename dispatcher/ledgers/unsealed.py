@@ -204,7 +204,8 @@ class Unsealed:
 
     def _rows(self, name: str, given: Any = ()) -> Iterator[Any]:
         try:
-            yield from self._run(name, given)
+            for row in self._run(name, given):  # noqa: UP028 (that would close the cursor, perhaps too late)
+                yield row
         except sqlite3.Error as error:
             raise self._broken(error) from None
 
