@@ -18,6 +18,8 @@ from benchmarks.senders import OURS, Run, Sender, first_letter, sample, start
 from benchmarks.workload import Content, Job
 
 _FEWEST: Final = 20
+_EACH: Final = 10
+"""Letters on each connection at least, so that setting it up is a small part of its work."""
 _STEP: Final = 20
 _FAR: Final = 2
 """Times as long with a far receiver, so that setting up connections stays a small part of it."""
@@ -167,6 +169,7 @@ class Race:
     def _fitting(self, workload: Workload, sender: Sender, content: Content) -> int:
         """How many letters keep this sender busy for the time it is given; found by the run that warms up."""
         guess = sender.guess / (5 if workload.report else 1) / (10 if workload.milliseconds else 1)
-        run = self.once(workload, sender, content, max(_FEWEST, int(guess * min(1.0, self.seconds))))
+        fewest = max(_FEWEST, _EACH * workload.connections) if sender.pool else _FEWEST
+        run = self.once(workload, sender, content, max(fewest, int(guess * min(1.0, self.seconds))))
         seconds = self.seconds * (_FAR if workload.milliseconds else 1)
-        return max(_FEWEST, round(run.rate * seconds / _STEP) * _STEP)
+        return max(fewest, round(run.rate * seconds / _STEP) * _STEP)
