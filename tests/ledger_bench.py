@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol, TypeVar
@@ -111,8 +111,13 @@ def begin(ledger: SqliteLedger, on_unknown: str = "hold", account: str = ACCOUNT
     return Run(ledger, found.run, CAMPAIGN, account, **pace)
 
 
-def wait(job: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(job)
+def wait(job: Coroutine[Any, Any, T] | Callable[[], Awaitable[T]]) -> T:
+    """Do it in a loop of its own; what wants one to begin with comes as a function."""
+
+    async def go() -> T:
+        return await (job() if callable(job) else job)
+
+    return asyncio.run(go())
 
 
 def lease(run: Run, limit: int = 100) -> tuple[Leased, ...]:
@@ -133,7 +138,8 @@ def send(run: Run, leased: Leased, ending: Ending) -> int | None:
 
 
 def intend(run: Run, leased: Leased) -> int | None:
-    return wait(run.intend(leased, wait(run.open_session(INFO)), leased.not_before, "octets"))
+    session = wait(run.open_session(INFO))
+    return wait(lambda: run.intend(leased, session, leased.not_before, "octets"))
 
 
 def ending(state: State, **changed: Any) -> Ending:

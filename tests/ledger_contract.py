@@ -6,7 +6,7 @@ own doors and, through `Bench.sql`, what a second connection sees or tries.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
@@ -116,7 +116,8 @@ class Story:
         if each := self._pick(number, at_risk=True):
             fate = (ACCEPTED, UNKNOWN, FAILED, ending(State.READY))[number % 4]
             self.taken[each[0].key] += fate in (ACCEPTED, UNKNOWN)
-            wait(self.run.conclude(each[0], None, each[1], fate))
+            run, (letter, attempt) = self.run, each
+            wait(lambda: run.conclude(letter, None, attempt, fate))
 
     def give_back(self, number: int) -> None:
         if each := self._pick(number, at_risk=False):
@@ -503,13 +504,14 @@ class LedgerContract:
     def test_a_refusal_before_the_intent_is_an_attempt_too(self, bench: Bench, ledger: SqliteLedger) -> None:
         run = begin(ledger)
         first = lease(run)[0]
-        wait(run.conclude(first, None, None, replace(FAILED, phase=Phase.RCPT)))
+        wait(lambda: run.conclude(first, None, None, replace(FAILED, phase=Phase.RCPT)))
         assert states(bench)["K000"] == "failed"
         assert bench.sql(f"SELECT phase, outcome FROM attempt WHERE letter = {first.id}") == [("rcpt", "failed")]
 
     def test_an_uncounted_attempt_does_not_age_the_letter(self, ledger: SqliteLedger) -> None:
         run = begin(ledger)
-        wait(run.conclude(lease(run, 1)[0], None, None, ending(State.READY, counted=False)))
+        first = lease(run, 1)[0]
+        wait(lambda: run.conclude(first, None, None, ending(State.READY, counted=False)))
         again = lease(run, 1)[0]
         assert (again.key, again.attempts, again.first_attempt_at) == ("K000", 0, None)
 
@@ -528,7 +530,7 @@ class LedgerContract:
         first = lease(run)[0]
         before = dump(bench)
         with pytest.raises(DispatcherError, match="no such transition"):
-            wait(run.conclude(first, None, None, ACCEPTED))
+            wait(lambda: run.conclude(first, None, None, ACCEPTED))
         assert dump(bench) == before
 
     def test_a_letter_given_back_was_not_tried(self, bench: Bench, ledger: SqliteLedger) -> None:
@@ -559,14 +561,14 @@ class LedgerContract:
         run = begin(ledger)
         session = wait(run.open_session(INFO))
         mine = lease(run, 1)[0]
-        attempt = wait(run.intend(mine, session, bench.time.at, "octets")) if deed == "conclude risk" else None
+        attempt = wait(lambda: run.intend(mine, session, bench.time.at, "octets")) if deed == "conclude risk" else None
         if loss == "taken over":
             theirs = begin(ledger, "resend")
             lease(theirs, 1)
         else:
             ledger.recover()
         before = dump(bench)
-        deeds: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {
+        deeds: dict[str, Callable[[], Awaitable[Any]]] = {
             "intend": lambda: run.intend(mine, session, bench.time.at, "octets"),
             "conclude": lambda: run.conclude(mine, session, None, FAILED),
             "conclude risk": lambda: run.conclude(mine, session, attempt, ACCEPTED),
@@ -574,7 +576,7 @@ class LedgerContract:
             "judge": lambda: run.judge((mine,), State.FAILED, "no"),
         }
         with pytest.raises(LedgerUnavailable, match="no longer this run's"):
-            wait(deeds[deed]())
+            wait(deeds[deed])
         assert dump(bench) == before
 
     def test_judging_is_all_or_nothing(self, bench: Bench, ledger: SqliteLedger) -> None:
@@ -905,7 +907,7 @@ class LedgerContract:
         attempt = intend(run, first)
         with bench.open(hold=False) as guest:
             sealing.add_suppressions(guest, first.mailboxes[:1], **WHY)
-        wait(run.conclude(first, None, attempt, ACCEPTED))
+        wait(lambda: run.conclude(first, None, attempt, ACCEPTED))
         assert states(bench)["K000"] == "accepted"
 
     def test_lifting_a_suppression_frees_what_only_it_held_back(self, bench: Bench) -> None:
@@ -950,7 +952,7 @@ class LedgerContract:
             async def go() -> list[int | None]:
                 gate = at_work(ledger)
                 ledger.submit(lambda c: c.set_trace_callback(commits.append))
-                tasks = [asyncio.create_task(run.intend(each, session, bench.time.at, "x")) for each in leased]
+                tasks = [run.intend(each, session, bench.time.at, "x") for each in leased]
                 await asyncio.sleep(0)  # every task has made its call
                 gate.set()
                 return await asyncio.gather(*tasks)
@@ -1010,8 +1012,7 @@ class LedgerContract:
 
         async def go() -> None:
             gate = at_work(ledger)
-            task = asyncio.create_task(run.intend(first, session, bench.time.at, "x"))
-            await asyncio.sleep(0)
+            task = run.intend(first, session, bench.time.at, "x")
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task

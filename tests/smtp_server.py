@@ -194,6 +194,7 @@ class SmtpServer:
             except OSError:
                 return
             number += 1
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is said is there at once
             self.replace(None, sock)
             thread = threading.Thread(target=self._serve, args=(sock, number), daemon=True)
             self._threads.append(thread)

@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,13 @@ import trustme
 
 from dispatcher.core.errors import LedgerUnavailable, PlanConflict, SecretError
 from dispatcher.core.model import Leased
+from dispatcher.core.policy import Verdict
 from dispatcher.desk import Desk
 from dispatcher.desk.deciding import amend, changes
 from dispatcher.desk.sending import Result, outlook
 from dispatcher.desk.sending import send as send_now
 from dispatcher.dispatch import Close, Dispatch, Prepared
-from tests.smtp_server import CLOSE, RESET, STORE, Action, Actions, Cut, Script, SmtpServer
+from tests.smtp_server import CLOSE, RESET, STORE, Action, Actions, Script, SmtpServer
 from tests.test_relay import server_tls
 from tests.torture import LETTER, Leap, Rules, judge, query, run, states, write_campaign
 
@@ -62,8 +64,8 @@ def test_2000_letters_at_10_connections(tmp_path: Path) -> None:
         number = int(one.rcpt_tos[0][1:6])
         assert one.rcpt_tos == (f"k{number:05}@missions.example.org",)
         assert {int(token) for token in TOKEN.findall(one.octets)} == {number * 7919 % 99991}
-    assert server.times("connected") == 10
-    assert len({one.connection for one in server.stored}) == 10
+    assert 20 <= len({one.connection for one in server.stored}) <= server.times("connected") < 40
+    assert max(Counter(one.connection for one in server.stored).values()) == 100
     digests = query(tmp_path, "SELECT count(DISTINCT message_digest), count(*), count(DISTINCT letter) FROM attempt")
     assert digests == [(2000, 2000, 2000)]
 
@@ -99,8 +101,6 @@ HONEST: Mapping[str, Action] = {
 }
 BEFORE_THE_DOT: list[tuple[str, Action]] = [
     *((step, drop) for step in ("CONNECT", "EHLO", "MAIL", "RCPT", "DATA", "BODY") for drop in (CLOSE, RESET)),
-    ("BODY", Cut(1)),
-    ("BODY", Cut(3000)),
 ]
 
 
@@ -342,9 +342,10 @@ def test_an_acceptance_under_way_does_not_judge_what_a_stopped_run_holds(tmp_pat
     def watch(dispatch: Dispatch) -> None:
         before = dispatch._recorder._pause
 
-        def pause(why: str) -> None:
-            before(why)
+        def pause(verdict: Verdict, why: str) -> bool:
+            over = before(verdict, why)
             stopped.set()
+            return over
 
         dispatch._recorder._pause = pause
 
@@ -509,7 +510,7 @@ def test_a_relay_that_goes_away_and_comes_back(tmp_path: Path) -> None:
     assert (result.exit_code, result.report.close) == (0, Close.FINISHED)
     judge(tmp_path, server, 200, complete=True)
     assert len(away) == 5
-    assert len({one.connection for one in server.stored if one.connection > 4}) == 4
+    assert len({one.connection for one in server.stored if one.connection > 4}) >= 2
 
 
 def test_a_relay_that_does_not_come_back(tmp_path: Path) -> None:
@@ -667,7 +668,7 @@ def test_not_after_passes_during_the_run(tmp_path: Path) -> None:
     end = clock.now() + timedelta(minutes=1)
 
     def rule(step: str, connection: int, line: bytes) -> Actions | None:
-        if step == "DATA" and server.counts["DATA"] == 4:
+        if step == "RCPT" and server.counts["RCPT"] == 4:
             clock.moment = end
         return None
 
@@ -696,10 +697,10 @@ def test_not_after_ends_a_wait(tmp_path: Path, *, gone: bool) -> None:
 
 
 def test_a_suppression_between_lease_and_intent_holds_the_letter_back(tmp_path: Path) -> None:
-    """The letter is leased, its body on its way, when the address of K00003 is suppressed: the dot never leaves."""
+    """The letter is leased, its envelope on its way, when the address of K00003 is suppressed: the dot never leaves."""
 
     def rule(step: str, connection: int, line: bytes) -> Actions | None:
-        if step == "DATA" and server.counts["DATA"] == 4:
+        if step == "RCPT" and server.counts["RCPT"] == 4:
             address = "k00003@missions.example.org"
             change(
                 tmp_path, "INSERT INTO suppression VALUES (?, ?, 'they asked', '2026', 'a person')", address, address
@@ -771,13 +772,13 @@ def test_a_ledger_that_breaks_lets_no_terminator_leave(tmp_path: Path) -> None:
         def broken(connection: sqlite3.Connection) -> None:
             raise sqlite3.OperationalError("disk I/O error")
 
-        def prepare(letter: Leased, date: datetime, before: Any = dispatch._prepare) -> Prepared:
+        def prepare(letter: Leased, date: datetime, before: Any = dispatch._shop.prepare) -> Prepared:
             if letter.key == "K00003":
                 run._ledger.submit(broken)  # type: ignore[attr-defined]
             prepared: Prepared = before(letter, date)
             return prepared
 
-        dispatch._prepare = prepare
+        dispatch._shop = replace(dispatch._shop, prepare=prepare)
 
     with SmtpServer() as server:
         with pytest.raises(LedgerUnavailable, match="disk I/O error"):
@@ -795,3 +796,36 @@ def test_on_unknown_resend_sends_the_same_octets_again(tmp_path: Path) -> None:
     counts: Mapping[bytes, int] = Counter(one.octets for one in server.stored)
     assert sorted(counts.values()) == [1, 1, 2]
     assert states(tmp_path) == {"accepted": 3}
+
+
+def test_word_of_delivery_is_asked_for(tmp_path: Path) -> None:
+    """RFC 3461: each letter under its own Message-ID; nothing is asked of a relay that does not offer it."""
+    for offers in (("DSN",), ()):
+        folder = tmp_path / str(len(offers))
+        with SmtpServer(Script(ehlo=offers)) as server:
+            write_campaign(folder, server.port, 2, relay='security = "none"\nnotify = ["failure", "delay"]')
+            assert run(folder).exit_code == 0
+            judge(folder, server, 2, complete=True)
+        numbers = [number for (number,) in query(folder, "SELECT message_id FROM sealed")]
+        asked = {line.partition(b" RET=")[2].decode() for line in server.commands if line.startswith(b"MAIL")}
+        assert asked == ({f"HDRS ENVID={number[1:-1]}" for number in numbers} if offers else {""})
+        rcpts = [line for line in server.commands if line.startswith(b"RCPT")]
+        assert all((b" NOTIFY=FAILURE,DELAY ORCPT=rfc822;k0000" in line) == bool(offers) for line in rcpts)
+
+
+@pytest.mark.parametrize("ehlo", [("PIPELINING",), ("PIPELINING", "CHUNKING")])
+def test_a_relay_that_loses_commands_that_come_together_is_met_in_lock_step(
+    tmp_path: Path, ehlo: tuple[str, ...]
+) -> None:
+    """It says that it can, and drops whatever comes behind MAIL. That is logged with its sessions."""
+
+    def rule(step: str, connection: int, line: bytes) -> Actions | None:
+        return b"503 5.5.1 MAIL first\r\n" if step == "RCPT" and connection == 1 else None
+
+    with Rules(rule, Script(ehlo=ehlo)) as server:
+        write_campaign(tmp_path, server.port, 6, pace="connections = 1")
+        assert run(tmp_path).exit_code == 0
+        judge(tmp_path, server, 6, complete=True)
+    modes = [mode for (mode,) in query(tmp_path, "SELECT mode FROM session ORDER BY id")]
+    assert modes[0] == ("chunking" if len(ehlo) > 1 else "pipelining")
+    assert modes[-1].startswith("lock-step (commands that came together were lost: 503 5.5.1")

@@ -98,6 +98,7 @@ def test_plain() -> None:
         host="127.0.0.1",
         port=server.port,
         peer=f"127.0.0.1:{server.port}",
+        mode="lock-step",
         features={"SIZE": "52428800", "8BITMIME": "", "SMTPUTF8": ""},
     )
 

@@ -168,14 +168,14 @@ def break_down(bench: SqliteBench, of: Ending, *, conclude: Callable[[Run, Lease
         with pytest.raises(LedgerUnavailable, match="disk is full"):
             ledger.do(full)
         with pytest.raises(LedgerUnavailable, match="disk is full"):
-            wait(run.conclude(first, 1, attempt, of))
+            wait(lambda: run.conclude(first, 1, attempt, of))
 
 
 @pytest.mark.parametrize("of", ENDINGS.values(), ids=ENDINGS)
 def test_the_ledger_is_as_if_it_had_taken_it(tmp_path: Path, of: Ending) -> None:
     """Everything in it: attempt, replies, letter, suppressions; also when it is taken in twice."""
     one, other = SqliteBench(tmp_path / "one"), SqliteBench(tmp_path / "other")
-    break_down(one, of, conclude=lambda run, leased, attempt: wait(run.conclude(leased, 1, attempt, of)))
+    break_down(one, of, conclude=lambda run, leased, attempt: wait(lambda: run.conclude(leased, 1, attempt, of)))
     break_down(other, of)
     assert states(other)["K000"] == "at_risk"
     for bench, taken_in in ((one, 0), (other, 1)):
@@ -224,9 +224,7 @@ def test_an_outcome_that_nobody_waits_for_is_kept_all_the_same(tmp_path: Path) -
     bench = SqliteBench(tmp_path)
 
     async def cancelled(run: Run, leased: Leased, attempt: int) -> None:
-        coroutine = run.conclude(leased, 1, attempt, ACCEPTED)
-        coroutine.send(None)
-        coroutine.close()
+        run.conclude(leased, 1, attempt, ACCEPTED).cancel()
 
     def broken(run: Run, leased: Leased, attempt: int) -> None:
         def full(_: sqlite3.Connection) -> NoReturn:

@@ -193,11 +193,10 @@ def test_a_letter_broken_off_while_its_intent_is_made_is_not_unknown(tmp_path: P
         intend = ledger.intend
         loop = asyncio.get_running_loop()
 
-        async def slowly(*given: Any) -> int | None:
+        def slowly(*given: Any) -> Any:
             ledger._ledger.submit(lambda connection: go.wait(30))
             asked.set()
-            number: int | None = await intend(*given)
-            return number
+            return intend(*given)
 
         def watch() -> None:
             asked.wait(30)
@@ -226,10 +225,10 @@ def test_an_answer_that_has_come_is_kept_when_everything_stops(tmp_path: Path) -
         ledger: Any = dispatch._ledger
         conclude = ledger.conclude
 
-        async def stopped(*given: Any) -> None:
+        def stopped(*given: Any) -> Any:
             dispatch.stop()
             dispatch.stop()
-            await conclude(*given)
+            return conclude(*given)
 
         ledger.conclude = stopped
 

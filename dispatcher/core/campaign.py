@@ -196,7 +196,8 @@ def _password_is_not_text(value: Any) -> Any:
 class RelayAccount(_Table):
     """The submission server and how to log in there. With auth = "xoauth2", `password` says where the token is.
 
-    `profile` names a service whose values fill in for those left out (see `core.profile`).
+    `profile` names a service whose values fill in for those left out (see `core.profile`); `notify` says of what the
+    relay is asked to send word to the return path, if it offers to (DSN).
     """
 
     profile: Line | None = None
@@ -208,6 +209,7 @@ class RelayAccount(_Table):
     helo: Line = "[127.0.0.1]"
     ca_file: FolderPath | None = None
     auth: Literal["password", "xoauth2"] = "password"
+    notify: Annotated[tuple[Literal["success", "failure", "delay"], ...], Array] = ()
 
     @property
     def account(self) -> str:

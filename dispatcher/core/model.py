@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 
 from dispatcher.core.errors import Place
 
@@ -60,10 +61,16 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """Return path and forward paths, apart from the headers (RFC 5321 §2.3.1)."""
+    """Return path and forward paths, apart from the headers (RFC 5321 §2.3.1).
+
+    `notify` says of what the relay is asked to send word (RFC 3461 §4.1: SUCCESS, FAILURE, DELAY), `envid` which letter
+    that word will be about.
+    """
 
     return_path: str
     forward_paths: tuple[str, ...]
+    notify: tuple[str, ...] = ()
+    envid: str = ""
 
     @property
     def smtputf8(self) -> bool:
@@ -91,6 +98,14 @@ class Message:
     def size(self) -> int:
         """Octets on the wire before dot-stuffing (RFC 1870 §5)."""
         return len(self.date) + len(self.own) + sum(map(len, self.shared))
+
+    @property
+    def isascii(self) -> bool:
+        """Whether every octet is below 128, so that no 8BITMIME is needed."""
+        return self.date.isascii() and self.own.isascii() and all(map(_isascii, self.shared))
+
+
+_isascii = lru_cache(maxsize=8)(bytes.isascii)  # a shared part is one object for all letters, looked at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +236,8 @@ class HandOver:
 class SessionInfo:
     """What is known of one SMTP connection: for the log, never a secret.
 
-    `peer` is where it led, `certificate` whom the relay's certificate names (checked against `host`).
+    `peer` is where it led, `certificate` whom the relay's certificate names (checked against `host`), `mode` how
+    commands travel on it.
     """
 
     host: str
@@ -231,6 +247,7 @@ class SessionInfo:
     cipher: str = ""
     certificate: str = ""
     features: Mapping[str, str] = field(default_factory=dict)
+    mode: str = ""
 
 
 @dataclass(frozen=True, slots=True)

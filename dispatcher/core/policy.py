@@ -80,6 +80,11 @@ _SUPPRESS: Final = _RECIPIENT_GONE - {"5.2.1"}  # disabled is not gone
 _SENDER: Final = frozenset({"5.1.7", "5.1.8"})
 _AUTH: Final = frozenset({"5.7.8", "5.7.9", "5.7.11"})
 _RATE_WORDS: Final = re.compile(r"\btoo (many|much)\b|\brate\b|\bthrottl|\bslow down\b", re.IGNORECASE)
+_SPENT: Final = re.compile(
+    r"\btoo many (?:messages|mails?|e-?mails?|transactions|letters)\b.*\b(?:connection|session)",
+    re.IGNORECASE | re.DOTALL,
+)
+_CONNECTIONS: Final = re.compile(r"\btoo many (?:\w+ ){0,3}(?:connections|sessions)\b", re.IGNORECASE)
 _PAUSE: Final = re.compile(r"\b(\d{1,5}) ?(s|m)(?:ec|in)?(?:ond|ute)?s?\b", re.IGNORECASE)
 _QUEUE_IDS: Final = (
     re.compile(r"\b(?:queued|captured) as <?([\w.@=+-]+)", re.IGNORECASE),  # Postfix, our sandbox, many services
@@ -289,6 +294,16 @@ def classify_trouble(phase: Phase, reply: Reply | None, fault: str, rules: Itera
         return Verdict(Outcome.FAILED, Scope.RELAY, why)
     busy = reply is not None and reply.code // 100 == 4 and _temporary_scope(phase, reply, Scope.RELAY) is Scope.RATE
     return Verdict(Outcome.DEFERRED, Scope.RATE if busy else Scope.RELAY, why)
+
+
+def connection_is_spent(words: str) -> bool:
+    """Whether a refusal says that one connection has carried all the letters it may."""
+    return bool(_SPENT.search(words))
+
+
+def too_many_connections(words: str) -> bool:
+    """Whether a refusal says that there are too many connections at once."""
+    return bool(_CONNECTIONS.search(words))
 
 
 def asked_pause(words: str) -> float:

@@ -1,8 +1,9 @@
 """The few things the engine needs from outside, each with its contract. One contract suite runs over every body."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from dispatcher.core.model import (
     Ending,
@@ -17,8 +18,28 @@ from dispatcher.core.model import (
     State,
 )
 
-Intent = Callable[[], Awaitable[bool]]
-"""Makes the intent durable. True: the terminator may leave. False: it must not. Called at most once a hand-over."""
+T_co = TypeVar("T_co", covariant=True)
+
+Intend = Callable[[Callable[[bool], None]], None]
+"""Makes the intent durable, and then calls what it was given: True, the terminator may leave; False, it must not.
+
+Called at most once a transaction. The answer comes once, on the same thread.
+"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Transaction:
+    """One message to be handed over in one mail transaction.
+
+    `ended` is called once with the facts, when nothing more will be known; it may offer the next one. `settle`: content
+    goes to those forward paths that were taken, even if others were refused for now.
+    """
+
+    envelope: Envelope
+    message: Message
+    intend: Intend
+    ended: Callable[[HandOver], None]
+    settle: bool = False
 
 
 class RelayTrouble(Exception):
@@ -36,7 +57,7 @@ class RelayTrouble(Exception):
 
 
 class Session(Protocol):
-    """One connection to a relay, ready for transactions, used by one worker at a time."""
+    """One connection to a relay, ready for transactions."""
 
     @property
     def info(self) -> SessionInfo:
@@ -48,16 +69,27 @@ class Session(Protocol):
         """False after anything that leaves the conversation in doubt; then only `close` may be called."""
         ...
 
-    async def hand_over(
-        self, envelope: Envelope, message: Message, intent: Intent, *, settle: bool = False
-    ) -> HandOver:
-        """Hand over one message and return the facts; never raises for what the relay or the network does.
+    @property
+    def room(self) -> int:
+        """How many transactions may be offered now; 0 for good once the session is not usable."""
+        ...
 
-        No byte of the terminator is given to the transport before `intent()` has returned True and while an unread
-        octet waits. All forward paths are tried; content follows if at least one was taken, unless one of the others
-        was refused for now (4yz): then the transaction is dropped before DATA, so that the letter can go to all of
-        them later, except when `settle` is true. After a refusal the session is reset (RSET) or made unusable.
+    def offer(self, transaction: Transaction) -> None:
+        """Hand over one message after those offered before; never raises for what the relay or the network does.
+
+        No byte of the terminator is given to the transport before the intent is granted, nor while an unread octet
+        waits. All forward paths are tried; content follows if at least one was taken, unless one of the others was
+        refused for now (4yz): then the transaction is dropped before the content, so that the letter can go to all of
+        them later, except when it is to `settle`. After a refusal the session is reset (RSET) or made unusable.
         """
+        ...
+
+    async def over(self) -> None:
+        """Wait until the session is not usable any more."""
+        ...
+
+    def abort(self, why: str) -> None:
+        """Drop the connection at once; every transaction under way ends with what is known of it."""
         ...
 
     async def close(self) -> None:
@@ -78,6 +110,20 @@ class Relay(Protocol):
         ...
 
 
+class Pending(Protocol[T_co]):
+    """A result that comes later, when it is durable; as `asyncio.Future` is one."""
+
+    def add_done_callback(self, call: Callable[[Any], object], /) -> None:
+        """Call it with this, once, on the same thread, when the result is there."""
+        ...
+
+    def result(self) -> T_co:
+        """The result, or raise what went wrong."""
+        ...
+
+    def __await__(self) -> Generator[Any, None, T_co]: ...
+
+
 class Ledger(Protocol):
     """What the dispatch loop needs of a ledger, within one run that holds it. Letters are fenced by that run.
 
@@ -94,14 +140,14 @@ class Ledger(Protocol):
         """Note a connection; returns its number."""
         ...
 
-    async def intend(self, letter: Leased, session: int, date: datetime, message_digest: str) -> int | None:
+    def intend(self, letter: Leased, session: int, date: datetime, message_digest: str) -> "Pending[int | None]":
         """Make the intent durable (T3): leased → at_risk, with the suppression check in the same transaction.
 
         Returns the attempt's number, or None if the letter was suppressed meanwhile; then it must not leave.
         """
         ...
 
-    async def conclude(self, letter: Leased, session: int | None, attempt: int | None, ending: Ending) -> None:
+    def conclude(self, letter: Leased, session: int | None, attempt: int | None, ending: Ending) -> "Pending[None]":
         """Record how an attempt ended (T3r, T4, T5). `attempt` is None if there was no intent yet."""
         ...
 

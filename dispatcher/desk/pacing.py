@@ -64,7 +64,10 @@ def settings_of(desk: Desk, campaign: Campaign, *, wait: bool) -> Settings:
     """How a run is to behave."""
     settings = Settings(campaign.pace.connections, campaign.not_after, wait, rules=rules_of(desk, campaign))
     profile = profile_of(campaign)
-    return replace(settings, quota_reset=profile.reset) if profile else settings
+    if profile is None:
+        return settings
+    most = profile.letters_per_connection or settings.letters_per_connection
+    return replace(settings, quota_reset=profile.reset, letters_per_connection=most)
 
 
 def limits(campaign: Campaign) -> Iterator[Limit]:

@@ -5,7 +5,7 @@ import random
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 
@@ -110,7 +110,7 @@ async def _run(
             run = _ledger_run(desk, ledger, plan, recovered.run, account, reader)
             settings = settings_of(desk, campaign, wait=wait)
             spread = random.Random().uniform  # noqa: S311 (it spreads retries, and keeps no secret)
-            dispatch = Dispatch(run, relay, _Prepare(reader, campaign.id), desk.clock, settings, lambda: spread(-1, 1))
+            dispatch = Dispatch(run, relay, _Prepare(reader, campaign), desk.clock, settings, lambda: spread(-1, 1))
             if observe:
                 observe(dispatch)
             try:
@@ -181,9 +181,10 @@ def _account(desk: Desk, relay: RelayAccount) -> Account:
 class _Prepare:
     """Makes a leased letter ready to leave, from what was sealed alone."""
 
-    def __init__(self, reader: Reader, campaign: str) -> None:
+    def __init__(self, reader: Reader, campaign: Campaign) -> None:
         self._reader = reader
-        self._campaign = campaign
+        self._campaign = campaign.id
+        self._notify = tuple(word.upper() for word in campaign.relay.notify)
         self._press = lru_cache(maxsize=4)(self._of_revision)
 
     def _of_revision(self, revision: int) -> Press:
@@ -194,6 +195,8 @@ class _Prepare:
             envelope, message = self._press(leased.revision).print(leased, date)
         except DAMAGED as error:
             raise unreadable(f"letter {leased.key}", error) from None
+        if self._notify:
+            envelope = replace(envelope, notify=self._notify, envid=leased.message_id.strip("<>"))
         return Prepared(envelope, message, message_digest(message))
 
 

@@ -11,7 +11,7 @@ from dispatcher.core.jinja import Expression
 from dispatcher.core.merge import Merged
 from dispatcher.core.model import Letter, Mailbox
 from dispatcher.core.policy import classify, classify_trouble
-from dispatcher.core.ports import Relay, RelayTrouble, Session
+from dispatcher.core.ports import RelayTrouble
 from dispatcher.desk import Desk
 from dispatcher.desk.draft import Draft
 from dispatcher.desk.outlook import suppression_of
@@ -20,6 +20,7 @@ from dispatcher.desk.sending import open_relay
 from dispatcher.ledgers.pace import BELIEVED, QUOTA_SPAN
 from dispatcher.ledgers.sealing import begin_test, end_test
 from dispatcher.ledgers.sqlite import SqliteLedger, stamp
+from dispatcher.relays.smtp import SmtpRelay, SmtpSession
 
 
 def one_mailbox(address: str) -> Mailbox:
@@ -104,7 +105,7 @@ async def _send_all(
     rows: list[dict[str, str]] = []
     async with open_relay(desk, draft.campaign) as relay:
         _require_quota(desk, draft, relay.account, len(letters))
-        session: Session | None = None
+        session: SmtpSession | None = None
         try:
             for letter in letters:
                 if session is None or not session.usable:
@@ -119,7 +120,7 @@ async def _send_all(
     return rows
 
 
-async def _connect(desk: Desk, relay: Relay) -> Session:
+async def _connect(desk: Desk, relay: SmtpRelay) -> SmtpSession:
     try:
         return await relay.connect()
     except RelayTrouble as trouble:
@@ -128,7 +129,7 @@ async def _connect(desk: Desk, relay: Relay) -> Session:
 
 
 async def _send_one(
-    desk: Desk, ledger: SqliteLedger, draft: Draft, letter: Letter, tester: Mailbox, account: str, session: Session
+    desk: Desk, ledger: SqliteLedger, draft: Draft, letter: Letter, tester: Mailbox, account: str, session: SmtpSession
 ) -> dict[str, str]:
     """One test, noted before it leaves: it counts for the account's quota, and for nothing else."""
     domain = draft.frozen.from_.address.rpartition("@")[2]

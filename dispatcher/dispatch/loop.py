@@ -1,9 +1,12 @@
 """The loop: lease → prepare → hand over → record. It knows no SMTP and no SQL; it takes ports, a clock and a stop flag.
 
-Each worker holds one connection and one letter at a time. What happened to a letter is decided by `core.policy` alone;
-here the decision is carried out. A letter is concluded in the ledger before its worker's next intent, so that at most
-one letter a connection can ever be unknown. A worker that the relay does not want any more puts its letter back and
-rests, longer each time; the last one that stands knocks for all.
+    Stock     what is leased and waits               Circuit   when to knock at a relay that is down
+    Line      one connection at work                 Crowd     how many connections the relay is glad of
+    Recorder  what each letter came to
+
+A worker opens a connection, lets it work until it is to be left (so many letters, so long, or the relay has had enough
+of it), and opens the next. The run is over when the stock says so; then the workers finish what they have in hand.
+What happened to a letter is decided by `core.policy` alone; here the decision is carried out.
 
 Letters that are still leased when a run ends (never tried, or refused by policy and not judged) stay leased: whoever
 opened the run closes it, and they wait again. Never does it retry a letter whose terminator may have left. Raises
@@ -11,66 +14,34 @@ LedgerUnavailable, PlanConflict, and what the relay's password raises; everythin
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from dispatcher.core import policy
 from dispatcher.core.errors import LedgerUnavailable
-from dispatcher.core.model import HandOver, Leased, Outcome, Phase
+from dispatcher.core.model import Outcome
 from dispatcher.core.policy import Scope, Verdict
 from dispatcher.core.ports import Clock, Ledger, Relay, RelayTrouble, Session
+from dispatcher.dispatch.circuit import Circuit, pause_after
+from dispatcher.dispatch.crowd import Crowd
+from dispatcher.dispatch.line import Line, Shop
 from dispatcher.dispatch.record import Recorder
+from dispatcher.dispatch.stock import Stock, first_of
 from dispatcher.dispatch.terms import WORKED_THROUGH, Close, Prepare, Report, Settings, Tally
 
 T = TypeVar("T")
 
-_NAP: Final = 600.0
-"""Seconds after which a wait for a time of day looks at the clock again: the machine may have slept meanwhile."""
-_LOOK: Final = 5.0
-"""Seconds after which a run whose letters wait for their recipients' domains looks for others that are due."""
 _FAREWELL: Final = 0.5
 """Seconds to close a connection once everything is to stop at once."""
-
-
-@dataclass(slots=True)
-class _Intent:
-    """The intent of one hand-over: asked for by the session, made by the ledger.
-
-    `granted`: the session was told that the terminator may leave. Before that it has not left, whatever happens.
-    """
-
-    allowed: Callable[[], bool]
-    make: Callable[[], Coroutine[None, None, int | None]]
-    granted: bool = False
-    _made: asyncio.Task[int | None] | None = None
-
-    async def __call__(self) -> bool:
-        if not self.allowed():
-            return False
-        # Shielded: the ledger's answer is wanted even if the hand-over is broken off meanwhile.
-        self._made = asyncio.create_task(self.make())
-        self.granted = await asyncio.shield(self._made) is not None
-        return self.granted
-
-    async def attempt(self) -> tuple[bool, int | None]:
-        """Whether the letter was suppressed meanwhile, and the attempt's number if the intent was made."""
-        if self._made is None:
-            return False, None
-        number = await self._made
-        return number is None, number
-
-
-@dataclass(slots=True)
-class _Line:
-    """One worker's connection: the session, its number in the ledger, and how many letters it was given."""
-
-    session: Session | None = None
-    number: int = 0
-    used: int = 0
+_IDLE: Final = 20.0
+"""Seconds that a connection is kept though there is nothing to send."""
+_AGAIN: Final = 0.1
+"""Seconds after which what was broken off is broken off again."""
+_BARREN: Final = 2
+"""Connections in a row that may be lost with no letter through, before the relay gets a rest."""
+_STOPPED: Final = "stopped before the end of the message"
 
 
 class Dispatch:
@@ -87,26 +58,39 @@ class Dispatch:
     ) -> None:
         self._ledger = ledger
         self._relay = relay
-        self._prepare = prepare
         self._clock = clock
         self._settings = settings
         self._spread = spread
         self.report = Report()
-        self._stock: deque[Leased] = deque()  # leased, and in no worker's hands
-        self._door = asyncio.Lock()  # one worker at a time asks for letters
-        self._gate = asyncio.Lock()  # one worker at a time knocks at a relay that does not answer
-        self._change = asyncio.Event()  # the stock, or what is in flight
         self._stopping = asyncio.Event()
         self._interrupt = asyncio.Event()
         self._at_once = False
-        self._tasks: list[asyncio.Task[None]] = []
-        self._sessions = 0
-        self._reached = False  # a session was set up at least once in this run
-        self._failures = 0  # in a row, to set up a session while there was none
+        self._error: Exception | None = None
+        self._workers: set[asyncio.Task[None]] = set()
+        self._lines: set[Line] = set()
+        self._gate = asyncio.Lock()  # one worker at a time knocks at a relay that does not answer
         self._trouble = ""
-        self._quota_until: datetime | None = None  # the relay said that its quota is used up
-        self._recorder = Recorder(
-            ledger, clock, spread, self.tally, lambda why: self._close(Close.PAUSED, why), settings.rules
+        self._misses = 0  # connections in a row that were turned away while others stood
+        self._knock_at = datetime.min.replace(tzinfo=UTC)  # when the next one may be tried
+        self._limits = settings.letters_per_connection, settings.connection_age
+        self._crowd = Crowd(settings.connections)
+        self._circuit = Circuit(spread, wait=settings.wait, quick=settings.back_off)
+        self._recorder = Recorder(ledger, clock, spread, self.tally, self._pause, self._fail, settings.rules)
+        self._stock = Stock(
+            ledger,
+            clock,
+            self.tally,
+            self._recorder,
+            size=min(1000, max(32, 16 * settings.connections)),
+            few=2 * settings.connections,
+            wait=settings.wait,
+            goes_on=self._goes_on,
+            end=self._close,
+            feed=self._feed,
+            sleep=self._sleep,
+        )
+        self._shop = Shop(
+            ledger, self._stock, self._recorder, prepare, clock, self.tally, self._too_late, self._fail, self._heard
         )
 
     @property
@@ -115,24 +99,28 @@ class Dispatch:
 
     async def run(self) -> Report:
         """Work until nothing can be done now, or `stop`. Returns why it ended."""
-        self._tasks = [asyncio.create_task(self._worker()) for _ in range(self._settings.connections)]
-        workers = asyncio.gather(*self._tasks, return_exceptions=True)
-        interrupted = asyncio.create_task(self._interrupt.wait())
-        either: set[asyncio.Future[Any]] = {workers, interrupted}
         try:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait({workers}, timeout=self._settings.grace)
+            await self._stock.keep()
+        except Exception as error:  # noqa: BLE001 (raised below, when nothing is in hand any more)
+            self._fail(error)
         finally:
-            interrupted.cancel()
-            self._break_off()
-            results = await workers
-        for result in results:
-            if isinstance(result, Exception):
-                raise result
-        self._close(Close.UNAVAILABLE, self._trouble)  # no reason so far: every worker went home
+            await self._finish()
+        if self._error is not None:
+            raise self._error
         if self.report.close in WORKED_THROUGH:
             await self._recorder.judge()
         return self.report
+
+    async def _finish(self) -> None:
+        """Let the workers finish what they have in hand; if a person stopped the run, for so long."""
+        if self._workers:
+            await first_of(asyncio.wait(tuple(self._workers)), self._interrupt.wait())
+        if self._workers:
+            await asyncio.wait(tuple(self._workers), timeout=self._settings.grace)
+        self._break_off()
+        if self._workers:
+            await asyncio.wait(tuple(self._workers))
+        await self._recorder.settled()
 
     def stop(self) -> None:
         """Take up nothing new; finish what is in flight. Called again: break everything off at once."""
@@ -142,17 +130,25 @@ class Dispatch:
         self._close(Close.INTERRUPTED, "stopped by a person")
 
     def _break_off(self) -> None:
-        if not self._at_once:  # once: what a worker does after it must not be broken off again
-            self._at_once = True
-            for task in self._tasks:
-                task.cancel()
+        self._at_once = True
+        for line in tuple(self._lines):
+            line.session.abort(_STOPPED)
 
     def _close(self, close: Close, why: str, until: datetime | None = None) -> None:
         """End the run; the first reason counts."""
         if not self._stopping.is_set():
             self.report.close, self.report.why, self.report.until = close, why, until
             self._stopping.set()
-            self._change.set()
+            self._stock.wake()
+            for line in self._lines:
+                line.leave()
+
+    def _fail(self, error: Exception) -> None:
+        """Something that nobody can go on after; the first one is raised in the end."""
+        self._error = self._error or error
+        self._close(Close.UNAVAILABLE, "an error inside")
+        if isinstance(error, LedgerUnavailable):
+            self._interrupt.set()  # no outcome can be recorded any more: no use in waiting long for any
 
     def _too_late(self) -> bool:
         return self._settings.not_after is not None and self._clock.now() >= self._settings.not_after
@@ -169,146 +165,122 @@ class Dispatch:
             seconds = min(seconds, max(0.0, (self._settings.not_after - self._clock.now()).total_seconds()))
         await self._unless_stopped(self._clock.sleep(seconds))
 
-    async def _unless_stopped(self, doing: Coroutine[None, None, T]) -> T | None:
+    async def _unless_stopped(self, doing: Coroutine[Any, Any, T]) -> T | None:
         """Do it, or break it off at a stop and return None."""
         task = asyncio.create_task(doing)
-        stopping = asyncio.create_task(self._stopping.wait())
         try:
-            await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopping.cancel()
+            await first_of(asyncio.wait((task,)), self._stopping.wait())
+        except asyncio.CancelledError:
             task.cancel()
-        await asyncio.wait({task})
+            raise
+        while not task.done():  # more than once: CPython's `wait_for` can swallow a cancellation (gh-86296)
+            task.cancel()
+            await asyncio.wait((task,), timeout=_AGAIN)
         return None if task.cancelled() else task.result()
 
-    # One worker.
+    # The workers.
+
+    def _feed(self) -> None:
+        """There may be letters: to the lines that stand, and as many workers as the relay is glad of."""
+        for line in tuple(self._lines):
+            line.fill()
+        while self._stock.ready and len(self._workers) < self._crowd.allowed and self._may_knock() and self._goes_on():
+            task = asyncio.create_task(self._worker())
+            self._workers.add(task)
+            task.add_done_callback(self._gone_home)
+
+    def _may_knock(self) -> bool:
+        """Not soon after a connection was turned away, while others stand."""
+        return not self._lines or self._clock.now() >= self._knock_at
+
+    def _gone_home(self, task: asyncio.Task[None]) -> None:
+        self._workers.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self._fail(error if isinstance(error, Exception) else RuntimeError(str(error)))
+        self._stock.changed()
+        self._stock.wake()
 
     async def _worker(self) -> None:
-        """Letters one after the other, until there are none, or the relay does not want this connection."""
-        line = _Line()
-        refusals = 0  # in a row, of this very connection
-        try:
-            while letter := await self._next():
-                refusals = 0 if await self._welcome(letter, line) else refusals + 1
-                if refusals and not await self._rested(refusals, line):
-                    return
-        except Exception as error:
-            self._close(Close.UNAVAILABLE, "an error inside")
-            if isinstance(error, LedgerUnavailable):
-                self._interrupt.set()  # no outcome can be recorded any more: no use in waiting long for any
-            raise
-        finally:
-            await self._let_go(line)
+        """One connection after the other, while there are letters and the relay is glad of so many connections."""
+        barren = 0  # connections in a row that got no letter through
+        while self._stock.ready and len(self._workers) <= self._crowd.allowed and self._goes_on():
+            session = await self._connected()
+            if session is None:
+                return
+            line = Line(self._shop, session, await self._ledger.open_session(session.info), *self._limits)
+            await self._work(line)
+            barren = 0 if line.through else barren + 1
+            if line.spent:
+                self._limits = min(self._limits[0], line.through), self._limits[1]
+            elif ((barren and line.refused) or barren > _BARREN) and not await self._rested(barren):
+                return
 
-    async def _welcome(self, letter: Leased, line: _Line) -> bool:
-        """Work on one letter. False if the relay wants fewer connections, or slower ones."""
-        self.tally.in_flight += 1
+    async def _work(self, line: Line) -> None:
+        """Let a connection work until it is to be left, and all it has in hand has its end."""
+        self._lines.add(line)
         try:
-            if not await self._connected(line):
-                self._stock.appendleft(letter)
-                return False
-            line.used += 1
-            verdict = await self._one(letter, line)
-            if verdict and verdict.scope is Scope.QUOTA:
-                self._quota_used_up(verdict.why)
-            if verdict is None or verdict.scope is not Scope.RATE:
-                return True
-            self._trouble = verdict.why
-            await self._let_go(line)
-            return line.used > 1  # it had enough of a long connection: a new one will do
+            if not self._goes_on():
+                line.leave()  # the run was over before this connection stood
+            line.fill()
+            while not await self._is_left(line):
+                pass
         finally:
-            self.tally.in_flight -= 1
-            self._change.set()
+            line.leave()
+            if self._at_once:
+                line.session.abort(_STOPPED)
+            await line.freed()
+            self._lines.discard(line)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_FAREWELL if self._at_once else None):
+                    await line.session.close()
 
-    async def _rested(self, refusals: int, line: _Line) -> bool:
+    async def _is_left(self, line: Line) -> bool:
+        """Wait for the end of a connection; a while without a letter is one too."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_IDLE):
+                await first_of(line.left(), line.session.over())
+            return True
+        return not line.busy
+
+    async def _rested(self, times: int) -> bool:
         """Stay away for a while; False if this worker is to go home."""
-        await self._let_go(line)
-        if not self._goes_on() or (refusals > len(self._settings.back_off) and not self._settings.wait):
+        if not self._goes_on():
             return False
-        pause = self._settings.pause(refusals) * (1 + 0.2 * self._spread())
+        if times > len(self._settings.back_off) and not self._settings.wait:
+            if not self._lines:
+                self._close(Close.UNAVAILABLE, self._trouble or "the relay closes every connection")
+            return False
+        pause = pause_after(times, self._settings.back_off) * (1 + 0.2 * self._spread())
         await self._sleep(max(pause, policy.asked_pause(self._trouble)))
         return True
 
-    async def _let_go(self, line: _Line) -> None:
-        if line.session is None:
-            return
-        session, line.session = line.session, None
-        self._sessions -= 1
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_FAREWELL if self._at_once else None):
-                await session.close()
-
-    async def _next(self) -> Leased | None:
-        """The next letter whose turn has come, or None when this worker can go home."""
-        async with self._door:
-            while self._goes_on():
-                if self._quota_until and self._quota_until > self._clock.now():
-                    await self._sleep(min(_NAP, (self._quota_until - self._clock.now()).total_seconds()))
-                elif not self._stock:
-                    await self._restock()
-                elif (pause := (self._stock[0].not_before - self._clock.now()).total_seconds()) > 0:
-                    await self._sleep(pause)
-                else:
-                    return self._stock.popleft()
-        return None
-
-    async def _restock(self) -> None:
-        """Lease more; if there is nothing now, wait for those in flight, or for the time, or end the run."""
-        self._change.clear()
-        lease = await self._ledger.lease(2 * self._settings.connections)
-        self._stock.extend(lease.letters)
-        if self._stock or self._change.is_set():
-            return  # what happened meanwhile may have made letters due
-        if lease.pace_free_at:  # what is in flight may be there long before that, or after
-            await self._sleep(min(_LOOK, max(0.05, (lease.pace_free_at - self._clock.now()).total_seconds())))
-        elif self.tally.in_flight:
-            await self._change.wait()
-        elif lease.quota_free_at and self._recorder.holds:
-            await self._recorder.judge()  # they count against the quota, and no other letter can tell
-        elif lease.next_due_at is None:
-            self._close(Close.FINISHED, "")
-        else:
-            until = max(lease.next_due_at, lease.quota_free_at or lease.next_due_at)
-            if self._settings.wait:
-                await self._sleep(min(_NAP, max(0.05, (until - self._clock.now()).total_seconds())))
-            elif until == lease.quota_free_at:
-                self._close(Close.QUOTA, "the quota is used up", until)
-            else:
-                self._close(Close.WAITING, "letters are due later", until)
-
     # The relay.
 
-    async def _connected(self, line: _Line) -> bool:
-        """A session for the next letter. False if the run ends, or others are connected and this one was not let in."""
-        if line.session and line.session.usable:
-            return True
-        await self._let_go(line)
+    async def _connected(self) -> Session | None:
+        """A session, or None if the run ends, others are connected and this one was not let in, or another knocks."""
         while self._goes_on():
+            if self._circuit.failures and self._gate.locked():
+                return None
             try:
                 session = await self._knock()
             except RelayTrouble as trouble:
                 rules = self._settings.rules
                 if self._gives_up(policy.classify_trouble(trouble.phase, trouble.reply, trouble.fault, rules)):
-                    return False
+                    return None
             else:
-                return session is not None and await self._opened(line, session)
-        return False
+                self._circuit.reached = self._circuit.reached or session is not None
+                self._misses = 0
+                return session
+        return None
 
     async def _knock(self) -> Session | None:
         """A session, or None at a stop. Raises RelayTrouble."""
-        if self._reached and not self._failures:
+        if self._circuit.reached and not self._circuit.failures:
             return await self._unless_stopped(self._relay.connect())
         async with self._gate:
-            if self._failures:
-                await self._sleep(self._settings.pause(self._failures) * (1 + 0.2 * self._spread()))
+            if self._circuit.failures:
+                await self._sleep(self._circuit.pause())
             return await self._unless_stopped(self._relay.connect()) if self._goes_on() else None
-
-    async def _opened(self, line: _Line, session: Session) -> bool:
-        line.session, line.used = session, 0
-        self._sessions += 1
-        self._reached, self._failures = True, 0
-        line.number = await self._ledger.open_session(session.info)
-        return not self._stopping.is_set()
 
     def _gives_up(self, verdict: Verdict) -> bool:
         """Whether this worker stops knocking after a session could not be set up."""
@@ -316,54 +288,53 @@ class Dispatch:
         if verdict.scope is Scope.QUOTA:
             self._quota_used_up(verdict.why)
             return True
-        if verdict.outcome is Outcome.FAILED:
-            self._close(Close.PAUSED, verdict.why)
+        if self._lines and verdict.outcome is not Outcome.FAILED:  # others are connected: one fewer for now
+            self._misses += 1
+            self._knock_at = self._clock.now() + timedelta(seconds=pause_after(self._misses, self._settings.back_off))
+            if verdict.scope is Scope.RATE:
+                self._crowd.turned_away(len(self._lines))
             return True
-        if self._sessions:
-            return True  # others are connected: one fewer for now
-        self._failures += 1
-        if self._settings.wait or (self._reached and self._failures <= len(self._settings.back_off)):
-            return False
-        self._close(Close.UNAVAILABLE, verdict.why)
-        return True
+        return not self._bears(verdict)
+
+    def _bears(self, verdict: Verdict) -> bool:
+        """Note that the relay is down, or refuses us as a whole. Whether this run stays, to try again later."""
+        stands = verdict.outcome is Outcome.FAILED
+        if self._circuit.failed(stands=stands):
+            return True
+        self._close(Close.PAUSED if stands else Close.UNAVAILABLE, verdict.why)
+        return False
 
     def _quota_used_up(self, why: str) -> None:
         """The relay said so: end the run, or stay and leave it alone until its quota is there again."""
         until = self._clock.now() + self._settings.quota_reset
         if self._settings.wait:
-            self._quota_until = until
+            self._stock.closed_until = until
         else:
             self._close(Close.QUOTA, why, until)
 
-    # One letter.
+    # What the relay's answers mean for the run.
 
-    async def _one(self, letter: Leased, line: _Line) -> Verdict | None:
-        """Hand one letter over and record how it ended. Returns None if nothing was tried, or it was suppressed."""
-        session = line.session
-        if session is None:
-            raise RuntimeError("a letter without a connection")
-        date = letter.date or self._clock.now().replace(microsecond=0)
-        prepared = self._prepare(letter, date)
-        intent = _Intent(
-            lambda: not self._too_late(),
-            lambda: self._ledger.intend(letter, line.number, date, prepared.message_digest),
-        )
-        settle = letter.attempts + 1 >= policy.SETTLE_AFTER
-        try:
-            facts = await session.hand_over(prepared.envelope, prepared.message, intent, settle=settle)
-        except asyncio.CancelledError:
-            if not intent.granted:
-                stopped = HandOver(Phase.BODY, fault="stopped before the end of the message", retracted=True)
-                await self._record(letter, line.number, intent, stopped)
-            raise
-        return await self._record(letter, line.number, intent, facts)
+    def _heard(self, verdict: Verdict) -> None:
+        """The verdict on a letter."""
+        if verdict.scope is Scope.QUOTA:
+            self._quota_used_up(verdict.why)
+        elif verdict.scope is Scope.RATE:
+            self._trouble = verdict.why
+            self._crowd.refused()
+            if policy.too_many_connections(verdict.why):
+                self._crowd.turned_away(len(self._lines) - 1)
+        elif verdict.scope not in (Scope.CONNECTION, Scope.SENDER, Scope.RELAY):
+            self._circuit.closed()
+            self._crowd.welcomed()
+            if len(self._workers) < self._crowd.allowed:
+                self._feed()
 
-    async def _record(self, letter: Leased, session: int, intent: _Intent, facts: HandOver) -> Verdict | None:
-        suppressed, attempt = await intent.attempt()
-        if suppressed:
-            self.tally.suppressed += 1
-            return None
-        if facts.retracted and attempt is None:
-            self._stock.appendleft(letter)  # the time is over, or the run is: nothing was tried
-            return None
-        return await self._recorder.conclude(letter, session, attempt, facts)
+    def _pause(self, verdict: Verdict, why: str) -> bool:
+        """The recorder says that going on would do harm. True if the run ends; else it stays, and tries again later."""
+        if verdict.scope in (Scope.SENDER, Scope.RELAY) and self._settings.wait:
+            self._circuit.failed(stands=True)
+            for line in self._lines:
+                line.leave()
+            return False
+        self._close(Close.PAUSED, why)
+        return True

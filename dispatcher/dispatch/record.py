@@ -8,6 +8,7 @@ suppressed when its letter is accepted or failed, never while the letter may sti
 whole letter back, and the good ones beside it are to get it. Raises LedgerUnavailable.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
@@ -16,14 +17,16 @@ from typing import Final
 from dispatcher.core import policy
 from dispatcher.core.model import Ending, HandOver, Leased, Outcome, Phase, State
 from dispatcher.core.policy import ReplyRule, Scope, Verdict
-from dispatcher.core.ports import Clock, Ledger
+from dispatcher.core.ports import Clock, Ledger, Pending
 from dispatcher.dispatch.terms import Tally
 
 _DROPS: Final = 3
 
 
 class Recorder:
-    """Records endings for all workers of a run. `pause` is called with the reason when the run must stop."""
+    """Records endings for all workers of a run. `pause` is called when going on would do harm; it says whether
+    the run ends for it. `fail` takes an error that ends the run.
+    """
 
     def __init__(
         self,
@@ -31,7 +34,8 @@ class Recorder:
         clock: Clock,
         spread: Callable[[], float],
         tally: Tally,
-        pause: Callable[[str], None],
+        pause: Callable[[Verdict, str], bool],
+        fail: Callable[[Exception], None],
         rules: tuple[ReplyRule, ...] = (),
     ) -> None:
         self._ledger = ledger
@@ -39,6 +43,10 @@ class Recorder:
         self._spread = spread
         self._tally = tally
         self._pause = pause
+        self._fail = fail
+        self._under_way = 0  # conclusions that are not durable yet
+        self._settled = asyncio.Event()
+        self._judging: set[asyncio.Task[None]] = set()
         self._rules = rules
         self._paused = False
         self._held: list[Leased] = []
@@ -51,14 +59,37 @@ class Recorder:
         """Whether letters refused by policy wait to be judged."""
         return bool(self._held)
 
-    async def conclude(self, letter: Leased, session: int, attempt: int | None, facts: HandOver) -> Verdict:
-        """Record how an attempt ended; `attempt` is its number if there was an intent."""
+    def conclude(self, letter: Leased, session: int, attempt: int | None, facts: HandOver) -> Verdict:
+        """Say what an attempt came to, and have it recorded; `attempt` is its number if there was an intent.
+
+        It is counted once it is durable.
+        """
         verdict = policy.classify(facts, self._rules)
         ending = self._ending(letter, facts, verdict)
-        await self._ledger.conclude(letter, session, attempt, ending)
-        await self._count(letter, ending)
+        written = self._ledger.conclude(letter, session, attempt, ending)
+        self._under_way += 1
+        written.add_done_callback(lambda done: self._written(done, ending))
+        self._weigh(letter, ending)
         self._stop_if_needed(verdict)
         return verdict
+
+    def _written(self, done: Pending[None], ending: Ending) -> None:
+        self._under_way -= 1
+        try:
+            done.result()
+            self._count(ending)
+        except Exception as error:  # noqa: BLE001 (told to whoever started the run)
+            self._fail(error)
+        if not self._under_way:
+            self._settled.set()
+
+    async def settled(self) -> None:
+        """Wait until everything that was concluded is durable, or cannot be."""
+        while self._under_way or self._judging:
+            self._settled.clear()
+            await asyncio.gather(*self._judging)
+            if self._under_way:
+                await self._settled.wait()
 
     async def judge(self) -> None:
         """Fail the letters that are held: the relay takes others, or no other can be tried."""
@@ -93,7 +124,7 @@ class Recorder:
             return State.ACCEPTED, None, True
         if verdict.outcome is Outcome.UNKNOWN:
             return State.UNKNOWN, None, True
-        if verdict.scope in (Scope.SENDER, Scope.RELAY, Scope.QUOTA):
+        if verdict.scope in (Scope.SENDER, Scope.RELAY, Scope.QUOTA) or (facts.retracted and not facts.terminator):
             return State.READY, now, False
         if verdict.outcome is Outcome.FAILED:
             return (State.LEASED if verdict.scope is Scope.POLICY else State.FAILED), None, True
@@ -107,21 +138,27 @@ class Recorder:
         count = self._drops[letter.id] = self._drops.get(letter.id, 0) + 1
         return count < _DROPS and facts.phase is not Phase.FINAL
 
-    async def _count(self, letter: Leased, ending: Ending) -> None:
+    def _weigh(self, letter: Leased, ending: Ending) -> None:
+        """What it says of the relay."""
         self._recent.append(ending.state is State.LEASED)
         self._unknown_in_a_row = self._unknown_in_a_row + 1 if ending.state is State.UNKNOWN else 0
         if ending.state is State.LEASED:
             self._held.append(letter)
+        elif ending.state is State.ACCEPTED and self._held and not self._paused:
+            # An acceptance that was under way when the run stopped says nothing of them.
+            task = asyncio.get_running_loop().create_task(self.judge())
+            self._judging.add(task)
+            task.add_done_callback(self._judging.discard)
+
+    def _count(self, ending: Ending) -> None:
+        if ending.state is State.ACCEPTED:
+            self._tally.accepted += 1
         elif ending.state is State.UNKNOWN:
             self._tally.unknown += 1
         elif ending.state is State.FAILED:
             self._tally.failed += 1
         elif ending.state is State.READY:
             self._tally.deferred += ending.counted
-        else:
-            self._tally.accepted += 1
-            if not self._paused:  # an acceptance that was under way when the run stopped says nothing of them
-                await self.judge()
 
     def _stop_if_needed(self, verdict: Verdict) -> None:
         why = ""
@@ -135,5 +172,4 @@ class Recorder:
         elif self._unknown_in_a_row >= policy.BREAKER:
             why = f"{self._unknown_in_a_row} outcomes in a row unknown, the last: {verdict.why}"
         if why:
-            self._paused = True
-            self._pause(why)
+            self._paused = self._pause(verdict, why)

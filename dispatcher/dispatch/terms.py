@@ -10,8 +10,7 @@ from dispatcher.core.model import Envelope, Leased, Message
 from dispatcher.core.policy import ReplyRule
 
 BACK_OFF: Final = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-"""Seconds between tries at a relay that was there before in this run; then, with `wait`, up to LONGEST."""
-LONGEST: Final = 900.0
+"""Seconds between the first tries at a relay that was there before in this run, and of a connection it refuses."""
 GRACE: Final = 10.0
 """Seconds that letters in flight get to finish after the first stop."""
 
@@ -68,6 +67,7 @@ class Settings:
     """How a run behaves. `wait`: stay until every letter has its end, whatever the relay does meanwhile.
 
     `rules` say what the relay means by replies of its own, `quota_reset` how long its quota is used up once it says so.
+    A connection is left after `letters_per_connection` letters or `connection_age` seconds.
     """
 
     connections: int
@@ -77,11 +77,8 @@ class Settings:
     grace: float = GRACE
     rules: tuple[ReplyRule, ...] = ()
     quota_reset: timedelta = timedelta(hours=24)
-
-    def pause(self, failures: int) -> float:
-        """Seconds to wait after so many failures in a row."""
-        beyond = failures - len(self.back_off)
-        return self.back_off[failures - 1] if beyond <= 0 else min(LONGEST, self.back_off[-1] * 2.0 ** min(beyond, 10))
+    letters_per_connection: int = 100
+    connection_age: float = 300.0
 
 
 Prepare = Callable[[Leased, datetime], Prepared]

@@ -33,7 +33,7 @@ from dispatcher.ledgers.mark import Facts, Marks, facts
 from dispatcher.ledgers.reserve import Reserve, noted_of, take_in
 from dispatcher.ledgers.soundness import Soundness
 from dispatcher.ledgers.state import HighWater
-from dispatcher.ledgers.statements import SQL
+from dispatcher.ledgers.statements import SQL, TEMPORARY
 from dispatcher.ledgers.writer import Writer
 
 T = TypeVar("T")
@@ -100,7 +100,7 @@ class SqliteLedger:
             file.prepare_for_writing(connection, self.path)
             if self._held:
                 self._soundness = Soundness(self.path, connection)
-            connection.execute("CREATE TEMP TABLE chosen (id INTEGER PRIMARY KEY)")
+            connection.executescript(TEMPORARY)
         except BaseException as error:
             connection.close()
             if isinstance(error, sqlite3.Error):

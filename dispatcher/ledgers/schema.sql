@@ -160,7 +160,8 @@ CREATE TABLE session (
     peer TEXT NOT NULL,
     tls_version TEXT NOT NULL,
     cipher TEXT NOT NULL,
-    certificate TEXT NOT NULL        -- whom the relay's certificate, checked against host, names
+    certificate TEXT NOT NULL,       -- whom the relay's certificate, checked against host, names
+    mode TEXT NOT NULL               -- how commands travelled: lock-step, pipelining, chunking; and why not better
 ) STRICT;
 
 -- One try for one letter; append-only. Only an attempt at risk gets its outcome later, once.

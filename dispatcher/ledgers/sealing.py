@@ -14,8 +14,9 @@ from dispatcher.core.changes import REACHED, REWRITABLE, Standing
 from dispatcher.core.errors import PlanConflict, Problem, UsageError
 from dispatcher.core.model import Mailbox, Skip, State
 from dispatcher.ledgers.reader import Reader
-from dispatcher.ledgers.sqlite import SqliteLedger, stamp, suppress, suppressed, with_domains
+from dispatcher.ledgers.sqlite import SqliteLedger, stamp
 from dispatcher.ledgers.statements import SQL
+from dispatcher.ledgers.suppressions import suppress_mailbox, suppressed_among, with_domains
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +135,8 @@ class _Sealing:
 
 def _hold_back(connection: sqlite3.Connection, letter: int | None, identities: Iterable[str]) -> int:
     """Suppress a letter that is ready, if one of its mailboxes is suppressed; how many that were."""
-    if found := suppressed(connection, identities):
-        given = {"id": letter, "reason": f"{found[0]} is suppressed: {found[1]}"}
+    if found := suppressed_among(connection, identities):
+        given = {"id": letter, "reason": next(iter(found.values()))}
         return connection.execute(SQL["suppress_ready"], given).rowcount
     return 0
 
@@ -168,7 +169,7 @@ def add_suppressions(
         now, added, wanted = stamp(ledger.now()), 0, set()
         for mailbox in mailboxes:
             wanted.add(mailbox.identity)
-            if suppress(connection, mailbox.identity, mailbox.address, reason, source, now):
+            if suppress_mailbox(connection, mailbox.identity, mailbox.address, reason, source, now):
                 added += 1
                 ledger.event(connection, "suppressed", subject=mailbox.identity, who=who, why=reason)
         return added, _hold_back_waiting(connection, wanted)
@@ -195,7 +196,7 @@ def borrow_suppressions(ledger: SqliteLedger, real: Path) -> None:
 
     def job(connection: sqlite3.Connection) -> None:
         columns = ("identity", "address", "reason", "source", "since")
-        new = {row["identity"] for row in theirs if suppress(connection, *(row[name] for name in columns))}
+        new = {row["identity"] for row in theirs if suppress_mailbox(connection, *(row[name] for name in columns))}
         _hold_back_waiting(connection, new)
 
     ledger.do(job)
@@ -210,7 +211,7 @@ def remove_suppression(ledger: SqliteLedger, identity: str, *, who: str, why: st
         if there:
             ledger.event(connection, "unsuppressed", subject=identity, who=who, why=why)
             for number, mailboxes in connection.execute(SQL["letters_in"], {"state": State.SUPPRESSED}).fetchall():
-                if not suppressed(connection, mailboxes.split()):
+                if not suppressed_among(connection, mailboxes.split()):
                     given = {"id": number, "now": stamp(ledger.now())}
                     reopened += connection.execute(SQL["reopen_suppressed"], given).rowcount
         return there, reopened

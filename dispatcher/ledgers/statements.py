@@ -10,6 +10,7 @@ from dispatcher.core.errors import LedgerUnavailable
 
 _FILES: Final = files("dispatcher.ledgers")
 SCHEMA: Final = (_FILES / "schema.sql").read_text(encoding="utf-8")
+TEMPORARY: Final = (_FILES / "temporary.sql").read_text(encoding="utf-8")
 
 
 def _named(file: str) -> Mapping[str, str]:

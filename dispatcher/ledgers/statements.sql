@@ -31,8 +31,8 @@ INSERT INTO run (campaign, account, started_at) VALUES (:campaign, :account, :no
 UPDATE run SET ended_at = :now, ending = :ending WHERE id = :run;
 
 -- name: insert_session
-INSERT INTO session (run, opened_at, host, port, peer, tls_version, cipher, certificate)
-VALUES (:run, :now, :host, :port, :peer, :tls_version, :cipher, :certificate);
+INSERT INTO session (run, opened_at, host, port, peer, tls_version, cipher, certificate, mode)
+VALUES (:run, :now, :host, :port, :peer, :tls_version, :cipher, :certificate, :mode);
 
 -- name: last_secure_session
 SELECT opened_at, tls_version, certificate FROM session
@@ -122,15 +122,53 @@ WHERE id IN (SELECT value FROM json_each(:ids)) AND state = 'ready' AND lease IS
 UPDATE letter SET state = 'ready', lease = NULL WHERE id = :id AND state = 'leased' AND lease = :run;
 
 -- name: suppressed_among
-SELECT identity, reason FROM suppression WHERE identity IN (SELECT value FROM json_each(:identities)) LIMIT 1;
+SELECT identity, reason FROM suppression WHERE identity IN (SELECT value FROM json_each(:identities));
 
 -- name: suppress_leased
 UPDATE letter SET state = 'suppressed', lease = NULL, reason = :reason
 WHERE id = :id AND state = 'leased' AND lease = :run;
 
+-- name: note_intents
+INSERT INTO temp.intent (letter, session, date, message_digest)
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(:rows);
+
 -- name: put_at_risk
-UPDATE letter SET state = 'at_risk', date = coalesce(date, :date), first_attempt_at = coalesce(first_attempt_at, :now)
-WHERE id = :id AND state = 'leased' AND lease = :run;
+UPDATE letter SET state = 'at_risk', date = coalesce(letter.date, i.date), first_attempt_at = coalesce(first_attempt_at, :now)
+FROM temp.intent i WHERE letter.id = i.letter AND letter.state = 'leased' AND letter.lease = :run;
+
+-- name: begin_attempts
+INSERT INTO attempt (letter, run, session, account, at, phase, outcome, message_digest)
+SELECT letter, :run, session, :account, :now, :phase, 'at_risk', message_digest FROM temp.intent ORDER BY rowid
+RETURNING letter, id;
+
+-- name: forget_intents
+DELETE FROM temp.intent;
+
+-- name: note_endings
+INSERT INTO temp.ending (attempt, letter, outcome, phase, scope, code, enhanced, reply, queue_id, state, reason, due_at, counted)
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8,
+    value ->> 9, value ->> 10, value ->> 11, value ->> 12
+FROM json_each(:rows);
+
+-- name: end_attempts
+UPDATE attempt SET outcome = e.outcome, ended_at = :now, phase = e.phase, scope = e.scope, code = e.code,
+    enhanced = e.enhanced, reply = e.reply, queue_id = e.queue_id
+FROM temp.ending e
+WHERE attempt.id = e.attempt AND attempt.letter = e.letter AND attempt.run = :run AND attempt.outcome = 'at_risk';
+
+-- name: end_letters
+UPDATE letter SET state = e.state, lease = CASE WHEN e.state = 'leased' THEN lease END, reason = e.reason,
+    due_at = coalesce(e.due_at, letter.due_at), attempts = attempts + e.counted,
+    first_attempt_at = coalesce(first_attempt_at, CASE WHEN e.counted THEN :now END)
+FROM temp.ending e
+WHERE letter.id = e.letter AND letter.state IN ('leased', 'at_risk') AND letter.lease = :run;
+
+-- name: insert_rcpts
+INSERT INTO rcpt (attempt, mailbox, outcome, code, enhanced, reply)
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 FROM json_each(:rows);
+
+-- name: forget_endings
+DELETE FROM temp.ending;
 
 -- name: insert_attempt
 INSERT INTO attempt (letter, run, session, account, at, ended_at, phase, outcome, scope, code, enhanced, reply, queue_id, message_digest)

@@ -112,7 +112,7 @@ class Writer:
         if self._broken:
             raise LedgerUnavailable(self._broken)
         connection.execute("BEGIN IMMEDIATE")
-        outcomes = [_one(connection, job) for job in jobs]
+        outcomes = [undone_alone(connection, job) for job in jobs]
         connection.execute("COMMIT")
         return outcomes
 
@@ -124,8 +124,10 @@ class Writer:
             connection.rollback()
 
 
-def _one(connection: sqlite3.Connection, job: Job) -> tuple[Any, BaseException | None]:
-    """A job's result or its own failure, undone. Raises what is wrong with the ledger itself."""
+def undone_alone(
+    connection: sqlite3.Connection, job: Callable[[sqlite3.Connection], T]
+) -> tuple[T | None, BaseException | None]:
+    """A job's result, or its own failure, undone. Raises what is wrong with the ledger itself. May be nested."""
     connection.execute("SAVEPOINT job")
     result, failure = None, None
     try:

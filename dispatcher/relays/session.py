@@ -1,41 +1,29 @@
-"""One SMTP session: mail transactions over a connection that is already set up (RFC 5321 §3.3).
+"""One SMTP session: a `Conversation` on a transport that is already connected, secured and logged in.
 
-A transaction goes in lock-step: MAIL, RCPT for each forward path, DATA, the content, and the terminator (the final
-dot) as a write of its own. The order that keeps the promise:
+Nothing is decided here. What the transport brings goes into the conversation, what the conversation wants to say goes
+to the transport as fast as that takes it, and its events go to whoever offered the transaction. Two things only this
+side can know: time (each step has its limit, RFC 5321 §4.5.3.2), and whether an octet waits in the system's buffer
+that the loop has not brought yet; while one does, nothing is said.
 
-  - before and after every command no unread octet may wait, so that one reply never answers two commands;
-  - the intent is made durable while the last block of the content goes out, not earlier: on a slow line the rest
-    of a large message would outlast it;
-  - the terminator leaves only if the intent was granted no more than 30 s ago by the clock that runs through sleep,
-    nothing unread waits, and the connection stands;
-  - after the terminator only a whole 2yz, 4yz or 5yz reply is a reply, everything else is a fault; so is a second
-    reply behind the first, for nobody can say which is meant, unless it is a 421: then the relay only closes.
-
-It never retries, never says what a reply means (`core.policy` does), and never raises for what the relay or the
-network does. It raises ValueError for an address that could break out of its command, what `intent` raises, and
-CancelledError, the last two after the connection was dropped.
+Never raises for what the relay or the network does. `offer` raises ValueError for an address that must never get here.
 """
 
 import asyncio
-import unicodedata
-from collections.abc import Callable, Iterator
+import select
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from dataclasses import asdict, dataclass
 from typing import Final
 
-from dispatcher.core.model import Envelope, HandOver, Message, Phase, RcptReply, Reply, SessionInfo
-from dispatcher.core.ports import Clock, Intent
-from dispatcher.relays.wire import Fault, Wire
+from dispatcher.core.model import Envelope, HandOver, Message, Phase, SessionInfo
+from dispatcher.core.ports import Clock, Transaction
+from dispatcher.relays.conversation import Ask, Conversation, Ended, Mode
 
-BLOCK: Final = 64 * 1024
-"""Octets of content given to the transport at a time."""
+_BUFFER: Final = 256 * 1024
+"""Octets the transport may hold before it makes us wait."""
 
-INTENT_LIFE: Final = 30.0
-"""Seconds between the intent and the terminator; later, somebody else may have taken the letter over."""
-
-_MAX_ADDRESS: Final = 254
-_CRLF: Final = b"\r\n"
+_AGAIN: Final = 0.001
+"""Seconds until a look whether the loop has brought what waits in the system's buffer."""
 
 
 @dataclass(frozen=True)
@@ -60,27 +48,45 @@ class Timeouts:
         return Timeouts(**{name: seconds * factor for name, seconds in asdict(self).items()})
 
 
-@dataclass
-class _Facts:
-    """What is known of a transaction so far."""
+class SmtpSession(asyncio.Protocol):
+    """A `core.ports.Session` over SMTP. It takes the transport over from whoever opened it."""
 
-    phase: Phase = Phase.MAIL
-    rcpts: list[RcptReply] = field(default_factory=list)
-    terminator: bool = False
-
-    def hand_over(self, reply: Reply | None = None, fault: str = "", *, retracted: bool = False) -> HandOver:
-        return HandOver(self.phase, reply, tuple(self.rcpts), self.terminator, fault, retracted)
-
-
-class SmtpSession:
-    """A `core.ports.Session` over SMTP."""
-
-    def __init__(self, wire: Wire, info: SessionInfo, clock: Clock, timeouts: Timeouts) -> None:
-        self._wire = wire
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        info: SessionInfo,
+        clock: Clock,
+        timeouts: Timeouts,
+        *,
+        mode: Mode | None = None,
+        at_end: Callable[[Conversation], None] = lambda _: None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._transport = transport
         self._info = info
-        self._clock = clock
         self._timeouts = timeouts
-        self._spent = False
+        self._limits = {
+            Phase.MAIL: timeouts.mail,
+            Phase.RCPT: timeouts.rcpt,
+            Phase.DATA: timeouts.data,
+            Phase.BODY: timeouts.block,
+            Phase.FINAL: timeouts.final,
+        }
+        self._conversation = Conversation(info.features, clock.boot, mode=mode)
+        self._at_end = at_end
+        self._paused = False
+        self._pumping = False
+        self._answered = False
+        self._since = self._loop.time()  # of what is waited for now
+        self._timer: asyncio.TimerHandle | None = None
+        self._over = asyncio.Event()
+        self._gone = asyncio.Event()
+        self._heard = asyncio.Event()  # the conversation has gone on
+        self._farewell: asyncio.Future[None] | None = None
+        self._shortest = min(*self._limits.values(), timeouts.rset)
+        self._readable = _readable(transport)
+        transport.set_write_buffer_limits(_BUFFER)
+        transport.set_protocol(self)
 
     @property
     def info(self) -> SessionInfo:
@@ -90,249 +96,216 @@ class SmtpSession:
     @property
     def usable(self) -> bool:
         """Whether another transaction may begin."""
-        return not self._spent and self._wire.alive and not self._wire.pending
+        return not self._conversation.over and self._farewell is None
 
-    async def hand_over(
-        self, envelope: Envelope, message: Message, intent: Intent, *, settle: bool = False
-    ) -> HandOver:
-        """One transaction; see `core.ports.Session.hand_over`.
+    @property
+    def room(self) -> int:
+        """How many transactions may be offered now."""
+        return self._conversation.room if self.usable else 0
 
-        What the relay is known not to take (too large, SMTPUTF8, 8-bit content) is refused without a byte sent, with
-        a reply of our own whose text says `(dispatcher)`; the session stays usable. Raises ValueError for an address
-        that must never get here.
-        """
-        for path in (envelope.return_path, *envelope.forward_paths):
-            check_path(path)
-        if not envelope.forward_paths or "" in envelope.forward_paths:
-            raise ValueError("an envelope needs at least one forward path, and none may be empty")
-        facts = _Facts()
-        if self._spent:
-            return facts.hand_over(fault="the session is over")
-        if (refusal := self._unsuitable(envelope, message)) is not None:
-            return facts.hand_over(refusal)
-        try:
-            return await self._transaction(facts, envelope, message, intent, settle=settle)
-        except Fault as fault:
-            self._drop()
-            return facts.hand_over(fault=str(fault))
-        except BaseException:
-            self._drop()
-            raise
+    def offer(self, transaction: Transaction) -> None:
+        """Take on one transaction; see `core.ports.Session.offer`."""
+        self._conversation.offer(transaction)
+        self._pump()
+
+    async def over(self) -> None:
+        """Wait until the session is not usable any more."""
+        await self._over.wait()
+
+    def abort(self, why: str) -> None:
+        """Drop the connection at once; every transaction under way ends with what is known of it."""
+        self._conversation.lost(why)
+        self._pump()
 
     async def close(self) -> None:
         """QUIT if the conversation is in order, then drop the connection. Never raises for what the relay does."""
         try:
-            if self.usable:
-                self._spent = True
-                await self._wire.command(b"QUIT", self._timeouts.quit)
-                await self._wire.close(self._timeouts.quit)
-        except Fault:
-            pass
+            if self.usable and self._conversation.idle:
+                self._farewell = self._loop.create_future()
+                self._transport.write(b"QUIT\r\n")
+                await asyncio.wait((self._farewell,), timeout=self._timeouts.quit)
+                self._transport.close()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._timeouts.quit):
+                        await self._gone.wait()
         finally:
-            self._drop()
-        await self._wire.close(self._timeouts.quit)
+            self.abort("the session was closed")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._timeouts.quit):
+                await self._gone.wait()
 
-    def _drop(self) -> None:
-        self._spent = True
-        self._wire.drop()
-
-    # The envelope.
-
-    def _unsuitable(self, envelope: Envelope, message: Message) -> Reply | None:
-        """Our own refusal of what the relay has said it does not take."""
-        features = self._info.features
-        if envelope.smtputf8 and "SMTPUTF8" not in features:
-            return Reply(553, "5.6.7 (dispatcher) the relay does not offer SMTPUTF8, which an address needs")
-        limit = features.get("SIZE", "")
-        if limit.isdecimal() and 0 < int(limit) < message.size:
-            return Reply(552, f"5.3.4 (dispatcher) {message.size} octets, and the relay takes {limit}")
-        if "8BITMIME" not in features and not _is_ascii(message):
-            return Reply(554, "5.6.3 (dispatcher) the relay does not offer 8BITMIME, which the message needs")
-        return None
-
-    def _mail_line(self, envelope: Envelope, message: Message) -> bytes:
-        line = f"MAIL FROM:<{envelope.return_path}>"
-        if "SIZE" in self._info.features:  # RFC 1870 §6
-            line += f" SIZE={message.size}"
-        if not _is_ascii(message):  # RFC 6152 §3
-            line += " BODY=8BITMIME"
-        if envelope.smtputf8:  # RFC 6531 §3.4
-            line += " SMTPUTF8"
-        return line.encode()
-
-    async def _transaction(
-        self, facts: _Facts, envelope: Envelope, message: Message, intent: Intent, *, settle: bool
+    async def hand_over(
+        self, envelope: Envelope, message: Message, intent: Callable[[], Awaitable[bool]], *, settle: bool = False
     ) -> HandOver:
-        wire, timeouts = self._wire, self._timeouts
-        reply = await wire.command(self._mail_line(envelope, message), timeouts.mail)
-        if not _positive(reply):
-            return await self._refused(facts, reply)
-        facts.phase = Phase.RCPT
-        for path in envelope.forward_paths:
-            reply = await wire.command(f"RCPT TO:<{path}>".encode(), timeouts.rcpt)
-            _positive(reply)
-            facts.rcpts.append(RcptReply(path, reply))
-            if reply.code == 421:
-                return await self._refused(facts, reply)
-        if (refusal := _stopped_by([rcpt.reply for rcpt in facts.rcpts], settle=settle)) is not None:
-            return await self._refused(facts, refusal)
-        facts.phase = Phase.DATA
-        reply = await wire.command(b"DATA", timeouts.data)
-        if reply.code != 354:
-            if _positive(reply):
-                raise _out_of_place(reply)
-            return await self._refused(facts, reply)
-        facts.phase = Phase.BODY
-        return await self._content(facts, message, intent)
+        """One transaction alone, to its end; for who sends but a few. The session is at rest when it returns.
 
-    async def _refused(self, facts: _Facts, reply: Reply) -> HandOver:
-        """Begin afresh after a refusal: RSET, or no more of this session."""
-        if reply.code == 421:  # the relay closes (RFC 5321 §3.8)
-            self._spent = True
-        else:
-            try:
-                answer = await self._wire.command(b"RSET", self._timeouts.rset)
-                self._spent = answer.code != 250
-            except Fault:
-                self._drop()
-        return facts.hand_over(reply)
-
-    # The content.
-
-    async def _content(self, facts: _Facts, message: Message, intent: Intent) -> HandOver:
-        *blocks, last = _blocks(message)
-        for block in blocks:
-            await self._write(block)
-        granted_at = await self._write_with_intent(last, intent)
-        if granted_at is None:
-            self._drop()
-            return facts.hand_over(fault="the intent was refused", retracted=True)
-        self._wire.ready("before the end of the message")
-        if self._clock.boot() - granted_at > INTENT_LIFE:
-            self._drop()
-            return facts.hand_over(fault=f"more than {INTENT_LIFE:g} s went by after the intent", retracted=True)
-        facts.terminator = True
-        facts.phase = Phase.FINAL
-        self._wire.write(_terminator(message))
-        reply = await self._final_reply()
-        if not _positive(reply) and not self._spent:
-            return await self._refused(facts, reply)
-        return facts.hand_over(reply)
-
-    async def _final_reply(self) -> Reply:
-        """The one reply to the message. A 421 behind it spends the session; anything else there is a Fault."""
-        reply = await self._wire.reply(self._timeouts.final)
-        if self._wire.pending:
-            self._spent = True
-            when = f"after its reply to the message ({reply})"
-            second = None
-            with suppress(Fault):
-                second = await self._wire.reply(0)  # what is there now; half a reply stays where it is
-            self._wire.quiet(when)
-            if second is None or second.code != 421:
-                raise Fault(f"the relay spoke out of turn {when}: {second}")
-        return reply
-
-    async def _write(self, block: bytes | memoryview) -> None:
-        self._wire.ready("during the message")
-        self._wire.write(block)
-        await self._wire.drained(self._timeouts.block)
-
-    async def _write_with_intent(self, block: bytes | memoryview, intent: Intent) -> float | None:
-        """Write the last block while the intent is made; return when it was granted, or None if it was not.
-
-        The intent is never left running: a fault waits for it, a cancellation cancels it.
+        Raises what `intent` raises, and CancelledError, both after the connection was dropped.
         """
+        ended: asyncio.Future[HandOver] = self._loop.create_future()
+        made: list[asyncio.Task[None]] = []
 
-        async def granted() -> float | None:
-            asked_at = self._clock.boot()  # it was made no earlier; a sleep while it is written counts too
-            return asked_at if await intent() else None
+        def intend(answer: Callable[[bool], None]) -> None:
+            async def make() -> None:
+                granted = False
+                try:
+                    granted = await intent()
+                finally:
+                    answer(granted)
 
-        task = asyncio.create_task(granted())
-        fault = None
+            made.append(self._loop.create_task(make()))
+
+        self.offer(Transaction(envelope, message, intend, ended.set_result, settle))
         try:
-            try:
-                await self._write(block)
-            except Fault as error:
-                self._drop()
-                fault = error
-            await asyncio.wait((task,))
+            await asyncio.wait((ended,))
+            if made:
+                await made[0]
+            await self._at_rest()
         except BaseException:
-            self._drop()
-            task.cancel()
-            await asyncio.wait((task,))
-            if not task.cancelled():
-                task.exception()  # seen, and less than what is raised now
+            self.abort("broken off")
+            for task in made:
+                task.cancel()
+                await asyncio.wait((task,))
             raise
-        at = task.result()
-        if fault is not None:
-            raise fault
-        return at
+        return ended.result()
+
+    async def _at_rest(self) -> None:
+        """Wait until nothing is left to be said: RSET after a refusal, and its answer."""
+        while not (self._conversation.idle or self._conversation.over):
+            self._heard.clear()
+            await self._heard.wait()
+
+    # What the transport calls.
+
+    def data_received(self, data: bytes) -> None:
+        if self._farewell is not None:
+            if not self._farewell.done():
+                self._farewell.set_result(None)
+            return
+        taken = self._conversation.replies
+        self._conversation.receive(data)
+        if self._conversation.replies != taken:  # a reply that comes octet by octet has no more time than another
+            self._since = self._loop.time()
+        self._pump()
+
+    def eof_received(self) -> None:
+        self._conversation.lost("the relay closed the connection")
+        self._pump()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._gone.set()
+        if self._farewell is not None and not self._farewell.done():
+            self._farewell.set_result(None)
+        self._conversation.lost(f"the connection was lost: {exc or 'closed'}")
+        self._pump()
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._transport.set_write_buffer_limits(_BUFFER)
+        self._since = self._loop.time()
+        self._pump()
+
+    # Between the two.
+
+    def _pump(self) -> None:
+        """Events out, octets out, until there is neither. An event may lead back here: once is enough."""
+        if self._pumping:
+            return
+        self._pumping = True
+        conversation = self._conversation
+        events = conversation.events()
+        try:
+            while True:
+                if events:
+                    self._handle(events.popleft())
+                elif conversation.over or self._paused or not self._speak():
+                    break
+        finally:
+            self._pumping = False
+            self._heard.set()
+        if conversation.over:
+            self._end()
+        elif self._timer is None:
+            self._watch()
+
+    def _handle(self, event: Ask | Ended) -> None:
+        transaction = event.transaction
+        if isinstance(event, Ended):
+            transaction.ended(event.facts)
+        else:
+            transaction.intend(lambda granted: self._answer(transaction, granted))
+
+    def _answer(self, transaction: Transaction, granted: bool) -> None:  # noqa: FBT001 (a callback's one value)
+        """Answers of one commit come together: what they allow leaves together."""
+        self._conversation.answer(transaction, granted)
+        if not self._answered:
+            self._answered = True
+            self._loop.call_soon(self._act_on_answers)
+
+    def _act_on_answers(self) -> None:
+        self._answered = False
+        self._pump()
+
+    def _speak(self) -> bool:
+        """Give the transport one more piece. False if there is none, or an octet waits that nobody has read."""
+        if not self._conversation.may_speak or self._transport.is_closing():
+            return False
+        if self._readable():
+            self._loop.call_later(_AGAIN, self._pump)  # the loop brings it first
+            return False
+        octets = self._conversation.octets()
+        if octets is None:
+            return bool(self._conversation.events())
+        self._since = self._loop.time()
+        self._transport.write(octets)
+        if self._conversation.upload_ends:
+            self._transport.set_write_buffer_limits(1, 0)  # what ends the message waits until all before it has left
+        return True
+
+    def _end(self) -> None:
+        """Nothing is to be said or heard any more."""
+        if not self._over.is_set():
+            self._over.set()
+            self._at_end(self._conversation)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._transport.abort()
+
+    # Time.
+
+    def _limit(self) -> tuple[float, str]:
+        """Seconds that what is waited for now may take, and the words for when it takes longer."""
+        if self._conversation.resetting:
+            return self._timeouts.rset, "no reply"
+        awaited = self._conversation.awaited
+        if awaited is not None:
+            return self._limits[awaited], "no reply"
+        return self._timeouts.block, "the relay took no more octets"
+
+    def _watch(self) -> None:
+        """See that something happens in time. One timer serves a whole session: it looks how long nothing happened."""
+        self._timer = None
+        conversation = self._conversation
+        if conversation.over or conversation.idle:
+            return
+        limit, words = self._limit()
+        waits = conversation.awaited is not None or self._paused
+        left = self._since + limit - self._loop.time() if waits else limit
+        if left <= 0:
+            conversation.lost(f"{words} within {limit:g} s")
+            self._pump()
+        else:
+            self._timer = self._loop.call_later(min(left, self._shortest), self._watch)
 
 
-def check_path(path: str) -> None:
-    """Raise ValueError for a path that could break out of its command line, or is longer than RFC 5321 allows.
-
-    A guard against our own bugs: addresses have been validated long before.
-    """
-    if len(path.encode()) > _MAX_ADDRESS:
-        raise ValueError(f"an address of more than {_MAX_ADDRESS} octets")
-    if any(c in "<>" or c.isspace() or unicodedata.category(c) == "Cc" for c in path):
-        raise ValueError(f"an address with a control character, a space or an angle bracket: {path!r}")
-
-
-def _positive(reply: Reply) -> bool:
-    """True for 2yz, False for 4yz and 5yz. Raises Fault for 3yz: only DATA gets one."""
-    if reply.code // 100 == 3:
-        raise _out_of_place(reply)
-    return reply.code // 100 == 2
-
-
-def _out_of_place(reply: Reply) -> Fault:
-    return Fault(f"a reply out of place: {reply}")
-
-
-def _stopped_by(replies: list[Reply], *, settle: bool) -> Reply | None:
-    """The reply to RCPT for which no content follows, or None if it shall.
-
-    A refusal for now counts more than one for good: the letter can still go to that mailbox later.
-    """
-    later = next((reply for reply in replies if reply.code // 100 == 4), None)
-    if any(reply.code // 100 == 2 for reply in replies) and (settle or later is None):
-        return None
-    return later or replies[-1]
-
-
-def _is_ascii(message: Message) -> bool:
-    return all(part.isascii() for part in (message.date, message.own, *message.shared))
-
-
-def _terminator(message: Message) -> bytes:
-    tail = b"".join(part[-2:] for part in (message.date, message.own, *message.shared))[-2:]
-    return b".\r\n" if tail in (b"", _CRLF) else b"\r\n.\r\n"
-
-
-def _stuffed(part: bytes) -> bytes:
-    """Dot-stuff what begins at the beginning of a line (RFC 5321 §4.5.2). Dots after a bare CR or LF are left."""
-    stuffed = part.replace(b"\r\n.", b"\r\n..")
-    return b"." + stuffed if part.startswith(b".") else stuffed
-
-
-# Stuffed once a campaign: a shared part is the same object for every letter, and bytes remember their hash.
-_stuffed_shared: Callable[[bytes], bytes] = lru_cache(maxsize=8)(_stuffed)
-
-
-def _blocks(message: Message) -> Iterator[bytes | memoryview]:
-    """The content, dot-stuffed, without the terminator; at least one block. What is small goes in one."""
-    parts = [part for part in (message.date + message.own, *message.shared) if part] or [b""]
-    if all(part.endswith(_CRLF) for part in parts[:-1]):
-        stuffed = [_stuffed(parts[0]), *map(_stuffed_shared, parts[1:])]
-    else:
-        stuffed = [_stuffed(message.octets)]  # a line goes across a seam
-    if sum(map(len, stuffed)) <= BLOCK:
-        yield b"".join(stuffed)
-        return
-    for part in stuffed:
-        view = memoryview(part)
-        for start in range(0, len(part), BLOCK):
-            yield view[start : start + BLOCK]
+def _readable(transport: asyncio.BaseTransport) -> Callable[[], bool]:
+    """Whether octets (or the end) wait in the system's buffer of a transport's socket."""
+    sock = transport.get_extra_info("socket")
+    if not hasattr(select, "poll"):
+        return lambda: bool(select.select([sock], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return lambda: bool(poll.poll(0))

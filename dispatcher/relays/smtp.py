@@ -25,10 +25,10 @@ import aiosmtplib
 
 from dispatcher.core.model import Phase, SessionInfo
 from dispatcher.core.ports import Clock, RelayTrouble
+from dispatcher.relays.conversation import Conversation, Mode, mode_for
 from dispatcher.relays.login import Credentials, log_in, ours
 from dispatcher.relays.session import SmtpSession, Timeouts
 from dispatcher.relays.trouble import MAPPED, mapped, nothing_unasked, trouble_of
-from dispatcher.relays.wire import Wire
 
 __all__ = ["Account", "SmtpRelay", "SmtpSession", "Timeouts"]
 
@@ -59,6 +59,7 @@ class SmtpRelay:
         self._clock = clock
         self._timeouts = timeouts or Timeouts()
         self._tls: ssl.SSLContext | None = None
+        self._stumbled = ""  # over PIPELINING or CHUNKING, and how
 
     @property
     def account(self) -> str:
@@ -177,6 +178,7 @@ class SmtpRelay:
         transport = client.protocol.transport if client.protocol is not None else None
         if transport is None or transport.is_closing():
             raise RelayTrouble(Phase.AUTH if self._account.user else Phase.EHLO, fault="the connection was lost")
+        mode = Mode.LOCK_STEP if self._stumbled else mode_for(features)
         tls = transport.get_extra_info("ssl_object")
         info = SessionInfo(
             host=self._account.host,
@@ -186,8 +188,14 @@ class SmtpRelay:
             cipher=(tls.cipher() or ("",))[0] if tls else "",
             certificate=_names(tls.getpeercert() or {}) if tls else "",
             features=features,
+            mode=f"{mode} ({self._stumbled})" if self._stumbled else mode,
         )
-        return SmtpSession(Wire(cast("asyncio.Transport", transport)), info, self._clock, self._timeouts)
+        transport = cast("asyncio.Transport", transport)
+        return SmtpSession(transport, info, self._clock, self._timeouts, mode=mode, at_end=self._learn)
+
+    def _learn(self, conversation: Conversation) -> None:
+        """A relay that stumbles over commands that come together is met in lock-step from then on."""
+        self._stumbled = self._stumbled or conversation.stumbled
 
     async def _tls_context(self) -> ssl.SSLContext:
         """Made once, in a thread: reading the authorities takes a while."""

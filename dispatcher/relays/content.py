@@ -1,0 +1,57 @@
+"""A message as content on the wire: dot-stuffed behind DATA (RFC 5321 §4.5.2), as it is behind BDAT (RFC 3030).
+
+What all letters share is stuffed once a campaign: a shared part is the same object for every letter, and `bytes`
+remember their hash. Pure.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import Final
+
+from dispatcher.core.model import Message
+
+BLOCK: Final = 64 * 1024
+"""Octets of content given to the transport at a time. What fits goes in one piece with what ends it."""
+
+LAST: Final = b"BDAT 0 LAST\r\n"
+_CRLF: Final = b"\r\n"
+
+
+def blocks(message: Message) -> Iterator[bytes | memoryview]:
+    """The content, dot-stuffed, without the terminator; at least one block. What is small goes in one."""
+    parts = [part for part in (message.date + message.own, *message.shared) if part] or [b""]
+    if all(part.endswith(_CRLF) for part in parts[:-1]):
+        stuffed = [_stuffed(parts[0]), *map(_stuffed_shared, parts[1:])]
+    else:
+        stuffed = [_stuffed(message.octets)]  # a line goes across a seam
+    yield from _cut(stuffed)
+
+
+def chunk(message: Message) -> Iterator[bytes | memoryview]:
+    """The content as one chunk, with its command before it."""
+    yield from _cut([b"BDAT %d\r\n" % message.size + message.date + message.own, *message.shared])
+
+
+def terminator(message: Message) -> bytes:
+    """What ends the content behind DATA: the final dot, on a line of its own."""
+    tail = b"".join(part[-2:] for part in (message.date, message.own, *message.shared))[-2:]
+    return b".\r\n" if tail in (b"", _CRLF) else b"\r\n.\r\n"
+
+
+def _cut(parts: Sequence[bytes]) -> Iterator[bytes | memoryview]:
+    if sum(map(len, parts)) <= BLOCK:
+        yield b"".join(parts)
+        return
+    for part in parts:
+        view = memoryview(part)
+        for start in range(0, len(part), BLOCK):
+            yield view[start : start + BLOCK]
+
+
+def _stuffed(part: bytes) -> bytes:
+    """Dot-stuff what begins at the beginning of a line. Dots after a bare CR or LF are left."""
+    stuffed = part.replace(b"\r\n.", b"\r\n..")
+    return b"." + stuffed if part.startswith(b".") else stuffed
+
+
+_stuffed_shared: Callable[[bytes], bytes] = lru_cache(maxsize=8)(_stuffed)
