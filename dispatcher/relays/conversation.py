@@ -252,6 +252,8 @@ class Conversation:
         """
         if self.over or not self.may_speak:
             return None
+        if self.mode is Mode.CHUNKING and not self._all_answered():
+            return None
         flight: list[bytes | memoryview] = []
         turn = self._turns[0] if self._turns else None
         if turn and turn.content is not None:
@@ -288,17 +290,25 @@ class Conversation:
                 if self._brisk and not turn.commands and turn.transaction.message.size <= BLOCK:
                     self._ready(turn)
 
+    def _all_answered(self) -> bool:
+        """Ask for the intents of whole letters; those that go together are waited for together."""
+        for turn in tuple(self._turns):
+            if self._goes_whole(turn):
+                self._ready(turn)
+        return not any(turn.asked_at is not None and turn.granted is None for turn in self._turns)
+
+    def _goes_whole(self, turn: _Turn) -> bool:
+        """Whether envelope and content leave in one flight: not before it is seen that commands may come together."""
+        small = turn.transaction.message.size <= BLOCK and not self._undecided(turn)
+        return small and turn.unbegun and self._flown > 0
+
     def _depart_whole(self, flight: list[bytes | memoryview]) -> None:
-        """Whole letters, as many as may be at risk; of one that is large, or must be decided first, the envelope."""
+        """Whole letters, as many as may be at risk; of one that does not go whole, the envelope."""
         at_risk = sum(turn.terminated_at is not None for turn in self._turns)
-        waiting = [turn for turn in self._turns if turn.unbegun]
-        whole = [turn for turn in waiting if turn.transaction.message.size <= BLOCK and not self._undecided(turn)]
-        ready = [turn for turn in whole if self._ready(turn)]
-        for turn in waiting[: self._depth - at_risk]:
-            if turn in whole and turn not in ready:
-                return
+        for turn in [turn for turn in self._turns if turn.unbegun][: self._depth - at_risk]:
+            whole = self._goes_whole(turn)
             self._send_commands(turn, flight)
-            if turn not in whole:
+            if not whole:
                 return
             self._open(turn)
             self._finish(turn, flight)
@@ -421,6 +431,7 @@ class Conversation:
         turn.rcpts.append(RcptReply(paths[len(turn.rcpts)], reply))
         if len(turn.rcpts) == len(paths):
             refusal = _stopped_by([rcpt.reply for rcpt in turn.rcpts], settle=turn.transaction.settle)
+            self._flown += 1
             if refusal:
                 self._refuse(turn, refusal)
             elif self.mode is Mode.CHUNKING and turn.terminated_at is None:
@@ -436,7 +447,6 @@ class Conversation:
                 self._close(self.stumbled)
             return
         if reply.code == 354:
-            self._flown += 1
             self._open(turn)
             return
         self._stumble_if(reply)
@@ -454,7 +464,6 @@ class Conversation:
             turn.terminated_at = None  # there was no message to end
             return
         _positive(reply)
-        self._flown += 1
         if turn.terminated_at is not None:
             self._brisk = self._boot() - turn.terminated_at <= _BRISK
         turn.reply = reply
