@@ -15,12 +15,16 @@ from pathlib import Path
 from tests.command import REPOSITORY
 
 SECONDS = 120
+_LIES = "test_lies.py::test_what_the_ledger_says_is_borne_out"
 _NEEDED = ("dispatcher", "tests", "templates", "recipients", "campaign.toml", "pyproject.toml")
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """What is wrong, in which file below `dispatcher/`, and who catches it, with a word of what is said then."""
+    """What is wrong, in which file below `dispatcher/`, and who catches it, with a word of what is said then.
+
+    `also` is a second piece of the same file and what takes its place, where one rule stands in two places.
+    """
 
     name: str
     file: str
@@ -28,15 +32,26 @@ class Mutant:
     new: str
     caught_by: tuple[str, ...]
     saying: str
+    also: tuple[str, str] | None = None
 
+
+_POWER_LOSS = "test_power_loss.py::test_the_intent_is_on_the_disk_at_every_terminator[pipelining]"
 
 MUTANTS = (
+    Mutant(
+        "the intent written late: the terminator does not wait for it",
+        "relays/conversation.py",
+        "        elif turn.granted:\n",
+        "        elif turn.granted is None or turn.granted:\n",
+        (_POWER_LOSS,),
+        "a terminator left before its intent was safe",
+    ),
     Mutant(
         "`synchronous=NORMAL`",
         "ledgers/file.py",
         "PRAGMA synchronous=FULL",
         "PRAGMA synchronous=NORMAL",
-        ("test_power_loss.py::test_the_intent_is_on_the_disk_at_every_terminator",),
+        (_POWER_LOSS,),
         "a terminator left before its intent was safe",
     ),
     Mutant(
@@ -44,8 +59,16 @@ MUTANTS = (
         "ledgers/file.py",
         "            sync_names(each.parent)\n",
         "",
-        ("test_power_loss.py::test_the_intent_is_on_the_disk_at_every_terminator",),
+        (_POWER_LOSS,),
         "unable to open database file",
+    ),
+    Mutant(
+        "no fencing: a run need not hold the letter whose state it changes",
+        "ledgers/statements.py",
+        "    if connection.execute(SQL[name], given).rowcount != letters:\n",
+        "    if connection.execute(SQL[name], given).rowcount > letters:\n",
+        ("test_ledger.py::TestSqlite::test_a_run_that_lost_its_letter_changes_nothing",),
+        "DID NOT RAISE",
     ),
     Mutant(
         "no unique index",
@@ -56,12 +79,33 @@ MUTANTS = (
         "DID NOT RAISE",
     ),
     Mutant(
-        "retry after a drop past the dot",
+        "a retry after a drop past the dot",
         "core/policy.py",
         "        return Verdict(Outcome.UNKNOWN, Scope.CONNECTION, facts.fault or",
         "        return Verdict(Outcome.DEFERRED, Scope.RATE, facts.fault or",
-        ("test_lies.py::test_what_the_ledger_says_is_borne_out[a close after the dot, stored]",),
+        (f"{_LIES}[a close after the dot, stored, chunking]",),
         "was stored",
+    ),
+    Mutant(
+        "the outcome committed before the reply",
+        "relays/conversation.py",
+        "            self._end(turn, turn.facts(fault=words, retracted=turn.follows or turn.unbegun))\n",
+        "            early = Reply(250, '2.0.0 taken, surely') if turn.terminated_at is not None else None\n"
+        "            self._end(turn, turn.facts(early, words, retracted=turn.follows or turn.unbegun))\n",
+        (f"{_LIES}[a close after the dot, not stored, lock-step]",),
+        "is accepted and was never stored",
+    ),
+    Mutant(
+        "the buffer of replies not looked into before the terminator",
+        "relays/conversation.py",
+        "        if self._reader.pending:\n            return False\n",
+        "",
+        (f"{_LIES}[a 250 behind the 354, and 451 in truth, lock-step]",),
+        "is accepted and was never stored",
+        also=(
+            "        if not self._reader.pending:\n            self._tell()\n",
+            "        if True:\n            self._tell()\n",
+        ),
     ),
     Mutant(
         "two letters swapped",
@@ -72,12 +116,37 @@ MUTANTS = (
         "there.rcpt_tos",
     ),
     Mutant(
-        "lease never expires",
+        "the shared tail of another campaign",
+        "relays/content.py",
+        "_stuffed_shared: Callable[[bytes], bytes] = lru_cache(maxsize=8)(_stuffed)\n",
+        "_kept: dict[int, bytes] = {}\n"
+        "_stuffed_shared: Callable[[bytes], bytes] = lambda part: _kept.setdefault(len(part), _stuffed(part))\n",
+        ("test_tails.py::test_each_of_two_campaigns_in_one_process_has_its_own_attachment",),
+        "there.octets",
+    ),
+    Mutant(
+        "a lease that never expires",
         "ledgers/statements.sql",
         "WHERE lease IS NOT NULL AND state = 'leased';",
         "WHERE FALSE;",
         ("test_ledger.py::TestSqlite::test_recovery_settles_what_a_dead_run_left_and_may_be_repeated",),
         "found.given_back",
+    ),
+    Mutant(
+        "a suppression not looked for when the intent is made",
+        "ledgers/batch.py",
+        "        stopped = suppressed_among(connection, [m.identity for letter in letters for m in letter.mailboxes])",
+        "        stopped: dict[str, str] = {}",
+        ("test_dispatch.py::test_a_suppression_between_lease_and_intent_holds_the_letter_back",),
+        "suppressed",
+    ),
+    Mutant(
+        "an intent that lives for ever",
+        "relays/conversation.py",
+        "            if self._boot() - turn.asked_at <= INTENT_LIFE:\n",
+        "            if turn.asked_at:\n",
+        ("test_conversation.py::test_an_intent_does_not_live_long",),
+        "sent",
     ),
 )
 
@@ -97,9 +166,11 @@ def mutate(folder: Path, mutant: Mutant) -> None:
     """Make a copy wrong. Fails if the piece to replace is not there exactly once."""
     path = folder / "dispatcher" / mutant.file
     text = path.read_text(encoding="utf-8")
-    found = text.count(mutant.old)
-    assert found == 1, f"{mutant.name}: {mutant.old!r} is {found} times in {mutant.file}: bring the mutant up to date"
-    path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+    for old, new in ((mutant.old, mutant.new), *([mutant.also] if mutant.also else [])):
+        found = text.count(old)
+        assert found == 1, f"{mutant.name}: {old!r} is {found} times in {mutant.file}: bring the mutant up to date"
+        text = text.replace(old, new)
+    path.write_text(text, encoding="utf-8")
 
 
 def run_tests(folder: Path, *tests: str) -> "subprocess.CompletedProcess[str]":

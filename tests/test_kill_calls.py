@@ -18,7 +18,7 @@ from dispatcher.ledgers.state import VARIABLE
 from tests.aftermath import SEND, finish, look, unknown, waiting
 from tests.figures import COUNTS, FULL
 from tests.smtp_server import HANG, STORE, Script, SmtpServer
-from tests.torture import Nursery, command, start, write_campaign
+from tests.torture import OFFERS, Nursery, command, start, write_campaign
 from tests.tracing import Call, kill_at, needs_strace, trace
 
 LETTERS = 50
@@ -60,18 +60,18 @@ def test_each_call_of_a_run(tmp_path: Path) -> None:
     standard.parent.mkdir()
     standard.write_text("raise ImportError('the standard loop is wanted')\n")
     loops: list[Mapping[str, str]] = [dict(os.environ), {**os.environ, "PYTHONPATH": str(standard.parent)}]
-    todo: list[tuple[str, int, Mapping[str, str]]] = []
+    todo: list[tuple[str, int, Mapping[str, str], str]] = []
     spoken = set[str]()
-    for number, env in enumerate(loops):
-        folder = tmp_path / f"traced-{number}"
+    for way, env in zip(("pipelining", "chunking"), loops, strict=True):
+        folder = tmp_path / f"traced-{way}"
         folder.mkdir()
-        with SmtpServer() as server:
+        with SmtpServer(Script(ehlo=OFFERS[way])) as server:
             write_campaign(folder, server.port, LETTERS, pace=PACE)
             names = [*SPEECH, *WAITS, *WRITES]
             found = places(trace(folder, names, command(folder, *SEND, str(LETTERS)), octets=0, env=env))
         mine = {name: numbers for name, numbers in found.items() if name not in spoken}
         spoken |= mine.keys()
-        todo += [(name, place, env) for name, numbers in mine.items() for place in numbers]
+        todo += [(name, place, env, way) for name, numbers in mine.items() for place in numbers]
     assert spoken >= {"read", "write", "recvfrom", "sendto", *WRITES}, "the loops do not speak as they used to"
 
     def some(which: int) -> int:
@@ -84,11 +84,11 @@ def test_each_call_of_a_run(tmp_path: Path) -> None:
     assert kills > 0.8 * len(todo), "too many runs ended before their time to be killed"
 
 
-def kill_and_finish(root: Path, nursery: Nursery, name: str, number: int, env: Mapping[str, str]) -> bool:
+def kill_and_finish(root: Path, nursery: Nursery, name: str, number: int, env: Mapping[str, str], way: str) -> bool:
     """One campaign: killed at one call, judged, and brought to its end. Whether the kill came in time."""
     folder = root / f"{name}-{number}"
     folder.mkdir()
-    with SmtpServer() as server:
+    with SmtpServer(Script(ehlo=OFFERS[way])) as server:
         write_campaign(folder, server.port, LETTERS, pace=PACE)
         code = kill_at(name, number, command(folder, *SEND, str(LETTERS)), env=env)
         assert code in (0, -signal.SIGKILL), f"{name} {number}: exit code {code}"

@@ -10,8 +10,8 @@ Two lies nobody can see through are left out, for they are no faults of the send
 import ssl
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -20,9 +20,9 @@ import trustme
 from dispatcher.desk import Desk
 from dispatcher.desk.deciding import resolve
 from tests.command import on_terminal
-from tests.figures import COUNTS
+from tests.figures import COUNTS, FULL
 from tests.smtp_server import CLOSE, RESET, STORE, Actions, Cut, Script, SmtpServer
-from tests.torture import Leap, by_id, judge, numbered, run, write_campaign
+from tests.torture import OFFERS, Leap, by_id, judge, numbered, run, write_campaign
 
 LETTERS = 6
 TOLD = (1, 2)
@@ -42,14 +42,13 @@ class Lie:
 
     on: Mapping[str, Words]
     tls: bool = False
-    ehlo: tuple[str, ...] = field(default=Script().ehlo)
 
 
 class Liar(SmtpServer):
     """Tells its lie now and then, until it turns `honest`."""
 
-    def __init__(self, lie: Lie, tls: ssl.SSLContext | None) -> None:
-        super().__init__(Script(tls=tls, ehlo=lie.ehlo))
+    def __init__(self, lie: Lie, way: str, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(Script(tls=tls, ehlo=OFFERS[way]))
         self.lie = lie
         self.honest = False
         self.told = 0
@@ -85,8 +84,8 @@ STRAY = {
     "a second reply to MAIL": Lie({"MAIL": b"250 ok\r\n250 ok\r\n"}),
     "a second reply to RCPT": Lie({"RCPT": b"250 ok\r\n250 ok\r\n"}),
     "a second reply to RCPT, a refusal": Lie({"RCPT": b"250 ok\r\n550 5.1.1 no\r\n"}),
-    "a 250 behind the 354, and 451 in truth": Lie({"DATA": b"354 go\r\n" + OK, "DOT": b"451 4.3.0 not now\r\n"}),
     "a 250 behind the 354, and the truth too": Lie({"DATA": b"354 go\r\n" + OK}),
+    "a 250 behind the 354, and 451 in truth": Lie({"DATA": b"354 go\r\n" + OK, "DOT": b"451 4.3.0 not now\r\n"}),
     "two 354": Lie({"DATA": b"354 go\r\n354 go\r\n"}),
     "a 354 before its time": Lie({"RCPT": b"250 ok\r\n354 go\r\n"}),
     "250 in place of 354": Lie({"DATA": b"250 ok\r\n"}),
@@ -152,7 +151,42 @@ CUT_TLS = {
     "TLS cut behind the reply to the dot": Lie({"DOT": (STORE, OK, CLOSE)}, tls=True),
     "TLS broken off behind the reply to the dot": Lie({"DOT": (STORE, OK, RESET)}, tls=True),
 }
-LIES = STRAY | HALF | ODD | ENDLESS_LATE | LEAVING | ANSI_LADEN | CUT_TLS
+IN_FLIGHT = {  # commands go together: whose reply is whose?
+    "replies to MAIL and RCPT in the wrong order": Lie({"MAIL": b"", "RCPT": b"550 5.1.1 no\r\n250 ok\r\n"}),
+    "354 before the reply to RCPT": Lie({"RCPT": b"", "DATA": b"354 go\r\n250 ok\r\n"}),
+    "no reply to MAIL": Lie({"MAIL": b""}),
+    "no reply to RCPT": Lie({"RCPT": b"", "DATA": b"354 go\r\n"}),
+    "no reply to the dot, stored": Lie({"DOT": STORE}),
+    "no reply to the dot, not stored": Lie({"DOT": b""}),
+    "the reply to the dot behind the one to the next MAIL": Lie({"DOT": STORE, "MAIL": b"250 ok\r\n" + OK}),
+    "content asked for behind a refusal": Lie({"RCPT": b"450 4.2.1 later\r\n", "DATA": b"354 go\r\n"}),
+    "all that came together is cut": Lie({"MAIL": (b"250 ok\r\n25", RESET)}),
+    "the reply to the dot octet by octet": Lie({"DOT": (STORE, *(bytes([octet]) for octet in OK))}),
+}
+IN_CHUNKS = {
+    "two replies to a chunk": Lie({"BDAT": b"250 ok\r\n250 ok\r\n"}),
+    "two replies to a chunk, and 451 in truth": Lie({"BDAT": b"250 ok\r\n250 ok\r\n", "DOT": b"451 4.3.0 no\r\n"}),
+    "no reply to a chunk": Lie({"BDAT": b"", "RSET": CLOSE}),
+    "a chunk refused, and the letter taken": Lie({"BDAT": b"451 4.3.0 no\r\n"}),
+    "354 to a chunk": Lie({"BDAT": b"354 go\r\n"}),
+    "421 to a chunk": Lie({"BDAT": (b"421 4.3.2 closing\r\n", CLOSE)}),
+    "a drop behind a chunk": Lie({"BDAT": (b"250 ok\r\n", RESET)}),
+    "a drop in the reply to the last chunk": Lie({"DOT": (STORE, b"250", RESET)}),
+    "RSET refused behind the letter": Lie({"RSET": b"500 5.5.1 what\r\n"}),
+}
+EVERYWHERE = STRAY | HALF | ODD | ENDLESS_LATE | LEAVING | ANSI_LADEN | CUT_TLS
+
+
+def told_in() -> Iterator[tuple[str, Lie, str]]:
+    """Each lie and a way of sending it is told in: in turns in the small round, every way in the full one."""
+    for number, (name, lie) in enumerate(EVERYWHERE.items()):
+        ways = [way for way in OFFERS if way != "chunking" or "DATA" not in lie.on]
+        for way in ways if FULL else [ways[number % len(ways)]]:
+            yield name, lie, way
+    for name, lie in IN_FLIGHT.items():
+        yield name, lie, "pipelining"
+    for name, lie in IN_CHUNKS.items():
+        yield name, lie, "chunking"
 
 
 @pytest.fixture(scope="module")
@@ -187,9 +221,9 @@ def settle(folder: Path, server: SmtpServer) -> None:
     COUNTS["lies told"] += 1
 
 
-@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
-def test_what_the_ledger_says_is_borne_out(lie: Lie, tmp_path: Path, authority: trustme.CA) -> None:
-    with Liar(lie, tls(authority) if lie.tls else None) as server:
+@pytest.mark.parametrize(("lie", "way"), [pytest.param(lie, way, id=f"{name}, {way}") for name, lie, way in told_in()])
+def test_what_the_ledger_says_is_borne_out(lie: Lie, way: str, tmp_path: Path, authority: trustme.CA) -> None:
+    with Liar(lie, way, tls(authority) if lie.tls else None) as server:
         folder = campaign(tmp_path, server, authority)
         run(folder, clock=Leap())
         assert server.told
@@ -222,19 +256,19 @@ BREAKS = {
 }
 
 
+@pytest.mark.parametrize("way", ["lock-step", "pipelining"])
 @pytest.mark.parametrize("after", BREAKS.values(), ids=BREAKS)
 def test_a_break_at_each_kind_of_octet(
-    after: Callable[[int], int], size: int, tmp_path: Path, authority: trustme.CA
+    after: Callable[[int], int], way: str, size: int, tmp_path: Path, authority: trustme.CA
 ) -> None:
     """A small letter leaves in one piece with its dot, so wherever it breaks, whether all of it was there is unknown.
 
     Of a large one, whose end leaves behind all the rest, it is known: see `test_session`.
     """
-    with Liar(Lie({"BODY": Cut(after(size))}), None) as server:
+    with Liar(Lie({"BODY": Cut(after(size))}), way) as server:
         folder = campaign(tmp_path, server, authority)
         run(folder, clock=Leap())
-        found = judge(folder, server, LETTERS)
-        assert found.get("unknown", 0) <= len(TOLD)
+        assert judge(folder, server, LETTERS).get("unknown", 0) <= len(TOLD)
         server.honest = True
         settle(folder, server)
 

@@ -18,13 +18,13 @@ from dispatcher.ledgers.state import VARIABLE
 from tests.aftermath import SEND, finish
 from tests.figures import COUNTS, FULL, SEED
 from tests.power import FILES, SOCKETS, Disk, moments, terminators
-from tests.smtp_server import SmtpServer
-from tests.torture import Nursery, by_id, command, judge, message_id, query, write_campaign
+from tests.smtp_server import Script, SmtpServer
+from tests.torture import OFFERS, Nursery, by_id, command, judge, message_id, query, write_campaign
 from tests.tracing import Call, needs_strace, trace
 
-LETTERS = 50
+LETTERS = 40
 CONNECTIONS = 4
-RESTARTS = 1000 if FULL else 8
+RESTARTS = 1000 if FULL else 4
 """From how many of the disks a run is begun anew."""
 
 pytestmark = [pytest.mark.torture, needs_strace()]
@@ -47,10 +47,13 @@ def disks(folder: Path, calls: list[Call]) -> Iterator[tuple[Disk, set[str], set
             yield disk, now, set(left)
 
 
-def test_the_intent_is_on_the_disk_at_every_terminator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("way", OFFERS)
+def test_the_intent_is_on_the_disk_at_every_terminator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
     folder = tmp_path / "campaign"
     monkeypatch.setenv(VARIABLE, str(folder / STATE))
-    with SmtpServer() as server:
+    with SmtpServer(Script(ehlo=OFFERS[way])) as server:
         write_campaign(folder, server.port, LETTERS, pace=f"connections = {CONNECTIONS}")
         calls = trace(tmp_path, [*FILES, *SOCKETS], command(folder, *SEND, str(LETTERS)))
         judge(folder, server, LETTERS, complete=True)

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,11 +25,10 @@ from tests.tracing import needs_strace, trace
 
 LIFE = 0.4
 """Seconds an intent lives in these tests: the real thirty are not waited for."""
-PLACE = "conversation" if find_spec("dispatcher.relays.conversation") else "session"
 HASTY = f"""
-from dispatcher.relays import {PLACE} as place
-assert place.INTENT_LIFE == 30
-place.INTENT_LIFE = {LIFE}
+from dispatcher.relays import conversation
+assert conversation.INTENT_LIFE == 30
+conversation.INTENT_LIFE = {LIFE}
 from dispatcher.cli import main
 main()
 """

@@ -22,6 +22,7 @@ from dispatcher.core.merge import Frozen, Merge
 from dispatcher.desk import Desk
 from dispatcher.desk.sending import Result, outlook, send
 from dispatcher.dispatch import Dispatch
+from dispatcher.relays import conversation
 from tests.smtp_server import Actions, Script, SmtpServer, Stored
 
 CAMPAIGN = "torture-2009"
@@ -34,8 +35,15 @@ This is for {{ key }} alone: token-{{ token }}.
 .A line that begins with a dot.
 """
 
-DEPTH = 1
+DEPTH = conversation.DEPTH
 """How many letters of one connection may be at risk at a time."""
+_OFFER = Script().ehlo
+OFFERS = {
+    "lock-step": _OFFER,
+    "pipelining": (*_OFFER, "PIPELINING"),
+    "chunking": (*_OFFER, "PIPELINING", "CHUNKING"),
+}
+"""What a server offers so that letters travel in each of the ways they can."""
 
 Rule = Callable[[str, int, bytes], Actions | None]
 """(step, connection, command line) → what the server does; None for the honest thing."""
