@@ -144,7 +144,6 @@ def test_fewer_connections_than_we_would_like(tmp_path: Path) -> None:
 # How it is spoken to.
 
 
-@pytest.mark.xfail(reason="the conversation goes in lock-step as yet", strict=False)
 @pytest.mark.parametrize(
     ("hidden", "verb", "turns"), [(MODES[0], "bdat", 1.1), (MODES[1], "data", 1.1), (MODES[2], "data", 5)]
 )

@@ -17,6 +17,7 @@ from typing import Final
 
 from dispatcher.core.model import Envelope, HandOver, Message, Phase, SessionInfo
 from dispatcher.core.ports import Clock, Transaction
+from dispatcher.relays.acknowledge import acknowledging
 from dispatcher.relays.conversation import Ask, Conversation, Ended, Mode
 
 _BUFFER: Final = 256 * 1024
@@ -85,6 +86,7 @@ class SmtpSession(asyncio.Protocol):
         self._farewell: asyncio.Future[None] | None = None
         self._shortest = min(*self._limits.values(), timeouts.rset)
         self._readable = _readable(transport)
+        self._acknowledge = acknowledging(transport)
         transport.set_write_buffer_limits(_BUFFER)
         transport.set_protocol(self)
 
@@ -181,6 +183,7 @@ class SmtpSession(asyncio.Protocol):
             if not self._farewell.done():
                 self._farewell.set_result(None)
             return
+        self._acknowledge()
         taken = self._conversation.replies
         self._conversation.receive(data)
         if self._conversation.replies != taken:  # a reply that comes octet by octet has no more time than another
