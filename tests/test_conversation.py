@@ -489,6 +489,7 @@ odd = st.one_of(codes, st.binary(max_size=12), st.just(b"250-a\r\n250 b"), st.ju
     extra=st.dictionaries(st.integers(0, 12), st.tuples(st.integers(0, 8), odd), max_size=2),
     sizes=pieces,
 )
+@example(mode=Mode.PIPELINING, answers={}, extra={2: (0, b"421 bye")}, sizes=[1])
 def test_whatever_a_relay_says_the_two_sides_agree(
     mode: Mode, answers: dict[int, bytes], extra: dict[int, tuple[int, bytes]], sizes: list[int]
 ) -> None:

@@ -487,7 +487,9 @@ class Conversation:
             raise _Contradiction(self.stumbled)
 
     def _closing(self, step: Step, turn: _Turn, reply: Reply) -> None:
-        """421: the relay is leaving, whatever it was asked."""
+        """421: the relay is leaving, whatever it was asked. If it speaks on, that was no answer."""
+        if self._reader.pending:
+            raise _Contradiction(f"the relay spoke on after {reply}")
         if step is Step.FINAL:
             turn.reply = reply
         elif step is not Step.RSET and turn.refusal is None:
