@@ -6,7 +6,6 @@ to get: after a crash nobody would know who did.
 """
 
 import asyncio
-import inspect
 import itertools
 from collections import deque
 from collections.abc import Callable
@@ -45,7 +44,7 @@ class Forgetful:
         session: int,  # noqa: ARG002
         date: datetime,  # noqa: ARG002
         message_digest: str,  # noqa: ARG002
-    ) -> Any:
+    ) -> "asyncio.Future[int | None]":
         return _at_once(next(self._numbers))
 
     def conclude(
@@ -54,7 +53,7 @@ class Forgetful:
         session: int | None,  # noqa: ARG002
         attempt: int | None,  # noqa: ARG002
         ending: Ending,  # noqa: ARG002
-    ) -> Any:
+    ) -> "asyncio.Future[None]":
         return _at_once(None)
 
     async def give_back(self, letter: Leased) -> None:
@@ -68,14 +67,7 @@ class Forgetful:
         self._run.end(ending, on_unknown)
 
 
-async def _awaited(found: T) -> T:
-    return found
-
-
-def _at_once(found: T) -> Any:
-    """A result that is there, of the kind that the real ledger gives: a coroutine, or a future."""
-    if inspect.iscoroutinefunction(Run.intend):
-        return _awaited(found)
+def _at_once(found: T) -> "asyncio.Future[T]":
     future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
     future.set_result(found)
     return future
