@@ -91,7 +91,7 @@ class Batches:
         self._waiting.append((step, answer))
         if not self._queued:
             self._queued = True
-            self._submit(loop)
+            loop.call_soon(self._submit, loop)  # what else this turn of the loop brings goes with it
         return answer
 
     def _submit(self, loop: asyncio.AbstractEventLoop) -> None:

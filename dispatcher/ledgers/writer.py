@@ -112,9 +112,22 @@ class Writer:
         if self._broken:
             raise LedgerUnavailable(self._broken)
         connection.execute("BEGIN IMMEDIATE")
+        if len(jobs) == 1:
+            return [self._commit_alone(connection, jobs[0])]
         outcomes = [undone_alone(connection, job) for job in jobs]
         connection.execute("COMMIT")
         return outcomes
+
+    def _commit_alone(self, connection: sqlite3.Connection, job: Job) -> tuple[Any, BaseException | None]:
+        """As `undone_alone`, for a job that has the whole transaction to itself."""
+        try:
+            result = job(connection)
+        except BaseException as error:  # noqa: BLE001 (told to whoever asked, or raised)
+            failure = _of_the_job(error)
+            connection.execute("ROLLBACK")
+            return None, failure
+        connection.execute("COMMIT")
+        return result, None
 
     def _break(self, connection: sqlite3.Connection, error: BaseException) -> None:
         """Write nothing any more; the first reason counts."""
@@ -132,13 +145,18 @@ def undone_alone(
     result, failure = None, None
     try:
         result = job(connection)
-    except BaseException as error:
-        if isinstance(error, (sqlite3.Error, UnicodeDecodeError)) and not isinstance(error, _JOBS_OWN):
-            raise
+    except BaseException as error:  # noqa: BLE001 (told to whoever asked, or raised)
+        failure = _of_the_job(error)
         connection.execute("ROLLBACK TO job")
-        failure = _refusal(error) if isinstance(error, sqlite3.IntegrityError) else error
     connection.execute("RELEASE job")
     return result, failure
+
+
+def _of_the_job(error: BaseException) -> BaseException:
+    """A job's own failure, as it is told. Raises it if it is what is wrong with the ledger itself."""
+    if isinstance(error, (sqlite3.Error, UnicodeDecodeError)) and not isinstance(error, _JOBS_OWN):
+        raise error
+    return _refusal(error) if isinstance(error, sqlite3.IntegrityError) else error
 
 
 def _refusal(error: sqlite3.IntegrityError) -> DispatcherError:

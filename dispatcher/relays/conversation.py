@@ -128,12 +128,19 @@ class _Contradiction(Exception):
 class Conversation:
     """All transactions of one session, from its first MAIL on.
 
-    `features` is what EHLO offered; `boot` the clock that runs through sleep, in seconds. `depth` letters may be at
-    risk at once where the mode allows it.
+    `features` is what EHLO offered; `boot` the clock that runs through sleep, in seconds; `unheard` says whether octets
+    wait in the system's buffer that have not been given to `receive`. `depth` letters may be at risk at once where the
+    mode allows it.
     """
 
     def __init__(
-        self, features: Mapping[str, str], boot: Callable[[], float], *, mode: Mode | None = None, depth: int = DEPTH
+        self,
+        features: Mapping[str, str],
+        boot: Callable[[], float],
+        unheard: Callable[[], bool] = lambda: False,
+        *,
+        mode: Mode | None = None,
+        depth: int = DEPTH,
     ) -> None:
         self.mode = mode or mode_for(features)
         self.over = False
@@ -141,6 +148,8 @@ class Conversation:
         self.replies = 0
         self._features = features
         self._boot = boot
+        self._unheard = unheard
+        self.waits_to_hear = False  # the message may be ended, once what waits in the system's buffer is here
         self._depth = depth
         self._reader = ReplyReader()
         self._turns: deque[_Turn] = deque()
@@ -181,7 +190,7 @@ class Conversation:
         return bool(self._awaited) and self._awaited[0][0] is Step.RSET
 
     @property
-    def may_speak(self) -> bool:
+    def _may_speak(self) -> bool:
         """A quiet moment; or the whole of a large chunk has left, and only its own reply is still to come."""
         if self._reader.pending:
             return False
@@ -251,7 +260,8 @@ class Conversation:
 
         To be asked for only while the transport takes octets: being asked again means that the last ones are drained.
         """
-        if self.over or not self.may_speak:
+        self.waits_to_hear = False
+        if self.over or not self._may_speak:
             return None
         if self.mode is Mode.CHUNKING and not self._all_answered():
             return None
@@ -296,7 +306,8 @@ class Conversation:
         for turn in tuple(self._turns):
             if self._goes_whole(turn):
                 self._ready(turn)
-        return not any(turn.asked_at is not None and turn.granted is None for turn in self._turns)
+        pending = any(turn.asked_at is not None and turn.granted is None for turn in self._turns)
+        return not (pending or self.waits_to_hear)
 
     def _goes_whole(self, turn: _Turn) -> bool:
         """Whether envelope and content leave in one flight: not before it is seen that commands may come together."""
@@ -346,7 +357,8 @@ class Conversation:
         elif turn.granted:
             # It was made no earlier than it was asked for; a sleep while it was written counts too.
             if self._boot() - turn.asked_at <= INTENT_LIFE:
-                return True
+                self.waits_to_hear = self._unheard()
+                return not self.waits_to_hear
             self._retract(turn, f"more than {INTENT_LIFE:g} s went by after the intent")
         return False
 

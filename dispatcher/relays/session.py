@@ -73,7 +73,7 @@ class SmtpSession(asyncio.Protocol):
             Phase.BODY: timeouts.block,
             Phase.FINAL: timeouts.final,
         }
-        self._conversation = Conversation(info.features, clock.boot, mode=mode)
+        self._conversation = Conversation(info.features, clock.boot, _unheard(transport), mode=mode)
         self._at_end = at_end
         self._paused = False
         self._pumping = False
@@ -85,7 +85,6 @@ class SmtpSession(asyncio.Protocol):
         self._heard = asyncio.Event()  # the conversation has gone on
         self._farewell: asyncio.Future[None] | None = None
         self._shortest = min(*self._limits.values(), timeouts.rset)
-        self._readable = _readable(transport)
         self._acknowledge = acknowledging(transport)
         transport.set_write_buffer_limits(_BUFFER)
         transport.set_protocol(self)
@@ -183,9 +182,10 @@ class SmtpSession(asyncio.Protocol):
             if not self._farewell.done():
                 self._farewell.set_result(None)
             return
-        self._acknowledge()
         taken = self._conversation.replies
         self._conversation.receive(data)
+        if self._conversation.awaited is not None:  # else what we say next goes with it
+            self._acknowledge()
         if self._conversation.replies != taken:  # a reply that comes octet by octet has no more time than another
             self._since = self._loop.time()
         self._pump()
@@ -253,17 +253,17 @@ class SmtpSession(asyncio.Protocol):
 
     def _speak(self) -> bool:
         """Give the transport one more piece. False if there is none, or an octet waits that nobody has read."""
-        if not self._conversation.may_speak or self._transport.is_closing():
+        conversation = self._conversation
+        if self._transport.is_closing():
             return False
-        if self._readable():
-            self._loop.call_later(_AGAIN, self._pump)  # the loop brings it first
-            return False
-        octets = self._conversation.octets()
+        octets = conversation.octets()
         if octets is None:
-            return bool(self._conversation.events())
+            if conversation.waits_to_hear:
+                self._loop.call_later(_AGAIN, self._pump)  # the loop brings it first
+            return bool(conversation.events())
         self._since = self._loop.time()
         self._transport.write(octets)
-        if self._conversation.upload_ends:
+        if conversation.upload_ends:
             self._transport.set_write_buffer_limits(1, 0)  # what ends the message waits until all before it has left
         return True
 
@@ -304,7 +304,7 @@ class SmtpSession(asyncio.Protocol):
             self._timer = self._loop.call_later(min(left, self._shortest), self._watch)
 
 
-def _readable(transport: asyncio.BaseTransport) -> Callable[[], bool]:
+def _unheard(transport: asyncio.BaseTransport) -> Callable[[], bool]:
     """Whether octets (or the end) wait in the system's buffer of a transport's socket."""
     sock = transport.get_extra_info("socket")
     if not hasattr(select, "poll"):
