@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -131,8 +130,9 @@ def test_a_clock_that_leaps_by_days_in_mid_run(tmp_path: Path, leap: timedelta) 
         judge(tmp_path, server, letters, complete=True)
     assert first.exit_code == 0
     assert refused
-    steps = [later - earlier for earlier, later in pairwise(moments)]
-    assert all(step >= timedelta(seconds=0.9) for step in steps if abs(step) < DAYS / 2), "faster than its pace"
+    # The clock may leap for the next letter while one is under way: so two may come at once, and three never.
+    spans = [later - earlier for earlier, later in zip(moments, moments[2:], strict=False)]
+    assert all(span >= timedelta(seconds=0.9) for span in spans if abs(span) < DAYS / 2), "faster than its pace"
     assert max(moments) - min(moments) <= DAYS + 2 * LONGEST_PAUSE
     COUNTS["clock leaps"] += 1
 
