@@ -461,9 +461,6 @@ RUN_STATEMENTS = (
     "letters_in",
     "counts",
     "end_letter",
-    "put_at_risk",
-    "end_letters",
-    "end_attempts",
     "recover_unknown_attempts",
     "recover_unknown_letters",
     "recover_leased",
@@ -485,7 +482,7 @@ def test_no_statement_of_a_run_goes_through_all_letters(ledger: SqliteLedger, na
 
     steps = ledger.do(plan)
     assert steps
-    assert not [step for step in steps if step.startswith("SCAN") and step not in ("SCAN plan", "SCAN i", "SCAN e")]
+    assert not [step for step in steps if step.startswith("SCAN") and step != "SCAN plan"]
     assert not [step for step in steps if "TEMP B-TREE" in step]
     assert not [step for step in steps if "letter_1 (campaign=?)" in step], "by the key, and every key"
 

@@ -24,7 +24,7 @@ from dispatcher.core.errors import LedgerUnavailable
 from dispatcher.core.model import Ending, Leased, Phase, Reply
 from dispatcher.ledgers.file import stamp
 from dispatcher.ledgers.held import SqliteLedger
-from dispatcher.ledgers.statements import SQL, fenced
+from dispatcher.ledgers.statements import SQL, fence, fenced
 from dispatcher.ledgers.suppressions import suppress_mailbox, suppressed_among
 from dispatcher.ledgers.writer import undone_alone
 
@@ -37,6 +37,8 @@ _NO_REPLY: Final[Mapping[str, Any]] = {
     "queue_id": "",
     "message_digest": "",
 }
+
+_RCPT: Final = ("mailbox", "outcome", "code", "enhanced", "reply")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,9 @@ class Batches:
         self._run = run
         self._account = account
         self._waiting: deque[_Asked] = deque()
+        self._due = False  # to be queued at the end of this turn of the loop
         self._queued = False
+        self._last_attempt: int | None = None
 
     @overload
     def put(self, step: Intent) -> "asyncio.Future[int | None]": ...
@@ -89,10 +93,16 @@ class Batches:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
         self._waiting.append((step, answer))
-        if not self._queued:
-            self._queued = True
-            loop.call_soon(self._submit, loop)  # what else this turn of the loop brings goes with it
+        if not self._queued and not self._due:
+            self._due = True
+            loop.call_soon(self.flush)  # what else this turn of the loop brings goes with it
         return answer
+
+    def flush(self) -> None:
+        """Queue what was put in, before anything else is queued."""
+        if self._due:
+            self._due, self._queued = False, True
+            self._submit(asyncio.get_running_loop())
 
     def _submit(self, loop: asyncio.AbstractEventLoop) -> None:
         taken: list[_Asked] = []
@@ -179,26 +189,26 @@ class Batches:
                 fenced(connection, "suppress_leased", held)
         if not free:
             return {}
-        rows = [(i.letter.id, i.session, i.date.isoformat(), i.message_digest) for i in free]
-        connection.execute(SQL["note_intents"], {"rows": json.dumps(rows)})
-        given = {"run": self._run, "now": now, "account": self._account, "phase": Phase.BODY}
-        fenced(connection, "put_at_risk", given, len(free))
-        attempts = dict(connection.execute(SQL["begin_attempts"], given).fetchall())
-        connection.execute(SQL["forget_intents"])
+        attempts = {intent.letter.id: self._new_attempt(connection) for intent in free}
+        rows = [(attempts[i.letter.id], i.letter.id, i.session, i.date.isoformat(), i.message_digest) for i in free]
+        given = {"run": self._run, "account": self._account, "now": now, "phase": Phase.BODY}
+        with fence():
+            connection.execute(SQL["make_intents"], {**given, "rows": json.dumps(rows)})
         return attempts
+
+    def _new_attempt(self, connection: sqlite3.Connection) -> int:
+        """The next attempt's number: only whoever holds the ledger makes any."""
+        if self._last_attempt is None:
+            self._last_attempt = connection.execute(SQL["last_attempt"]).fetchone()[0]
+        self._last_attempt += 1
+        return self._last_attempt
 
     def _conclude_all(self, connection: sqlite3.Connection, conclusions: Sequence[Conclusion], now: str) -> None:
         if not conclusions:
             return
-        rows = [(c.attempt, c.letter.id, *_said(c.ending), *_goes(c.ending)) for c in conclusions]
-        connection.execute(SQL["note_endings"], {"rows": json.dumps(rows)})
-        given = {"run": self._run, "now": now}
-        fenced(connection, "end_attempts", given, len(conclusions))
-        rcpts = [row for c in conclusions for row in _rcpts(c.attempt, c.ending)]
-        if rcpts:
-            connection.execute(SQL["insert_rcpts"], {"rows": json.dumps(rcpts)})
-        fenced(connection, "end_letters", given, len(conclusions))
-        connection.execute(SQL["forget_endings"])
+        rows = [(c.attempt, c.letter.id, *_said(c.ending), *_goes(c.ending), _rcpts(c.ending)) for c in conclusions]
+        with fence():
+            connection.execute(SQL["record_endings"], {"run": self._run, "now": now, "rows": json.dumps(rows)})
 
     def _conclude(self, connection: sqlite3.Connection, step: Conclusion, now: str) -> None:
         """One that is out of the ordinary."""
@@ -209,10 +219,12 @@ class Batches:
         attempt = step.attempt
         if attempt is None:
             given = {**_NO_REPLY, **of, **what, "session": step.session, "account": self._account, "now": now}
-            attempt = connection.execute(SQL["insert_attempt"], given).lastrowid
+            attempt = given["id"] = self._new_attempt(connection)
+            connection.execute(SQL["insert_attempt"], given)
         else:
             fenced(connection, "end_attempt", {**of, **what, "attempt": attempt})
-        connection.executemany(SQL["insert_rcpt"], map(_named, _rcpts(attempt, ending)))
+        named = (dict(zip(_RCPT, row, strict=True), attempt=attempt) for row in _rcpts(ending))
+        connection.executemany(SQL["insert_rcpt"], named)
         state, reason, due_at, counted = _goes(ending)
         where = {"state": state, "reason": reason, "due_at": due_at, "counted": counted, "now": now}
         fenced(connection, "end_letter", {**of, **where})
@@ -247,10 +259,8 @@ def _goes(ending: Ending) -> tuple[Any, ...]:
     return ending.state, ending.reason, ending.due_at and stamp(ending.due_at), int(ending.counted)
 
 
-def _named(row: tuple[Any, ...]) -> dict[str, Any]:
-    return dict(zip(("attempt", "mailbox", "outcome", "code", "enhanced", "reply"), row, strict=True))
-
-
-def _rcpts(attempt: int | None, ending: Ending) -> Iterable[tuple[Any, ...]]:
-    for rcpt, outcome in ending.rcpts:
-        yield attempt, rcpt.mailbox, outcome, rcpt.reply.code, rcpt.reply.enhanced, rcpt.reply.text
+def _rcpts(ending: Ending) -> list[tuple[Any, ...]]:
+    """What the relay said to each mailbox: the columns of _RCPT."""
+    return [
+        (rcpt.mailbox, outcome, rcpt.reply.code, rcpt.reply.enhanced, rcpt.reply.text) for rcpt, outcome in ending.rcpts
+    ]

@@ -37,7 +37,7 @@ from dispatcher.ledgers.statements import SQL, TEMPORARY
 from dispatcher.ledgers.writer import Writer
 
 T = TypeVar("T")
-_FOLD: Final = 2000  # rows changed between two checkpoints
+_FOLD: Final = 20_000  # rows changed between two checkpoints: some 30 MB of log
 
 
 class SqliteLedger:

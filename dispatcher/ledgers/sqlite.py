@@ -65,6 +65,7 @@ class Run:
             ledger.do(choose)
 
     async def _do(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        self._batches.flush()  # calls take effect in the order in which they are made
         # Shielded: a cancelled worker must not turn a commit that is under way into "never happened".
         return await asyncio.shield(asyncio.wrap_future(self._ledger.submit(job)))
 

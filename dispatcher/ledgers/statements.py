@@ -2,7 +2,8 @@
 
 import re
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any, Final
 
@@ -22,7 +23,21 @@ SQL: Final = _named("statements.sql")
 UNSEALED: Final = _named("unsealed.sql")
 
 
+_FENCED: Final = "a letter is no longer this run's: another process changed the ledger; start again"
+
+
 def fenced(connection: sqlite3.Connection, name: str, given: Mapping[str, Any], letters: int = 1) -> None:
     """A state change that must meet each letter where its run thinks it is. Raises LedgerUnavailable if it does not."""
     if connection.execute(SQL[name], given).rowcount != letters:
-        raise LedgerUnavailable("a letter is no longer this run's: another process changed the ledger; start again")
+        raise LedgerUnavailable(_FENCED)
+
+
+@contextmanager
+def fence() -> Iterator[None]:
+    """The same for a statement that looks itself (`temporary.sql`)."""
+    try:
+        yield
+    except sqlite3.IntegrityError as error:
+        if str(error) == "fenced":
+            raise LedgerUnavailable(_FENCED) from None
+        raise

@@ -128,51 +128,23 @@ SELECT identity, reason FROM suppression WHERE identity IN (SELECT value FROM js
 UPDATE letter SET state = 'suppressed', lease = NULL, reason = :reason
 WHERE id = :id AND state = 'leased' AND lease = :run;
 
--- name: note_intents
-INSERT INTO temp.intent (letter, session, date, message_digest)
-SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(:rows);
+-- name: make_intents
+INSERT INTO intent (attempt, letter, run, session, account, at, date, phase, message_digest)
+SELECT value ->> 0, value ->> 1, :run, value ->> 2, :account, :now, value ->> 3, :phase, value ->> 4 FROM json_each(:rows);
 
--- name: put_at_risk
-UPDATE letter SET state = 'at_risk', date = coalesce(letter.date, i.date), first_attempt_at = coalesce(first_attempt_at, :now)
-FROM temp.intent i WHERE letter.id = i.letter AND letter.state = 'leased' AND letter.lease = :run;
+-- name: last_attempt
+SELECT coalesce(max(id), 0) FROM attempt;
 
--- name: begin_attempts
-INSERT INTO attempt (letter, run, session, account, at, phase, outcome, message_digest)
-SELECT letter, :run, session, :account, :now, :phase, 'at_risk', message_digest FROM temp.intent ORDER BY rowid
-RETURNING letter, id;
-
--- name: forget_intents
-DELETE FROM temp.intent;
-
--- name: note_endings
-INSERT INTO temp.ending (attempt, letter, outcome, phase, scope, code, enhanced, reply, queue_id, state, reason, due_at, counted)
-SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8,
-    value ->> 9, value ->> 10, value ->> 11, value ->> 12
+-- name: record_endings
+INSERT INTO ending (attempt, letter, run, at, outcome, phase, scope, code, enhanced, reply, queue_id, state, reason, due_at,
+    counted, rcpts)
+SELECT value ->> 0, value ->> 1, :run, :now, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
+    value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value -> 13
 FROM json_each(:rows);
 
--- name: end_attempts
-UPDATE attempt SET outcome = e.outcome, ended_at = :now, phase = e.phase, scope = e.scope, code = e.code,
-    enhanced = e.enhanced, reply = e.reply, queue_id = e.queue_id
-FROM temp.ending e
-WHERE attempt.id = e.attempt AND attempt.letter = e.letter AND attempt.run = :run AND attempt.outcome = 'at_risk';
-
--- name: end_letters
-UPDATE letter SET state = e.state, lease = CASE WHEN e.state = 'leased' THEN lease END, reason = e.reason,
-    due_at = coalesce(e.due_at, letter.due_at), attempts = attempts + e.counted,
-    first_attempt_at = coalesce(first_attempt_at, CASE WHEN e.counted THEN :now END)
-FROM temp.ending e
-WHERE letter.id = e.letter AND letter.state IN ('leased', 'at_risk') AND letter.lease = :run;
-
--- name: insert_rcpts
-INSERT INTO rcpt (attempt, mailbox, outcome, code, enhanced, reply)
-SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 FROM json_each(:rows);
-
--- name: forget_endings
-DELETE FROM temp.ending;
-
 -- name: insert_attempt
-INSERT INTO attempt (letter, run, session, account, at, ended_at, phase, outcome, scope, code, enhanced, reply, queue_id, message_digest)
-VALUES (:letter, :run, :session, :account, :now, :ended_at, :phase, :outcome, :scope, :code, :enhanced, :reply, :queue_id, :message_digest);
+INSERT INTO attempt (id, letter, run, session, account, at, ended_at, phase, outcome, scope, code, enhanced, reply, queue_id, message_digest)
+VALUES (:id, :letter, :run, :session, :account, :now, :ended_at, :phase, :outcome, :scope, :code, :enhanced, :reply, :queue_id, :message_digest);
 
 -- name: end_attempt
 UPDATE attempt SET outcome = :outcome, ended_at = :ended_at, phase = :phase, scope = :scope, code = :code,
