@@ -11,7 +11,10 @@ from typing import Final
 from dispatcher.core.model import Message
 
 BLOCK: Final = 64 * 1024
-"""Octets of content given to the transport at a time. What fits goes in one piece with what ends it."""
+"""Octets of content that still go in one piece with what ends it."""
+
+STREAM: Final = 256 * 1024
+"""Octets of larger content given to the transport at a time."""
 
 LAST: Final = b"BDAT 0 LAST\r\n"
 _CRLF: Final = b"\r\n"
@@ -44,8 +47,8 @@ def _cut(parts: Sequence[bytes]) -> Iterator[bytes | memoryview]:
         return
     for part in parts:
         view = memoryview(part)
-        for start in range(0, len(part), BLOCK):
-            yield view[start : start + BLOCK]
+        for start in range(0, len(part), STREAM):
+            yield view[start : start + STREAM]
 
 
 def _stuffed(part: bytes) -> bytes:

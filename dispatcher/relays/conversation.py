@@ -374,7 +374,7 @@ class Conversation:
         message = turn.transaction.message
         turn.phase = Phase.BODY
         turn.content = deque(chunk(message) if self.mode is Mode.CHUNKING else blocks(message))
-        turn.large = len(turn.content) > 1
+        turn.large = len(turn.content) > 1 or len(turn.content[0]) > BLOCK
 
     def _block(self, turn: _Turn, content: deque[bytes | memoryview]) -> bytes | memoryview:
         """The next piece of a large message.

@@ -20,7 +20,7 @@ from dispatcher.core.ports import Clock, Transaction
 from dispatcher.relays.acknowledge import acknowledging
 from dispatcher.relays.conversation import Ask, Conversation, Ended, Mode
 
-_BUFFER: Final = 256 * 1024
+_BUFFER: Final = 512 * 1024
 """Octets the transport may hold before it makes us wait."""
 
 _AGAIN: Final = 0.001
