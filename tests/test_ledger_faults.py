@@ -255,12 +255,15 @@ def test_a_lock_that_passes(tmp_path: Path) -> None:
         COUNTS["ledger faults"] += 1
 
 
-def test_a_lock_that_does_not_pass(tmp_path: Path) -> None:
-    """The run gives up after its patience (30 s, less here); the outcomes of letters in flight are in the reserve."""
+@pytest.mark.parametrize(("step", "number"), [("EHLO", 1), ("DOT", 9)])
+def test_a_lock_that_does_not_pass(tmp_path: Path, step: str, number: int) -> None:
+    """The run gives up after its patience (30 s, less here), and lets go of every connection, also of one that could
+    not be noted any more; the outcomes of letters in flight are in the reserve.
+    """
     with Rules(honest) as server:
         sealed(tmp_path, server)
         other = sqlite3.connect(ledger(tmp_path), isolation_level=None, check_same_thread=False, timeout=30)
-        server.rule = at("DOT", 9, lambda: other.execute("BEGIN EXCLUSIVE"))
+        server.rule = at(step, number, lambda: other.execute("BEGIN EXCLUSIVE"))
         desk = Desk(tmp_path, patience=0.3)
         with closing(other), pytest.raises(LedgerUnavailable, match="locked"):
             send(desk, outlook(desk))

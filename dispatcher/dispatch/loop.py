@@ -207,13 +207,21 @@ class Dispatch:
             session = await self._connected()
             if session is None:
                 return
-            line = Line(self._shop, session, await self._ledger.open_session(session.info), *self._limits)
+            line = Line(self._shop, session, await self._noted(session), *self._limits)
             await self._work(line)
             barren = 0 if line.through else barren + 1
             if line.spent:
                 self._limits = min(self._limits[0], line.through), self._limits[1]
             elif ((barren and line.refused) or barren > _BARREN) and not await self._rested(barren):
                 return
+
+    async def _noted(self, session: Session) -> int:
+        """A connection's number in the ledger. One that cannot be noted is dropped: nobody else would."""
+        try:
+            return await self._ledger.open_session(session.info)
+        except BaseException:
+            session.abort(_STOPPED)
+            raise
 
     async def _work(self, line: Line) -> None:
         """Let a connection work until it is to be left, and all it has in hand has its end."""
