@@ -23,8 +23,6 @@ could break out of its command.
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Final
 
 from dispatcher.core.model import Envelope, HandOver, Message, Phase, RcptReply, Reply
@@ -32,6 +30,20 @@ from dispatcher.core.ports import Transaction
 from dispatcher.relays.commands import envelope_lines, unsuitable
 from dispatcher.relays.content import BLOCK, LAST, blocks, chunk, terminator
 from dispatcher.relays.replies import ProtocolError, ReplyReader
+from dispatcher.relays.turn import (
+    PHASES,
+    Ask,
+    Contradiction,
+    Ended,
+    Mode,
+    Step,
+    Turn,
+    mode_for,
+    out_of_place,
+    positive,
+    require_refused,
+    stopped_by,
+)
 
 DEPTH: Final = 2
 """Letters of one connection that may be at risk at once."""
@@ -41,88 +53,6 @@ INTENT_LIFE: Final = 30.0
 
 _BRISK: Final = 5.0
 """Seconds within which a relay answers a message if the next intent may be made before its turn has come."""
-
-
-class Mode(StrEnum):
-    """How commands travel; see the module."""
-
-    LOCK_STEP = "lock-step"
-    PIPELINING = "pipelining"
-    CHUNKING = "chunking"
-
-
-def mode_for(features: Mapping[str, str]) -> Mode:
-    """The best mode for what a relay offers."""
-    if "PIPELINING" not in features:
-        return Mode.LOCK_STEP
-    return Mode.CHUNKING if "CHUNKING" in features else Mode.PIPELINING
-
-
-class Step(StrEnum):
-    """A command that has a reply."""
-
-    MAIL = "MAIL"
-    RCPT = "RCPT"
-    DATA = "DATA"
-    BDAT = "BDAT"
-    FINAL = "the message"
-    RSET = "RSET"
-
-
-_PHASES: Final = {
-    Step.MAIL: Phase.MAIL,
-    Step.RCPT: Phase.RCPT,
-    Step.DATA: Phase.DATA,
-    Step.BDAT: Phase.BODY,
-    Step.FINAL: Phase.FINAL,
-    Step.RSET: Phase.FINAL,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """The transaction's intent is wanted; the answer goes to `Conversation.answer`."""
-
-    transaction: Transaction
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """What is known of a transaction now that it is over. Comes exactly once for each that was offered."""
-
-    transaction: Transaction
-    facts: HandOver
-
-
-@dataclass(slots=True, eq=False)
-class _Turn:
-    """One transaction under way."""
-
-    transaction: Transaction
-    commands: deque[tuple[Step, bytes]]  # of its envelope, not yet sent
-    phase: Phase = Phase.MAIL
-    rcpts: list[RcptReply] = field(default_factory=list)
-    refusal: Reply | None = None  # the reply for which no content follows
-    reply: Reply | None = None  # to the message
-    content: deque[bytes | memoryview] | None = None  # not yet sent, once it may go
-    large: bool = False  # the content does not go in one piece
-    follows: bool = False  # it left behind another letter, and no reply to it has come yet
-    asked_at: float | None = None
-    granted: bool | None = None
-    terminated_at: float | None = None
-
-    @property
-    def unbegun(self) -> bool:
-        """Whether nothing of it has left."""
-        return bool(self.commands) and self.commands[0][0] is Step.MAIL
-
-    def facts(self, reply: Reply | None = None, fault: str = "", *, retracted: bool = False) -> HandOver:
-        sent = self.terminated_at is not None
-        return HandOver(self.phase, reply, tuple(self.rcpts), sent, fault, retracted)
-
-
-class _Contradiction(Exception):
-    """The relay's replies do not fit what was asked."""
 
 
 class Conversation:
@@ -152,9 +82,9 @@ class Conversation:
         self.waits_to_hear = False  # the message may be ended, once what waits in the system's buffer is here
         self._depth = depth
         self._reader = ReplyReader()
-        self._turns: deque[_Turn] = deque()
-        self._awaited: deque[tuple[Step, _Turn | None]] = deque()
-        self._told: list[_Turn] = []  # their replies are in; told at the next quiet moment
+        self._turns: deque[Turn] = deque()
+        self._awaited: deque[tuple[Step, Turn | None]] = deque()
+        self._told: list[Turn] = []  # their replies are in; told at the next quiet moment
         self._events: deque[Ask | Ended] = deque()
         self._last: tuple[Step, Reply] | None = None
         self._reset_due = False
@@ -182,7 +112,7 @@ class Conversation:
         """What the relay is to answer next; None while it is our turn. RSET counts as what it was before."""
         if not self._awaited:
             return None
-        return _PHASES[self._awaited[0][0]]
+        return PHASES[self._awaited[0][0]]
 
     @property
     def resetting(self) -> bool:
@@ -215,7 +145,7 @@ class Conversation:
         with a reply of our own whose text says `(dispatcher)`.
         """
         envelope, message = transaction.envelope, transaction.message
-        turn = _Turn(transaction, deque(self._commands(envelope, message)))
+        turn = Turn(transaction, deque(self._commands(envelope, message)))
         if self.over:
             self._end(turn, turn.facts(fault="the session is over", retracted=True))
         elif (refusal := unsuitable(self._features, envelope, message)) is not None:
@@ -241,7 +171,7 @@ class Conversation:
                     return
             if not self._awaited:
                 self._hear_nothing_more()
-        except (ProtocolError, _Contradiction) as error:
+        except (ProtocolError, Contradiction) as error:
             self._contradicted(str(error))
 
     def lost(self, words: str) -> None:
@@ -309,7 +239,7 @@ class Conversation:
         pending = any(turn.asked_at is not None and turn.granted is None for turn in self._turns)
         return not (pending or self.waits_to_hear)
 
-    def _goes_whole(self, turn: _Turn) -> bool:
+    def _goes_whole(self, turn: Turn) -> bool:
         """Whether envelope and content leave in one flight: not before it is seen that commands may come together."""
         small = turn.transaction.message.size <= BLOCK and not self._undecided(turn)
         return small and turn.unbegun and self._flown > 0
@@ -325,7 +255,7 @@ class Conversation:
             self._open(turn)
             self._finish(turn, flight)
 
-    def _send_commands(self, turn: _Turn, flight: list[bytes | memoryview]) -> None:
+    def _send_commands(self, turn: Turn, flight: list[bytes | memoryview]) -> None:
         """Lock-step: one command. Else all, but no DATA before it is known whether content is to follow."""
         one = self.mode is Mode.LOCK_STEP
         turn.follows = turn.unbegun and bool(flight or turn is not self._turns[0])
@@ -340,14 +270,14 @@ class Conversation:
                 return
 
     @staticmethod
-    def _undecided(turn: _Turn) -> bool:
+    def _undecided(turn: Turn) -> bool:
         """Whether the replies to RCPT can make us drop the transaction though some paths are taken."""
         paths = turn.transaction.envelope.forward_paths
         return len(paths) > 1 and not turn.transaction.settle and len(turn.rcpts) < len(paths)
 
     # The content.
 
-    def _ready(self, turn: _Turn) -> bool:
+    def _ready(self, turn: Turn) -> bool:
         """Whether the message may be ended: its intent is granted, and not long ago. Asks for it if need be."""
         if turn.asked_at is None:
             turn.asked_at = self._boot()
@@ -362,21 +292,21 @@ class Conversation:
             self._retract(turn, f"more than {INTENT_LIFE:g} s went by after the intent")
         return False
 
-    def _retract(self, turn: _Turn, words: str) -> None:
+    def _retract(self, turn: Turn, words: str) -> None:
         """Break off on our side, before the end of a message; the connection with it, unless nothing has left yet."""
         self._turns.remove(turn)
         self._end(turn, turn.facts(fault=words, retracted=True))
         if not turn.unbegun:
             self._close(words)
 
-    def _open(self, turn: _Turn) -> None:
+    def _open(self, turn: Turn) -> None:
         """The content may go."""
         message = turn.transaction.message
         turn.phase = Phase.BODY
         turn.content = deque(chunk(message) if self.mode is Mode.CHUNKING else blocks(message))
         turn.large = len(turn.content) > 1 or len(turn.content[0]) > BLOCK
 
-    def _block(self, turn: _Turn, content: deque[bytes | memoryview]) -> bytes | memoryview:
+    def _block(self, turn: Turn, content: deque[bytes | memoryview]) -> bytes | memoryview:
         """The next piece of a large message.
 
         The intent is made while the last one goes out, not earlier: on a slow line the rest would outlast it.
@@ -388,7 +318,7 @@ class Conversation:
                 self._awaited.append((Step.BDAT, turn))
         return block
 
-    def _finish(self, turn: _Turn, flight: list[bytes | memoryview]) -> None:
+    def _finish(self, turn: Turn, flight: list[bytes | memoryview]) -> None:
         """Add what ends the message, and what of it has not left."""
         flight.extend(turn.content or ())
         if self.mode is not Mode.CHUNKING:
@@ -420,7 +350,7 @@ class Conversation:
             return
         turn.follows = False
         if turn.refusal is None and turn.reply is None:
-            turn.phase = _PHASES[step]
+            turn.phase = PHASES[step]
         if reply.code == 421:
             self._closing(step, turn, reply)
             return
@@ -430,27 +360,27 @@ class Conversation:
             self._told.append(turn)
             self._reset_due = self._reset_due or step is not Step.RSET
 
-    def _take_mail(self, turn: _Turn, reply: Reply) -> None:
-        if not _positive(reply):
+    def _take_mail(self, turn: Turn, reply: Reply) -> None:
+        if not positive(reply):
             self._refuse(turn, reply)
 
-    def _take_rcpt(self, turn: _Turn, reply: Reply) -> None:
+    def _take_rcpt(self, turn: Turn, reply: Reply) -> None:
         if turn.refusal:
-            _behind_a_refusal(turn.refusal, reply)
+            require_refused(turn.refusal, reply)
             return
         self._stumble_if(reply)
-        _positive(reply)
+        positive(reply)
         paths = turn.transaction.envelope.forward_paths
         turn.rcpts.append(RcptReply(paths[len(turn.rcpts)], reply))
         if len(turn.rcpts) == len(paths):
-            refusal = _stopped_by([rcpt.reply for rcpt in turn.rcpts], settle=turn.transaction.settle)
+            refusal = stopped_by([rcpt.reply for rcpt in turn.rcpts], settle=turn.transaction.settle)
             self._flown += 1
             if refusal:
                 self._refuse(turn, refusal)
             elif self.mode is Mode.CHUNKING and turn.terminated_at is None:
                 self._open(turn)
 
-    def _take_data(self, turn: _Turn, reply: Reply) -> None:
+    def _take_data(self, turn: Turn, reply: Reply) -> None:
         if turn.refusal:
             if reply.code == 354:
                 self.stumbled = f"content was asked for though the relay had refused: {turn.refusal}"
@@ -463,32 +393,32 @@ class Conversation:
             self._open(turn)
             return
         self._stumble_if(reply)
-        if _positive(reply):
-            raise _out_of_place(reply)
+        if positive(reply):
+            raise out_of_place(reply)
         self._refuse(turn, reply)
 
-    def _take_bdat(self, turn: _Turn, reply: Reply) -> None:
-        if not turn.refusal and not _positive(reply):
+    def _take_bdat(self, turn: Turn, reply: Reply) -> None:
+        if not turn.refusal and not positive(reply):
             self._refuse(turn, reply)
 
-    def _take_final(self, turn: _Turn, reply: Reply) -> None:
+    def _take_final(self, turn: Turn, reply: Reply) -> None:
         if turn.refusal:
-            _behind_a_refusal(turn.refusal, reply)
+            require_refused(turn.refusal, reply)
             turn.terminated_at = None  # there was no message to end
             return
-        _positive(reply)
+        positive(reply)
         if turn.terminated_at is not None:
             self._brisk = self._boot() - turn.terminated_at <= _BRISK
         turn.reply = reply
         self._turns.remove(turn)
         self._told.append(turn)
 
-    def _take_reset(self, _turn: _Turn, reply: Reply) -> None:
+    def _take_reset(self, _turn: Turn, reply: Reply) -> None:
         """The witness behind a whole letter: with a reply too many before it, a refusal would stand here."""
         if reply.code != 250:
-            raise _Contradiction(f"RSET behind a letter was answered: {reply}")
+            raise Contradiction(f"RSET behind a letter was answered: {reply}")
 
-    def _refuse(self, turn: _Turn, reply: Reply) -> None:
+    def _refuse(self, turn: Turn, reply: Reply) -> None:
         turn.refusal = reply
         turn.commands.clear()
 
@@ -496,18 +426,18 @@ class Conversation:
         """A "bad sequence" where the sequence was good: it lost commands that came together."""
         if reply.code == 503 and self.mode is not Mode.LOCK_STEP and not self._flown:
             self.stumbled = f"commands that came together were lost: {reply}"
-            raise _Contradiction(self.stumbled)
+            raise Contradiction(self.stumbled)
 
-    def _closing(self, step: Step, turn: _Turn, reply: Reply) -> None:
+    def _closing(self, step: Step, turn: Turn, reply: Reply) -> None:
         """421: the relay is leaving, whatever it was asked. If it speaks on, that was no answer."""
         if self._reader.pending:
-            raise _Contradiction(f"the relay spoke on after {reply}")
+            raise Contradiction(f"the relay spoke on after {reply}")
         if step is Step.FINAL:
             turn.reply = reply
         elif step is not Step.RSET and turn.refusal is None:
             if step is Step.RCPT:
                 turn.rcpts.append(RcptReply(turn.transaction.envelope.forward_paths[len(turn.rcpts)], reply))
-            if turn.terminated_at is None or not any(_positive(rcpt.reply) for rcpt in turn.rcpts):
+            if turn.terminated_at is None or not any(positive(rcpt.reply) for rcpt in turn.rcpts):
                 turn.refusal, turn.terminated_at = reply, None
         if turn in self._turns and (turn.refusal or turn.reply):
             self._turns.remove(turn)
@@ -533,13 +463,13 @@ class Conversation:
         except ProtocolError as error:
             second, said = None, str(error)
         if second is None or second.code != 421:
-            raise _Contradiction(f"the relay spoke out of turn {when}: {said}")
+            raise Contradiction(f"the relay spoke out of turn {when}: {said}")
         self._tell()
         self._close(f"the relay is closing: {second}")
 
     # The ends.
 
-    def _end(self, turn: _Turn, facts: HandOver) -> None:
+    def _end(self, turn: Turn, facts: HandOver) -> None:
         self._events.append(Ended(turn.transaction, facts))
 
     def _tell(self) -> None:
@@ -563,7 +493,7 @@ class Conversation:
             if turn.terminated_at is not None:
                 turn.phase = Phase.FINAL
             elif turn.refusal is None and at is not None:
-                turn.phase = _PHASES[at]
+                turn.phase = PHASES[at]
             self._end(turn, turn.facts(fault=words, retracted=turn.follows or turn.unbegun))
         self._turns.clear()
         self._awaited.clear()
@@ -576,7 +506,7 @@ class Conversation:
             self.stumbled = self.stumbled or words
 
 
-_TAKERS: Final[Mapping[Step, Callable[[Conversation, _Turn, Reply], None]]] = {
+_TAKERS: Final[Mapping[Step, Callable[[Conversation, Turn, Reply], None]]] = {
     Step.MAIL: Conversation._take_mail,  # noqa: SLF001 (its own table)
     Step.RCPT: Conversation._take_rcpt,  # noqa: SLF001
     Step.DATA: Conversation._take_data,  # noqa: SLF001
@@ -586,29 +516,4 @@ _TAKERS: Final[Mapping[Step, Callable[[Conversation, _Turn, Reply], None]]] = {
 }
 
 
-def _positive(reply: Reply) -> bool:
-    """True for 2yz, False for 4yz and 5yz. Raises for 3yz: only DATA gets one."""
-    if reply.code // 100 == 3:
-        raise _out_of_place(reply)
-    return reply.code // 100 == 2
-
-
-def _behind_a_refusal(refusal: Reply, reply: Reply) -> None:
-    """After one refusal in a transaction there are others; else a reply has come too many. Raises _Contradiction."""
-    if reply.code // 100 in (2, 3):
-        raise _Contradiction(f"taken ({reply}) though it was refused: {refusal}")
-
-
-def _out_of_place(reply: Reply) -> _Contradiction:
-    return _Contradiction(f"a reply out of place: {reply}")
-
-
-def _stopped_by(replies: list[Reply], *, settle: bool) -> Reply | None:
-    """The reply to RCPT for which no content follows, or None if it shall.
-
-    A refusal for now counts more than one for good: the letter can still go to that mailbox later.
-    """
-    later = next((reply for reply in replies if reply.code // 100 == 4), None)
-    if any(reply.code // 100 == 2 for reply in replies) and (settle or later is None):
-        return None
-    return later or replies[-1]
+__all__ = ["DEPTH", "INTENT_LIFE", "Ask", "Conversation", "Ended", "Mode", "mode_for"]
