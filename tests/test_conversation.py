@@ -577,14 +577,6 @@ def test_losing_the_first_commands_that_go_together_is_a_stumble(mode: Mode) -> 
     assert "503" in b.conversation.stumbled
 
 
-@together
-def test_a_reply_out_of_place_among_commands_that_go_together_is_a_stumble_at_any_time(mode: Mode) -> None:
-    """smtp-sink answers what is pipelined behind a message before the message itself."""
-    b = bench(mode, *map(letter, range(9)))
-    b.run(lambda replies: replies if b.trips < 3 else [b"".join([b"354 go ahead\r\n", *replies])])
-    assert "out of place" in b.conversation.stumbled
-
-
 # DSN (RFC 3461).
 
 

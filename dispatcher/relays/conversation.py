@@ -180,8 +180,7 @@ class Conversation:
             return
         if self._reader.pending:
             words = f"{words} in the middle of a reply"
-        if not self._flown:
-            self._note_a_stumble(words)
+        self._note_a_stumble(words)
         self._tell()
         self._close(words)
 
@@ -500,8 +499,8 @@ class Conversation:
         self._reset_due = False
 
     def _note_a_stumble(self, words: str) -> None:
-        """Whether it went wrong where commands went together: by a reply out of place, or by a drop the first time."""
-        together = self.mode is not Mode.LOCK_STEP
+        """Whether it went wrong when commands went together for the first time."""
+        together = self.mode is not Mode.LOCK_STEP and not self._flown
         if together and any(step in (Step.MAIL, Step.RCPT, Step.DATA, Step.BDAT) for step, _ in self._awaited):
             self.stumbled = self.stumbled or words
 
