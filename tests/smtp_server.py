@@ -106,7 +106,12 @@ class _Over(Exception):
 
 
 class SmtpServer:
-    """Serves on 127.0.0.1 and a free port while it is entered."""
+    """Serves on 127.0.0.1 and a free port while it is entered.
+
+    `patience`: seconds without a word from the client after which a connection is closed; by default there is no end.
+    """
+
+    patience: float | None = None
 
     def __init__(self, script: Script | None = None) -> None:
         self.script = script or Script()
@@ -194,6 +199,7 @@ class SmtpServer:
             except OSError:
                 return
             number += 1
+            sock.settimeout(self.patience)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is said is there at once
             self.replace(None, sock)
             thread = threading.Thread(target=self._serve, args=(sock, number), daemon=True)

@@ -45,7 +45,9 @@ class Lie:
 
 
 class Liar(SmtpServer):
-    """Tells its lie now and then, until it turns `honest`."""
+    """Tells its lie now and then, until it turns `honest`. If each waits for the other, it leaves."""
+
+    patience = 0.7
 
     def __init__(self, lie: Lie, way: str, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(Script(tls=tls, ehlo=OFFERS[way]))
