@@ -115,15 +115,25 @@ class Line:
         self._taken += 1
         if self._taken >= self._most or shop.clock.boot() >= self._until:
             self.leave()
-        self.session.offer(
-            Transaction(
-                prepared.envelope,
-                prepared.message,
-                lambda answer: self._intend(hand, answer),
-                lambda facts: self._ended(hand, facts),
-                settle=letter.attempts + 1 >= policy.SETTLE_AFTER,
+        try:
+            self.session.offer(
+                Transaction(
+                    prepared.envelope,
+                    prepared.message,
+                    lambda answer: self._intend(hand, answer),
+                    lambda facts: self._ended(hand, facts),
+                    settle=letter.attempts + 1 >= policy.SETTLE_AFTER,
+                )
             )
-        )
+        except ValueError:  # an address that must never have got here: a bug, and the run ends
+            self._put_down(hand)
+            raise
+
+    def _put_down(self, hand: _Hand) -> None:
+        self._hands.discard(hand)
+        self._shop.tally.in_flight -= 1
+        if not self._hands:
+            self._free.set()
 
     # The intent.
 
@@ -154,20 +164,22 @@ class Line:
             self._conclude(hand, facts)
 
     def _conclude(self, hand: _Hand, facts: HandOver) -> None:
+        try:
+            self._record(hand, facts)
+        except Exception as error:  # noqa: BLE001 (told to whoever started the run)
+            self._shop.fail(error)
+        self._put_down(hand)
+        self._shop.stock.changed()
+        self.fill()
+
+    def _record(self, hand: _Hand, facts: HandOver) -> None:
         shop = self._shop
-        self._hands.discard(hand)
-        shop.tally.in_flight -= 1
         if hand.suppressed:
             shop.tally.suppressed += 1
         elif facts.retracted and hand.attempt is None and not hand.lost:
             shop.stock.put_back(hand.letter)  # nothing was tried
         elif not hand.lost:
-            verdict = shop.recorder.conclude(hand.letter, self._number, hand.attempt, facts)
-            self._heed(verdict)
-        shop.stock.changed()
-        if not self._hands:
-            self._free.set()
-        self.fill()
+            self._heed(shop.recorder.conclude(hand.letter, self._number, hand.attempt, facts))
 
     def _heed(self, verdict: Verdict) -> None:
         if verdict.scope is Scope.RATE:
