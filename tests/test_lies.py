@@ -85,7 +85,7 @@ STRAY = {
     "a second reply to EHLO": Lie({"EHLO": b"250 relay.example\r\n250 once more\r\n"}),
     "a second reply to MAIL": Lie({"MAIL": b"250 ok\r\n250 ok\r\n"}),
     "a second reply to RCPT": Lie({"RCPT": b"250 ok\r\n250 ok\r\n"}),
-    "a second reply to RCPT, a refusal": Lie({"RCPT": b"250 ok\r\n550 5.1.1 no\r\n"}),
+    "a second reply to RCPT, a refusal": Lie({"RCPT": b"250 ok\r\n450 4.2.1 no\r\n"}),
     "a 250 behind the 354, and the truth too": Lie({"DATA": b"354 go\r\n" + OK}),
     "a 250 behind the 354, and 451 in truth": Lie({"DATA": b"354 go\r\n" + OK, "DOT": b"451 4.3.0 not now\r\n"}),
     "two 354": Lie({"DATA": b"354 go\r\n354 go\r\n"}),
