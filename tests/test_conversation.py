@@ -454,6 +454,23 @@ def test_a_reply_too_many_never_makes_a_letter_accepted(
     assert all(one in b.ended for one in b.asked)
 
 
+@pytest.mark.parametrize("end", ["421", "lost"])
+def test_a_witness_that_does_not_answer_leaves_its_letter_unknown(end: str) -> None:
+    """One reply too many before the end of the message: what looks like its 250 is the chunk's; 421 is the truth."""
+    relay = Played(lambda step, times, _: b"421 4.3.2 leaving" if step == "FINAL" else None)
+    b = bench(Mode.CHUNKING, letter(1), relay=relay)
+    b.conversation.receive(b"".join(relay.hear(b.speak())))
+    relay.hear(b.speak())
+    b.conversation.receive(b"250 chunk\r\n250 chunk\r\n")
+    if end == "421":
+        b.conversation.receive(b"421 4.3.2 leaving\r\n")
+    else:
+        b.conversation.lost("the connection was lost")
+    b.speak()
+    b.judge()
+    assert b.outcomes() == [Outcome.UNKNOWN]
+
+
 pieces = st.lists(st.integers(1, 40), min_size=1, max_size=30)
 
 

@@ -714,6 +714,43 @@ def test_a_suppression_between_lease_and_intent_holds_the_letter_back(tmp_path: 
     assert query(tmp_path, "SELECT key FROM letter WHERE state = 'suppressed'") == [("K00003",)]
 
 
+def test_many_that_are_suppressed_meanwhile_are_no_fault_of_the_relay(tmp_path: Path) -> None:
+    """Each costs a connection that is broken off by us; the relay is not blamed, and the others go."""
+
+    def rule(step: str, connection: int, line: bytes) -> Actions | None:
+        if step == "RCPT" and server.counts["RCPT"] == 3:
+            for number in range(4, 24):
+                address = f"k{number:05}@missions.example.org"
+                added = "INSERT INTO suppression VALUES (?, ?, 'they asked', '2026', 'a person')"
+                change(tmp_path, added, address, address)
+        return None
+
+    with Rules(rule) as server:
+        result = send(tmp_path, server, 40, "connections = 1")
+    assert (result.exit_code, result.report.close, result.report.tally.suppressed) == (0, Close.FINISHED, 20)
+    assert judge(tmp_path, server, 40) == {"accepted": 20, "suppressed": 20}
+
+
+def test_an_outage_is_no_allowance_for_a_burst(tmp_path: Path) -> None:
+    """Slots that pass while the relay is away are gone, but for the few letters that were taken up for them."""
+    clock = Leap()
+    gone: list[datetime] = []
+
+    def rule(step: str, connection: int, line: bytes) -> Actions | None:
+        if step == "DOT" and server.counts["DOT"] == 5:
+            gone.append(clock.now() + timedelta(seconds=80))
+        away = bool(gone) and clock.now() < gone[0]
+        return RESET if away and step in ("CONNECT", "MAIL") else None
+
+    with Rules(rule) as server:
+        pace = 'connections = 10\nrate = "60/min"'
+        result = send(tmp_path, server, 60, pace, clock=clock, wait=True)
+        judge(tmp_path, server, 60, complete=True)
+    assert result.exit_code == 0
+    times = sorted(datetime.fromisoformat(row[0]) for row in query(tmp_path, "SELECT at FROM attempt"))
+    assert max(sum(abs((a - b).total_seconds()) < 0.9 for b in times) for a in times) <= 8
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -37,7 +37,7 @@ from dispatcher.core.headers import (
     require_plain,
     unstructured,
 )
-from dispatcher.core.model import Attachment, Envelope, Mailbox, Message, Recipient, Rendering
+from dispatcher.core.model import SHARED_PARTS, Attachment, Envelope, Mailbox, Message, Recipient, Rendering
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -73,7 +73,7 @@ class Headers:
 class Composer:
     """Composes the letters of one campaign. Holds the last `keep` encoded attachments, and no other state."""
 
-    def __init__(self, headers: Headers, *, keep: int = 8) -> None:
+    def __init__(self, headers: Headers, *, keep: int = SHARED_PARTS) -> None:
         if not _BOUNDARY.fullmatch(headers.boundary):
             raise HeaderError("Content-Type", f"{headers.boundary!r} is not a boundary of ours")
         self.headers = headers
@@ -254,7 +254,7 @@ def message_digest(message: Message) -> str:
     return whole.hexdigest()
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=SHARED_PARTS)
 def _digest(part: bytes) -> bytes:
     return hashlib.sha256(part).digest()
 

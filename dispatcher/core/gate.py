@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from dispatcher.core.headers import LONGEST_LINE
-from dispatcher.core.model import Message
+from dispatcher.core.model import SHARED_PARTS, Message
 
 CRLF = b"\r\n"
 ADDRESS_FIELDS = ("From", "To", "Cc", "Reply-To")
@@ -116,7 +116,7 @@ def _require_lines(where: str, octets: bytes) -> None:
         raise GateError(f"{where}: a line of more than {LONGEST_LINE} octets")
 
 
-@lru_cache(maxsize=8)  # a part is one object for all letters; its hash is kept in the object
+@lru_cache(maxsize=SHARED_PARTS)  # a part is one object for all letters; its hash is kept in the object
 def _require_shared(part: bytes) -> None:
     _require_lines("shared part", part)
     if not part.isascii():

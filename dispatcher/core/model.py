@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
+from typing import Final
 
 from dispatcher.core.errors import Place
 
@@ -105,7 +106,10 @@ class Message:
         return self.date.isascii() and self.own.isascii() and all(map(_isascii, self.shared))
 
 
-_isascii = lru_cache(maxsize=8)(bytes.isascii)  # a shared part is one object for all letters, looked at once
+SHARED_PARTS: Final = 64
+"""So many parts that letters share are remembered: what is made of each is made once a campaign."""
+
+_isascii = lru_cache(maxsize=SHARED_PARTS)(bytes.isascii)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,7 @@ class Line:
         self._left = asyncio.Event()  # nothing more is to be taken up
         self._taken = 0
         self.through = 0  # letters that the relay has answered for
+        self.broken_off = False  # by us, for a letter that was suppressed meanwhile
         self.refused = False  # the relay wants fewer connections, or slower ones
         self.spent = False  # it takes no more letters on one connection than went through on this
 
@@ -175,6 +176,7 @@ class Line:
     def _record(self, hand: _Hand, facts: HandOver) -> None:
         shop = self._shop
         if hand.suppressed:
+            self.broken_off = True
             shop.tally.suppressed += 1
         elif facts.retracted and hand.attempt is None and not hand.lost:
             shop.stock.put_back(hand.letter)  # nothing was tried

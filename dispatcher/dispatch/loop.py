@@ -209,7 +209,7 @@ class Dispatch:
                 return
             line = Line(self._shop, session, await self._noted(session), *self._limits)
             await self._work(line)
-            barren = 0 if line.through else barren + 1
+            barren = 0 if line.through or line.broken_off else barren + 1
             if line.spent:
                 self._limits = min(self._limits[0], line.through), self._limits[1]
             elif ((barren and line.refused) or barren > _BARREN) and not await self._rested(barren):
@@ -237,10 +237,10 @@ class Dispatch:
             if self._at_once:
                 line.session.abort(_STOPPED)
             await line.freed()
-            self._lines.discard(line)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_FAREWELL if self._at_once else None):
                     await line.session.close()
+            self._lines.discard(line)
 
     async def _is_left(self, line: Line) -> bool:
         """Wait for the end of a connection; a while without a letter is one too."""

@@ -87,16 +87,24 @@ class Recorder:
         """Wait until everything that was concluded is durable, or cannot be."""
         while self._under_way or self._judging:
             self._settled.clear()
-            await asyncio.gather(*self._judging)
+            await asyncio.gather(*self._judging, return_exceptions=True)
             if self._under_way:
                 await self._settled.wait()
 
     async def judge(self) -> None:
         """Fail the letters that are held: the relay takes others, or no other can be tried."""
-        if self._held:
-            held, self._held = tuple(self._held), []
+        held, self._held = tuple(self._held), []
+        await self._fail_all(held)
+
+    async def _fail_all(self, held: tuple[Leased, ...]) -> None:
+        if held:
             await self._ledger.judge(held, State.FAILED, "")
             self._tally.failed += len(held)
+
+    def _judged(self, task: asyncio.Task[None]) -> None:
+        self._judging.discard(task)
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+            self._fail(error)
 
     def _ending(self, letter: Leased, facts: HandOver, verdict: Verdict) -> Ending:
         """Where the letter goes now."""
@@ -140,15 +148,18 @@ class Recorder:
 
     def _weigh(self, letter: Leased, ending: Ending) -> None:
         """What it says of the relay."""
+        if ending.state is not State.READY:
+            self._drops.pop(letter.id, None)
         self._recent.append(ending.state is State.LEASED)
         self._unknown_in_a_row = self._unknown_in_a_row + 1 if ending.state is State.UNKNOWN else 0
         if ending.state is State.LEASED:
             self._held.append(letter)
         elif ending.state is State.ACCEPTED and self._held and not self._paused:
             # An acceptance that was under way when the run stopped says nothing of them.
-            task = asyncio.get_running_loop().create_task(self.judge())
+            held, self._held = tuple(self._held), []
+            task = asyncio.get_running_loop().create_task(self._fail_all(held))
             self._judging.add(task)
-            task.add_done_callback(self._judging.discard)
+            task.add_done_callback(self._judged)
 
     def _count(self, ending: Ending) -> None:
         if ending.state is State.ACCEPTED:

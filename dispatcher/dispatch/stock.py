@@ -59,7 +59,8 @@ class Stock:
         self._tally = tally
         self._judge = judge
         self._size = size
-        self._few = self._ask = few
+        self._few = few
+        self._paced = True  # until a lease shows otherwise
         self._wait = wait
         self._goes_on = goes_on
         self._end = end
@@ -81,12 +82,10 @@ class Stock:
 
     @property
     def _runs_low(self) -> bool:
-        """Whether to lease more. Letters that wait for their slots in the pace are enough, however few."""
-        if self._dry:
-            return False
-        return not self._letters or (
-            2 * len(self._letters) <= self._size and self._letters[-1].not_before <= self._clock.now()
-        )
+        """Whether to lease more. With a pace those that are here are enough, however few."""
+        if self._dry or not self._letters:
+            return not self._dry
+        return 2 * len(self._letters) <= self._size and not self._paced
 
     def take(self) -> Leased | None:
         """The next letter whose turn has come, if there is one now."""
@@ -140,10 +139,11 @@ class Stock:
 
     async def _lease(self) -> float | None:
         """Take up more. If there is nothing at all now: how many seconds to wait, or None for what is in flight."""
-        lease = await self._ledger.lease(max(1, self._ask - len(self._letters)))
+        # With a pace only a few: were the clock to leap or the relay to be away, all that are here would leave at once.
+        lease = await self._ledger.lease(max(1, (self._few if self._paced else self._size) - len(self._letters)))
         self._letters.extend(lease.letters)
-        if lease.letters:  # with a pace only a few: were the clock to leap, all that are here would be due at once
-            self._ask = self._few if lease.letters[-1].not_before > self._clock.now() else self._size
+        if len(lease.letters) > 1:
+            self._paced = lease.letters[-1].not_before > lease.letters[0].not_before
         if lease.letters or self._event.is_set():
             return None
         self._dry = True

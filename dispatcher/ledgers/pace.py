@@ -1,8 +1,8 @@
 """Which letters a run may take up now: those that are due, within the account's pace and its quota.
 
 Both are kept in the ledger, by account, so that they hold across runs and campaigns; recipient domains with a rate of
-their own are `ledgers.lanes`'. Nothing is done for a letter on
-its own: a batch is two statements whatever its size, and the quota is counted anew only when the last count is used up.
+their own are `ledgers.lanes`'. Nothing is done for a letter on its own: a batch is two statements whatever its size,
+and the quota is counted anew only when the last count is used up.
 """
 
 import sqlite3

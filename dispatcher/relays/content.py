@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final
 
-from dispatcher.core.model import Message
+from dispatcher.core.model import SHARED_PARTS, Message
 
 BLOCK: Final = 64 * 1024
 """Octets of content that still go in one piece with what ends it."""
@@ -57,4 +57,4 @@ def _stuffed(part: bytes) -> bytes:
     return b"." + stuffed if part.startswith(b".") else stuffed
 
 
-_stuffed_shared: Callable[[bytes], bytes] = lru_cache(maxsize=8)(_stuffed)
+_stuffed_shared: Callable[[bytes], bytes] = lru_cache(maxsize=SHARED_PARTS)(_stuffed)

@@ -181,6 +181,7 @@ class Conversation:
         if self._reader.pending:
             words = f"{words} in the middle of a reply"
         self._note_a_stumble(words)
+        self._doubt_without_witness(*(turn for step, turn in self._awaited if step is Step.RSET and turn))
         self._tell()
         self._close(words)
 
@@ -232,6 +233,8 @@ class Conversation:
 
     def _all_answered(self) -> bool:
         """Ask for the intents of whole letters; those that go together are waited for together."""
+        if self._turns and self._turns[0].large and self._turns[0].content:
+            return True  # others are asked for when their turn has come: a large upload takes its time
         for turn in tuple(self._turns):
             if self._goes_whole(turn):
                 self._ready(turn)
@@ -333,8 +336,6 @@ class Conversation:
         if self.mode is Mode.CHUNKING:
             self._awaited.append((Step.RSET, turn))
             flight.append(b"RSET\r\n")
-
-    # The replies.
 
     # The replies.
 
@@ -441,8 +442,17 @@ class Conversation:
         if turn in self._turns and (turn.refusal or turn.reply):
             self._turns.remove(turn)
             self._told.append(turn)
+        if step is Step.RSET:
+            self._doubt_without_witness(turn)
         self._tell()
         self._close(f"the relay is closing: {reply}")
+
+    def _doubt_without_witness(self, *turns: Turn) -> None:
+        """The witness behind these letters has not answered: what was taken for their reply may have been another."""
+        for turn in turns:
+            if turn in self._told and turn.reply is not None:
+                self._told.remove(turn)
+                self._turns.appendleft(turn)
 
     def _hear_nothing_more(self) -> None:
         """A quiet moment: tell what the letters came to. If an octet waits it is none."""
