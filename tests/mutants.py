@@ -118,7 +118,7 @@ MUTANTS = (
     Mutant(
         "the shared tail of another campaign",
         "relays/content.py",
-        "_stuffed_shared: Callable[[bytes], bytes] = lru_cache(maxsize=8)(_stuffed)\n",
+        "_stuffed_shared: Callable[[bytes], bytes] = lru_cache(maxsize=SHARED_PARTS)(_stuffed)\n",
         "_kept: dict[int, bytes] = {}\n"
         "_stuffed_shared: Callable[[bytes], bytes] = lambda part: _kept.setdefault(len(part), _stuffed(part))\n",
         ("test_tails.py::test_each_of_two_campaigns_in_one_process_has_its_own_attachment",),
