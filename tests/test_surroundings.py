@@ -92,11 +92,13 @@ def test_no_terminator_leaves_on_an_intent_from_before_a_sleep(tmp_path: Path, s
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         sleeper = child_of(tracer.pid)
-        fall_asleep(sleeper, tracer)
-        time.sleep(3 * LIFE)
-        before, woken = len(server.stored), datetime.now(UTC).isoformat()
-        os.kill(sleeper, signal.SIGCONT)
-        tracer.communicate(timeout=60)
+        try:
+            fall_asleep(sleeper, tracer)
+            time.sleep(3 * LIFE)
+            before, woken = len(server.stored), datetime.now(UTC).isoformat()
+        finally:
+            os.kill(sleeper, signal.SIGCONT)
+            tracer.communicate(timeout=60)
         assert tracer.returncode == 0
         judge(tmp_path, server, LETTERS, complete=True)
     late = query(tmp_path, "SELECT count(*) FROM attempt WHERE outcome = 'accepted' AND at > ?", woken)
