@@ -22,6 +22,7 @@ from dispatcher.core.model import Leased
 from dispatcher.core.policy import Verdict
 from dispatcher.desk import Desk
 from dispatcher.desk.deciding import amend, changes
+from dispatcher.desk.reading import story
 from dispatcher.desk.sending import Result, outlook
 from dispatcher.desk.sending import send as send_now
 from dispatcher.dispatch import Close, Dispatch, Prepared
@@ -866,3 +867,5 @@ def test_a_relay_that_loses_commands_that_come_together_is_met_in_lock_step(
     modes = [mode for (mode,) in query(tmp_path, "SELECT mode FROM session ORDER BY id")]
     assert modes[0] == ("chunking" if len(ehlo) > 1 else "pipelining")
     assert modes[-1].startswith("lock-step (commands that came together were lost: 503 5.5.1")
+    shown = story(Desk(tmp_path), "K00005")["attempts"][-1]["mode"]
+    assert shown == modes[-1]

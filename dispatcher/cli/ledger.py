@@ -164,7 +164,8 @@ def _say_attempt(number: int, attempt: dict[str, Any]) -> None:
         tls = ", no TLS"
         if attempt["tls_version"]:
             tls = f", {attempt['tls_version']} {attempt['cipher']}, certificate of {attempt['certificate']}"
-        say(f"  relay: {attempt['host']}:{attempt['port']} ({attempt['peer']}{tls}), run {attempt['run']}")
+        how = f"{attempt['peer']}{tls}"
+        say(f"  relay: {attempt['host']}:{attempt['port']} ({how}), {attempt['mode']}, run {attempt['run']}")
     for name in ("queue_id", "message_digest", "override"):
         if attempt[name]:
             say(f"  {name.replace('_', '-')}: {attempt[name]}")

@@ -21,6 +21,7 @@ class Circuit:
         self._quick = quick
         self.failures = 0
         self.reached = False
+        self._stands = False  # the last failure was of a kind that stands
 
     def closed(self) -> None:
         """The relay is there, and takes letters."""
@@ -29,12 +30,13 @@ class Circuit:
     def failed(self, *, stands: bool) -> bool:
         """Note a failure, one that `stands` until a person has changed something. Whether to try again in this run."""
         self.failures += 1
+        self._stands = stands
         quick = self.reached and not stands and self.failures <= len(self._quick)
         return self._wait or quick
 
     def pause(self) -> float:
         """Seconds until the next try."""
-        quick = self._quick if self.reached else ()
+        quick = self._quick if self.reached and not self._stands else ()
         return pause_after(self.failures, quick) * (1 + 0.2 * self._spread())
 
 

@@ -317,7 +317,7 @@ FROM letter l JOIN sealed s ON s.letter = l.id WHERE l.campaign = :campaign AND 
 
 -- name: letter_attempts
 SELECT a.id, a.at, a.ended_at, a.phase, a.outcome, a.scope, a.code, a.enhanced, a.reply, a.queue_id, a.message_digest,
-    a.override, a.run, s.host, s.port, s.peer, s.tls_version, s.cipher, s.certificate
+    a.override, a.run, s.host, s.port, s.peer, s.tls_version, s.cipher, s.certificate, s.mode
 FROM attempt a LEFT JOIN session s ON s.id = a.session WHERE a.letter = :letter ORDER BY a.id;
 
 -- name: attempt_rcpts
