@@ -14,6 +14,7 @@ from tests.servers.tap import Tap
 from tests.torture import Leap, judge, query, run, write_campaign
 
 LETTERS = 20
+MANY = 300  # enough for more connections than two
 LONG = "many words " * 2900
 REFUSALS = {"k00003": "450 4.2.0 later", "k00005": "550 5.1.1 unknown", "nobody": "550 5.1.1 unknown"}
 
@@ -134,10 +135,10 @@ def test_a_mailbox_beyond_ascii(tmp_path: Path) -> None:
 def test_fewer_connections_than_we_would_like(tmp_path: Path) -> None:
     """F42: those too many are turned away with 421; nothing fails, nothing waits for long."""
     with Postfix("smtpd_client_connection_count_limit = 2", "smtpd_client_event_limit_exceptions =") as server:
-        write_campaign(tmp_path, server.port, LETTERS, relay=server.relay(tmp_path), pace="connections = 8")
+        write_campaign(tmp_path, server.port, MANY, relay=server.relay(tmp_path), pace="connections = 8")
         assert run(tmp_path, clock=Leap()).exit_code == 0
-        server.settled(LETTERS)
-        judge(tmp_path, server, LETTERS, complete=True)
+        server.settled(MANY)
+        judge(tmp_path, server, MANY, complete=True)
         assert "Connection concurrency limit exceeded" in server.log
 
 

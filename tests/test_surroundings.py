@@ -75,7 +75,7 @@ def syncs(tmp_path_factory: pytest.TempPathFactory) -> list[int]:
 
 
 @needs_strace()
-@pytest.mark.parametrize("part", [n / 40 for n in range(40)] if FULL else [0.2, 0.5, 0.8])
+@pytest.mark.parametrize("part", [n / 60 for n in range(40)] if FULL else [0.1, 0.3, 0.5])
 def test_no_terminator_leaves_on_an_intent_from_before_a_sleep(tmp_path: Path, syncs: list[int], part: float) -> None:
     """F07. The run is stopped while an intent is written, and woken when that intent is too old.
 
