@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.dispatch import Close
+from dispatcher.dispatch import Close, Dispatch
 from dispatcher.dispatch.circuit import FIRST, LONGEST, Circuit, pause_after
 from dispatcher.dispatch.crowd import Crowd
 from dispatcher.dispatch.terms import BACK_OFF
@@ -148,6 +148,20 @@ def test_a_connection_carries_a_hundred_letters(tmp_path: Path) -> None:
         assert run(tmp_path).exit_code == 0
         judge(tmp_path, server, 250, complete=True)
     assert [sum(one.connection == number for one in server.stored) for number in (1, 2, 3)] == [100, 100, 50]
+
+
+def test_a_connection_is_left_when_it_is_old(tmp_path: Path) -> None:
+    """300 s by the clock that runs through sleep; here none at all, so each carries one letter."""
+
+    def observe(dispatch: Dispatch) -> None:
+        assert dispatch._limits == (100, 300.0)
+        dispatch._limits = (100, 0.0)
+
+    with SmtpServer() as server:
+        write_campaign(tmp_path, server.port, 5, pace="connections = 1")
+        assert run(tmp_path, observe=observe).exit_code == 0
+        judge(tmp_path, server, 5, complete=True)
+    assert [one.connection for one in server.stored] == [1, 2, 3, 4, 5]
 
 
 SENDER: Action = b"550 5.1.8 sender not known here\r\n"
