@@ -138,7 +138,7 @@ def test_too_many_connections_are_learnt(tmp_path: Path) -> None:
         write_campaign(tmp_path, server.port, 250, pace="connections = 8")
         assert run(tmp_path, clock=Leap()).exit_code == 0
         judge(tmp_path, server, 250, complete=True)
-    assert 1 <= len(turned) <= 4
+    assert 1 <= len(turned) <= 12, "not once for each of 250 letters"
     assert query(tmp_path, "SELECT max(attempts) FROM letter") == [(1,)]
 
 

@@ -106,6 +106,10 @@ def test_no_terminator_leaves_on_an_intent_from_before_a_sleep(tmp_path: Path, s
     COUNTS["sleeps after an intent"] += 1
 
 
+if not FULL:  # standing still under a tracer is for the long round; `test_conversation` and `test_session` have it too
+    del test_no_terminator_leaves_on_an_intent_from_before_a_sleep
+
+
 # The clock.
 
 
