@@ -304,7 +304,7 @@ def _attachment_header(attachment: Attachment) -> Sequence[bytes]:
         raise HeaderError("Content-Type", f"{attachment.media_type!r} cannot be attached")
     name = clean_file_name(attachment.name)
     return (
-        parameterised("Content-Type", attachment.media_type, name=name),
+        parameterised("Content-Type", attachment.media_type, old=True, name=name),
         b"Content-Transfer-Encoding: base64\r\n",
         parameterised("Content-Disposition", "attachment", filename=name),
         CRLF,

@@ -103,33 +103,51 @@ def encoded_words(text: str, room: int) -> Sequence[str]:
 
 
 def parameter(name: str, value: str) -> Sequence[str]:
-    """One parameter of a MIME field, as the pieces between semicolons.
+    """One parameter of a MIME field, as the words between which it may be folded.
 
-    ASCII: `name="value"`. Otherwise RFC 2231 `name*=utf-8''…` (in numbered sections where it is long) and after it
-    `name="…"` in ASCII for readers which know no better. The good form comes first: some readers take the first.
+    ASCII: `name="value"`. Otherwise RFC 2231, `name*=utf-8''…`, in numbered sections where it is long.
     """
     require_plain(name, value)
     if value.isascii() and "=?" not in value:
         return (f"{name}={_quoted(value)}",)
-    fallback = f"{name}={_quoted(_ascii(value))}"
     room = FOLD - len(name) - len("*00*=; ")
     sections = _sections("utf-8''", value, room)
     if len(sections) == 1:
-        return (f"{name}*={sections[0]}", fallback)
-    return (*(f"{name}*{number}*={section}" for number, section in enumerate(sections)), fallback)
+        return (f"{name}*={sections[0]}",)
+    pieces = [f"{name}*{number}*={section}" for number, section in enumerate(sections)]
+    return (*(f"{piece};" for piece in pieces[:-1]), pieces[-1])
 
 
-def parameterised(header: str, value: str, **parameters: str) -> bytes:
-    """A MIME field with parameters, such as Content-Type or Content-Disposition (RFC 2045 §5.1, RFC 2183)."""
+def old_parameter(name: str, value: str) -> Sequence[str]:
+    """The same for readers that know no RFC 2231: encoded words in a quoted string.
+
+    RFC 2047 §5 (3) forbids that, and yet it is what most programs write and all read in the `name` of Content-Type.
+    """
+    require_plain(name, value)
+    if value.isascii() and "=?" not in value:
+        return (f"{name}={_quoted(value)}",)
+    words = list(encoded_words(value, FOLD - len(name) - len(' ="";')))
+    words[0] = f'{name}="{words[0]}'
+    words[-1] += '"'
+    return words
+
+
+def parameterised(header: str, value: str, *, old: bool = False, **parameters: str) -> bytes:
+    """A MIME field with parameters, such as Content-Type or Content-Disposition (RFC 2045 §5.1, RFC 2183).
+
+    `old` writes them as `old_parameter` does.
+    """
     if not _TYPE.fullmatch(value):
         raise HeaderError(header, f"{value!r} is not a type")
-    pieces = [value]
+    words = [f"{value};"]
     for name, text in parameters.items():
         try:
-            pieces += parameter(name, text)
+            words += old_parameter(name, text) if old else parameter(name, text)
         except HeaderError as error:
             raise HeaderError(header, str(error)) from None
-    return _fold(header, [piece + ";" for piece in pieces[:-1]] + pieces[-1:])
+        words[-1] += ";"
+    words[-1] = words[-1].removesuffix(";")
+    return _fold(header, words)
 
 
 def clean_file_name(name: str) -> str:
@@ -207,9 +225,3 @@ def _sections(start: str, value: str, room: int) -> Sequence[str]:
             sections.append("")
         sections[-1] += encoded
     return sections
-
-
-def _ascii(value: str) -> str:
-    """The nearest text in ASCII: accents dropped, every run of other letters one `_`."""
-    bare = "".join(c for c in unicodedata.normalize("NFKD", value) if not unicodedata.combining(c))
-    return re.sub(r"[^ -~]+", "_", FORBIDDEN.sub("_", bare)).replace("=?", "=_")
