@@ -158,10 +158,13 @@ class LetterFiles(_Table):
 
 
 class RecipientsList(_Table):
-    """One list. `where` is an expression over the row; the others override what is recognised in the file."""
+    """One list. `where` is an expression over the row; `dated` a table of what is otherwise on other days than today's
+    (`core.dated`); the others override what is recognised in the file.
+    """
 
     source: FolderPath
     where: Line | None = None
+    dated: FolderPath | None = None
     sheet: Line | None = None
     encoding: Line | None = None
     delimiter: Annotated[str, StringConstraints(min_length=1, max_length=1)] | None = None

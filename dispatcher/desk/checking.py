@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 from dispatcher.core.campaign import Campaign
 from dispatcher.core.errors import LedgerInDoubt, Place, PlanConflict, Problem, SecretError, UsageError
@@ -13,6 +13,9 @@ from dispatcher.desk.draft import Draft
 from dispatcher.desk.outlook import guard, hold_back, sealed_revision
 from dispatcher.desk.pacing import expected, limits, profile_of, unmet, waiting
 from dispatcher.sources.secret import read_password
+
+_NAMED: Final = 5
+"""So many keys are named in one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,12 @@ def check_folder(desk: Desk, *, listed: int | None = None) -> Check:
     )
 
 
+def named(keys: Sequence[str], count: int | None = None) -> str:
+    """The first keys, and how many more there are of `count` (of those given, if that is all)."""
+    more = (count or len(keys)) - _NAMED
+    return ", ".join(keys[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+
+
 def _skips(draft: Draft, reason: str) -> Iterator[dict[str, str]]:
     if reason == "suppressed":
         for key, place, why in draft.unsealed.held_back():
@@ -117,6 +126,9 @@ def _notes(desk: Desk, draft: Draft, summary: Summary) -> Iterator[str]:
     campaign, relay = draft.campaign, draft.campaign.relay
     sender = campaign.sender
     yield f"from {sender.name} <{sender.address}>, signed {sender.signatory}, dated {campaign.date}"
+    for file, dated in draft.dated.items():
+        if dated.unmet:
+            yield f"{file} has rows for {named(dated.unmet)}, and its list has none: are these the right keys?"
     if not desk.sandbox:
         yield from _of_profile(campaign, summary)
         yield from (f"no letter goes to {domain}, which has a rate under [pace.domains]" for domain in unmet(draft))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dispatcher.core.campaign import Campaign, RecipientsList
+from dispatcher.core.dated import Dated
 from dispatcher.core.errors import CampaignError, Place, Problem, UsageError
 from dispatcher.core.merge import Frozen, Merge, Merged
 from dispatcher.core.model import Attachment, Letter
@@ -32,6 +33,7 @@ class Draft:
     frozen: Frozen = field(init=False)
     tables: list[Table] = field(init=False, default_factory=list)
     paths: dict[str, str] = field(init=False, default_factory=dict)
+    dated: dict[str, Dated] = field(init=False, default_factory=dict)
     unsealed: Unsealed = field(init=False)
     _folder: Folder = field(init=False)
     _attached: dict[str, str] = field(init=False, default_factory=dict)
@@ -58,7 +60,7 @@ class Draft:
         With `whole`, what was noted can be sealed.
         """
         self.unsealed = Unsealed(whole=whole)
-        for known in (self.tables, self.paths, self._attached):
+        for known in (self.tables, self.paths, self.dated, self._attached):
             known.clear()
         planner = Planner(self.campaign, self.merge, self._find, self._folder.place, self.unsealed)
         yield from planner.items(self._list(number) for number in range(len(self.campaign.recipients)))
@@ -86,7 +88,7 @@ class Draft:
 
     def unchanged(self, origin: Mapping[str, Any]) -> bool:
         """Whether the folder as it is now would, with the same `frozen`, make the plan that was made from this."""
-        lists = [spec.source for spec in self.campaign.recipients]
+        lists = [path for spec in self.campaign.recipients for path in (spec.source, spec.dated) if path]
         return (
             origin["settings"] == self._settings()
             and [file for file, _ in origin["lists"]] == lists
@@ -120,4 +122,15 @@ class Draft:
         path = self._folder.find(spec.source, "recipients", number, "source")
         table, rows = open_table(path, spec.source, encoding=spec.encoding, delimiter=spec.delimiter, sheet=spec.sheet)
         self.tables.append(table)
-        return spec, table.columns, ((Place(spec.source, row.line), row.values) for row in rows)
+        placed = ((Place(spec.source, row.line), row.values) for row in rows)
+        return spec, table.columns, self._dated(number, table.columns, placed) if spec.dated else placed
+
+    def _dated(self, number: int, listed: Sequence[str], rows: Iterator[Row]) -> Iterator[Row]:
+        """The rows as of the campaign's date."""
+        shown = self.campaign.recipients[number].dated or ""
+        table, found = open_table(self._folder.find(shown, "recipients", number, "dated"), shown)
+        self.tables.append(table)
+        dated = Dated(self.campaign.date, shown, table.columns, listed)
+        dated.read((Place(shown, row.line), row.values) for row in found)
+        self.dated[shown] = dated
+        return dated.applied(rows)
