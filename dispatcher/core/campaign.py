@@ -149,12 +149,17 @@ class Sender(_Table):
 
 
 class LetterFiles(_Table):
-    """Where the letter and its attachments are. `{language}` and `{key}` (any column) are filled for each recipient."""
+    """Where the letter and its attachments are. `{language}` and `{key}` (any column) are filled for each recipient.
+
+    `paper` is the house's page in Typst, `fonts` a folder with fonts for it, beside those that come with dispatcher.
+    """
 
     template: FolderPath
     attachments: Annotated[tuple[FolderPath, ...], Array] = ()
     forms: FolderPath = "templates/forms/{language}.toml"
     layout: FolderPath = "templates/house/layout.html"
+    paper: FolderPath = "templates/house/letter.typ"
+    fonts: FolderPath | None = None
 
 
 class RecipientsList(_Table):

@@ -40,6 +40,31 @@ class Recipient:
 
 
 @dataclass(frozen=True, slots=True)
+class LetterParts:
+    """A letter in its parts, whatever carries it: mail or paper. All but `body` is plain text, without line breaks.
+
+    `organisation` and `sender_address` are the letterhead; `address` is the addressee's block, a line each; `subject`
+    is printed as it stands, its label included; `body` is an HTML fragment, salutation to close, without any layout,
+    its values escaped; `enclosures` names what goes with the letter ('' if nothing does); `footer` says how to be
+    taken off the list; `page` is the pattern of a page's number, with `{page}` and `{pages}`. `direction` is `ltr` or
+    `rtl`.
+    """
+
+    language: str
+    direction: str
+    organisation: str
+    sender_address: tuple[str, ...]
+    date_line: str
+    address: tuple[str, ...]
+    subject: str
+    body: str
+    signature: tuple[str, ...]
+    enclosures: str
+    footer: str
+    page: str
+
+
+@dataclass(frozen=True, slots=True)
 class Rendering:
     """A letter as people read it, before it is mail: subject, plain text (lines end in LF), HTML, language."""
 

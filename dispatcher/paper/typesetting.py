@@ -1,0 +1,121 @@
+"""Typst, and what it says: source and data → PDF/A-2b, the same octets every time; errors in words of ours.
+
+Data goes in as JSON in `sys.inputs` and is never part of a source. One compiler for each root and folder of fonts is
+kept: fonts are read once. Never after a fork: Typst's threads do not survive one.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from dispatcher.core.errors import DispatcherError, Place, Problem, TemplateError
+
+if TYPE_CHECKING:
+    import typst
+
+FOLDER: Final = Path(__file__).parent
+FONTS: Final = FOLDER / "fonts"
+_LINE: Final = re.compile(r"\.typ:(\d+):(\d+)")
+_MISSING: Final = re.compile(r'the text `"((?:[^"\\]|\\.)*)"` could not be displayed')
+_ESCAPE: Final = re.compile(r"\\(?:u\{([0-9a-f]+)\}|(.))")
+_PANIC: Final = re.compile(r"panicked with: window (\[.*\])")
+
+
+class NotInWindow(Exception):
+    """Addresses that the window cannot hold; `keys` are their letters'."""
+
+    def __init__(self, keys: list[str]) -> None:
+        self.keys = keys
+        super().__init__(", ".join(keys))
+
+
+class NoGlyph(Exception):
+    """Texts that no font has a glyph for."""
+
+    def __init__(self, texts: list[str]) -> None:
+        self.texts = texts
+        super().__init__(" ".join(texts))
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a source: the file it is from, as people know it, and its text."""
+
+    file: str
+    text: str
+
+
+def ours(name: str) -> Piece:
+    """A source of this package."""
+    return Piece(name, (FOLDER / name).read_text(encoding="utf-8"))
+
+
+@lru_cache(maxsize=4)
+def _compiler(root: Path, fonts: Path | None) -> "typst.Compiler":
+    import typst  # noqa: PLC0415 (19 ms, which only who prints waits for)
+
+    folders = [FONTS, fonts] if fonts else [FONTS]
+    return typst.Compiler(None, root=root, font_paths=folders, ignore_system_fonts=True)
+
+
+def compiled(
+    pieces: tuple[Piece, ...],
+    inputs: Mapping[str, str],
+    *,
+    timestamp: datetime,
+    root: Path = FONTS,
+    fonts: Path | None = None,
+) -> bytes:
+    """The PDF of the pieces, one behind the other. `timestamp` (aware) is printed in its properties.
+
+    Raises NoGlyph, NotInWindow, and TemplateError naming file and line of a piece.
+    """
+    import typst  # noqa: PLC0415
+
+    source = "\n".join(piece.text for piece in pieces).encode()
+    try:
+        pdf = _compiler(root, fonts).compile(
+            source,
+            format="pdf",
+            sys_inputs=dict(inputs),
+            pdf_standards=["a-2b"],
+            timestamp=timestamp.astimezone(UTC),
+        )
+    except typst.TypstError as error:
+        raise _in_words(error, pieces) from None
+    if not isinstance(pdf, bytes):
+        raise DispatcherError("Typst gave something else than a PDF")
+    return pdf
+
+
+def _in_words(error: Any, pieces: tuple[Piece, ...]) -> Exception:
+    if missing := [_unescaped(text) for text in _MISSING.findall(error.diagnostic)]:
+        return NoGlyph(list(dict.fromkeys(missing)))
+    if panic := _PANIC.match(error.message):
+        return NotInWindow(json.loads(panic.group(1)))
+    where, todo = _place(error.diagnostic, pieces), "; ".join(error.hints) or "mend the template at that line"
+    return TemplateError(Problem(f"Typst: {error.message}", where, todo))
+
+
+def _place(diagnostic: str, pieces: tuple[Piece, ...]) -> Place:
+    found = _LINE.search(diagnostic)
+    if not found:
+        return Place(pieces[-1].file)
+    line = int(found.group(1))
+    for piece in pieces:
+        length = piece.text.count("\n") + 1
+        if line <= length:
+            return Place(piece.file, line)
+        line -= length
+    return Place(pieces[-1].file)
+
+
+def _unescaped(text: str) -> str:
+    """What Rust's debug output of a text stands for."""
+    simple = {"n": "\n", "r": "\r", "t": "\t", "0": "\0"}
+    return _ESCAPE.sub(lambda m: chr(int(m[1], 16)) if m[1] else simple.get(m[2], m[2]), text)
