@@ -27,9 +27,8 @@ _MARK: Final = "{number}"
 _LETTER: Final = """\
 +++
 subject = "Submission {{ number }} to the Universal Periodic Review"
+address = "{{ name }}"
 +++
-{{ today }}
-
 {{ salutation }}
 
 **{{ sender.organisation }}** has the honour to send to {{ name }} in Genève its submission on the situation of human
@@ -45,8 +44,6 @@ We would be grateful if {{ name }} raised these points in the dialogue, and stan
 [{{ sender.reply_to }}](mailto:{{ sender.reply_to }}).
 
 {{ close }}
-
-{{ sender.signatory }}, {{ sender.function }}
 """
 _CAMPAIGN: Final = """\
 id = "bench"

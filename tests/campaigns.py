@@ -42,8 +42,6 @@ subject = "The harvest, {{ name }}"
 [attachments]
 "report.pdf" = "Harvest report.pdf"
 +++
-{{ today }}
-
 {{ salutation }}
 
 we send **the report** to {{ city }}.
@@ -53,8 +51,6 @@ Your vote counts.
 {% endif %}
 
 {{ close }}
-
-{{ sender.signatory }}, {{ sender.function }}
 """
 FRENCH: Final = """\
 +++
@@ -63,15 +59,11 @@ subject = "La récolte, {{ name }}"
 [attachments]
 "report.pdf" = "Rapport sur la récolte.pdf"
 +++
-{{ today }}
-
 {{ salutation }}
 
 nous envoyons **le rapport** à {{ city }}.
 
 {{ close }}
-
-{{ sender.signatory }}, {{ sender.function }}
 """
 FORMS: Final = """\
 default = "friend"
@@ -80,6 +72,15 @@ default = "friend"
 pattern = "{day} {month} {year}"
 first = "1"
 months = ["M1", "M2", "M3", "M4", "M5", "M6", "M7", "M8", "M9", "M10", "M11", "M12"]
+
+[labels]
+date_line = "{place}, {date}"
+date_line_without_place = "{date}"
+subject = "{subject}"
+enclosure = "Enclosure: {names}"
+enclosures = "Enclosures ({count}): {names}"
+page = "Page {page} of {pages}"
+unsubscribe = "To hear no more from us, write to {address}."
 
 [ranks.friend]
 salutation = "Dear friends,"

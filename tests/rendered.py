@@ -10,6 +10,15 @@ from dispatcher.core.render import Renderer, SourceFile, TemplateSource
 from tests.campaigns import FORMS, LAYOUT
 
 FRONT = '+++\nsubject = "{subject}"\n+++\n'
+SENDER = {
+    "organisation": "Orchard Society",
+    "name": "Orchard Society",
+    "signatory": "Ada Pomme",
+    "function": "Secretary",
+    "place": "",
+    "postal_address": "",
+    "unsubscribe": "answers@orchard.example.org",
+}
 BODY_LINE = 4
 """The line of the file at which a letter's text begins."""
 
@@ -22,7 +31,7 @@ def source(body: str, *, subject: str = "A word", layout: str = LAYOUT, language
         language=language,
         date="2026-03-01",
         title="The harvest report",
-        senders={language: {"name": "Orchard Society", "signatory": "Ada Pomme"}},
+        senders={language: SENDER},
     )
 
 
@@ -35,7 +44,16 @@ def render(body: str, *, subject: str = "A word", layout: str = LAYOUT, **fields
 
 
 def text(body: str, **fields: str) -> str:
-    return render(body, **fields).text
+    return own_text(render(body, **fields))
+
+
+def own_text(rendering: Rendering) -> str:
+    """The letter's own text, without what the house puts round it."""
+    _, subject, rest = rendering.text.partition(f"\n\n{rendering.subject}\n")
+    own, signature, _ = rest.rpartition("\nAda Pomme\nSecretary\n")
+    assert subject
+    assert signature
+    return own.strip("\n") + "\n"
 
 
 def body_of(rendering: Rendering) -> str:

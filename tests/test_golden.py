@@ -45,10 +45,12 @@ def parsed(key: str) -> EmailMessage:
 
 
 def text_of(key: str) -> str:
-    """The plain text, its lines joined."""
+    """The plain text, its lines joined, without the mark above the footer."""
     part = parsed(key).get_body(("plain",))
     assert part is not None
-    return " ".join(part.get_content().split())
+    letter, mark, footer = part.get_content().replace("\r\n", "\n").partition("\n-- \n")
+    assert mark
+    return " ".join(f"{letter} {footer}".split())
 
 
 def test_founding_letters_are_the_golden_ones() -> None:
@@ -114,13 +116,13 @@ def test_html_says_the_same_in_the_same_language(key: str) -> None:
 
 PHRASES = {
     "GBR": (
-        "1 October 2009 The Permanent Representative Permanent Mission of the United Kingdom of Great Britain",
+        "Geneva, 1 October 2009 The Permanent Representative Permanent Mission of the United Kingdom of Great Britain",
         "Your Excellency, We have the honour",
         "As a member of the Human Rights Council, your country also sits in the Working Group",
         "Accept, Excellency, the assurances",
     ),
     "FRA": (
-        "Le 1er octobre 2009",
+        "Genève, le 1er octobre 2009",
         "Mission permanente de la République française auprès de l’Office des Nations Unies à Genève",
         "Excellence, Nous avons l’honneur",
         "Membre du Conseil des droits de l’homme",
@@ -128,7 +130,7 @@ PHRASES = {
         "Veuillez agréer, Excellence, les assurances",
     ),
     "ESP": (
-        "1 de octubre de 2009",
+        "Ginebra, 1 de octubre de 2009",
         "Misión Permanente del Reino de España ante la Oficina de las Naciones Unidas en Ginebra",
         "Excelencia: Tenemos el honor",
         "El diálogo está abierto a todos los Estados",

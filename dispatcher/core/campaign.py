@@ -119,6 +119,11 @@ ByLanguage = Annotated[
     dict[Annotated[str, StringConstraints(pattern=f"^({_CODE})?$")], Line], BeforeValidator(_for_all_languages)
 ]
 """A text for each language code; under "" the one for all others."""
+Lines = Annotated[str, AfterValidator(_lines)]
+LinesByLanguage = Annotated[
+    dict[Annotated[str, StringConstraints(pattern=f"^({_CODE})?$")], Lines], BeforeValidator(_for_all_languages)
+]
+"""The same, of several lines."""
 
 
 class _Table(BaseModel):
@@ -129,7 +134,7 @@ class _Table(BaseModel):
 class Sender(_Table):
     """Who writes. Everything here is printed on the letter or in its headers.
 
-    `function` is one text, or one for each language: { en = "President", fr = "Présidence" }.
+    `function`, `place` and `postal_address` are one text, or one for each language: { en = "Geneva", fr = "Genève" }.
     """
 
     organisation: Line
@@ -140,7 +145,8 @@ class Sender(_Table):
     unsubscribe: Address | None = None
     signatory: Line
     function: ByLanguage = Field(default_factory=dict)
-    postal_address: Annotated[str, AfterValidator(_lines)] = ""
+    place: ByLanguage = Field(default_factory=dict)
+    postal_address: LinesByLanguage = Field(default_factory=dict)
 
     def mailbox(self, field: Literal["address", "reply_to", "return_path", "unsubscribe"]) -> Mailbox:
         """One of the sender's mailboxes; those not given fall back to reply_to, then address."""
@@ -310,14 +316,19 @@ class Campaign(_Table):
 
     def printed_sender(self, language: str) -> Mapping[str, str]:
         """What a letter in this language may say of its sender."""
-        functions = self.sender.function
-        function = functions.get(language) or functions.get("") or functions.get(self.language, "")
+        sender = self.sender
+
+        def said(texts: Mapping[str, str]) -> str:
+            return texts.get(language) or texts.get("") or texts.get(self.language, "")
+
         return {
-            "organisation": self.sender.organisation,
-            "name": self.sender.name,
-            "address": self.sender.address,
-            "reply_to": self.sender.reply_to or self.sender.address,
-            "signatory": self.sender.signatory,
-            "function": function,
-            "postal_address": self.sender.postal_address,
+            "organisation": sender.organisation,
+            "name": sender.name,
+            "address": sender.address,
+            "reply_to": sender.reply_to or sender.address,
+            "unsubscribe": sender.mailbox("unsubscribe").address,
+            "signatory": sender.signatory,
+            "function": said(sender.function),
+            "place": said(sender.place),
+            "postal_address": said(sender.postal_address),
         }

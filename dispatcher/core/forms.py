@@ -12,7 +12,7 @@ Raises `TemplateError`: a forms file that cannot be used (file and key), a rank 
 import datetime as dt
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -94,11 +94,24 @@ class _Date(_Part):
     months: Annotated[list[_Plain], Field(min_length=12, max_length=12)]
 
 
+class Labels(_Part):
+    """What a letter's parts are called, or how they read, in one language. What is filled in stands in braces."""
+
+    date_line: Annotated[_Line, _placeholders("place", "date")]
+    date_line_without_place: Annotated[_Line, _placeholders("date")]
+    subject: Annotated[_Line, _placeholders("subject")]
+    enclosure: Annotated[_Line, _placeholders("names")]
+    enclosures: Annotated[_Line, _placeholders("count", "names")]
+    page: Annotated[_Line, _placeholders("page", "pages")]
+    unsubscribe: Annotated[_Line, _placeholders("address")]
+
+
 class Forms(_Part):
-    """The forms of address and the dates of one language, as its TOML file holds them."""
+    """The forms of address, the dates and the labels of one language, as its TOML file holds them."""
 
     default: str
     date: _Date
+    labels: Labels
     ranks: dict[str, _Rank]
 
     @model_validator(mode="after")
@@ -129,6 +142,18 @@ class Forms(_Part):
         """The date written out, such as "1 October 2009"."""
         number = self.date.first if day.day == 1 else str(day.day)
         return self.date.pattern.format(day=number, month=self.date.months[day.month - 1], year=day.year)
+
+    def date_line(self, day: dt.date, place: str) -> str:
+        """Place and date as a letter begins, such as "Geneva, 1 October 2009"; the date alone if `place` is ''."""
+        pattern = self.labels.date_line if place else self.labels.date_line_without_place
+        return pattern.format(place=place, date=self.long_date(day))
+
+    def enclosures(self, names: Sequence[str]) -> str:
+        """What goes with the letter, named; '' if nothing does."""
+        if not names:
+            return ""
+        pattern = self.labels.enclosure if len(names) == 1 else self.labels.enclosures
+        return pattern.format(count=len(names), names=", ".join(names))
 
 
 def parse_forms(text: str, file: str) -> Forms:

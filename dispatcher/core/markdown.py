@@ -76,14 +76,25 @@ def _parser() -> MarkdownIt:
 _PARSER: Final = _parser()
 
 
-def twins(source: Source, layout: Source) -> tuple[str, str]:
-    """A letter as plain text, one line a paragraph, and as HTML inside its layout, styles inlined; still protected."""
+@dataclass(frozen=True, slots=True)
+class Twins:
+    """A letter's text twice, still protected: plain, one line a paragraph, and as HTML; `page` is that in its layout,
+    styles inlined.
+    """
+
+    text: str
+    html: str
+    page: str
+
+
+def twins(source: Source, layout: Source) -> Twins:
+    """Both forms of a letter's text."""
     tokens = _PARSER.parse(source.text, {"tags": source.tags})
     for token in tokens:
         _check_inline(token, source)
     tokens = _Arranger(source).arranged(tokens)
     body = str(_PARSER.renderer.render(tokens, _PARSER.options, {}))
-    return PlainText(source.tags).write(tokens), _page(body, layout)
+    return Twins(PlainText(source.tags).write(tokens), body, _page(body, layout))
 
 
 def _page(body: str, layout: Source) -> str:

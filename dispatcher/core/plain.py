@@ -8,7 +8,9 @@ from collections.abc import Sequence
 
 from markdown_it.token import Token
 
+from dispatcher.core.model import LetterParts
 from dispatcher.core.tags import Tag, Tags
+from dispatcher.core.text import finish
 
 COUNTER = "item_number"
 """The function that numbers the items of an ordered list that has tags among its items (see `ItemNumbers`)."""
@@ -154,6 +156,24 @@ class PlainText:
     def _tr_close(self, token: Token) -> None:  # noqa: ARG002
         cells, self._cells = self._cells or [], None
         self._line(" | ".join(cells))
+
+
+def letter_text(parts: LetterParts, body: str) -> str:
+    """A whole letter as plain text, from its parts and its filled body; lines end in LF.
+
+    The footer stands below the mark that mail programs know a signature block by (RFC 3676 §4.3).
+    """
+    blocks = (
+        parts.organisation,
+        parts.date_line,
+        "\n".join(parts.address),
+        parts.subject,
+        body,
+        "\n".join(parts.signature),
+        parts.enclosures,
+    )
+    footer = "\n".join((parts.organisation, *parts.sender_address, parts.footer))
+    return finish("\n\n".join(blocks)) + "\n-- \n" + finish(footer)
 
 
 def inline_text(tokens: Sequence[Token]) -> str:

@@ -1,39 +1,40 @@
-"""A frozen template and one recipient → a Rendering: subject, text and HTML from one source, strict about every field.
+"""A frozen template and one recipient → a letter in its parts, and as mail shows it: subject, text and HTML.
 
-A letter file is TOML front matter between two lines `+++` (subject, names of the attachments), then Markdown with
-Jinja. Everything a rendering depends on, besides the recipient, is in `TemplateSource`, which is what the ledger seals:
-the same source and the same recipient give the same bytes for ever. Raises TemplateError naming file, line, field and
-recipient.
+A letter file is TOML front matter between two lines `+++` (subject, addressee, names of the attachments), then Markdown
+with Jinja: what stands from salutation to close. What stands round it comes from the house: forms, labels, sender and
+layout. Everything a rendering depends on, besides the recipient, is in `TemplateSource`, which is what the ledger
+seals: the same source and the same recipient give the same bytes for ever. One source, strict about every field: raises
+TemplateError naming file, line, field and recipient.
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import date
-from functools import partial
+from functools import cached_property, partial
 from types import CodeType
 from typing import Any, Final
 
 from jinja2 import Template
 
-from dispatcher.core.bounds import joined
+from dispatcher.core.bounds import joined, words
 from dispatcher.core.errors import Place, Problem, TemplateError
 from dispatcher.core.forms import Forms, parse_forms
 from dispatcher.core.headers import FORBIDDEN, character
 from dispatcher.core.jinja import HTML, LONGEST_WORD, TEXT, Environment, Failure, in_words, value
 from dispatcher.core.markdown import Source, twins
-from dispatcher.core.model import Recipient, Rendering
-from dispatcher.core.plain import COUNTER, ItemNumbers
+from dispatcher.core.model import LetterParts, Recipient, Rendering
+from dispatcher.core.plain import COUNTER, ItemNumbers, letter_text
 from dispatcher.core.tags import Restored, Tags
-from dispatcher.core.text import finish
 from dispatcher.core.toml import did_you_mean, error_line, key_lines, line_of
 
 OVERRIDES: Final = frozenset({"salutation", "call", "close"})
 """What the forms of address give, and a column of that name overrides."""
-RESERVED: Final = frozenset(
-    {"campaign", "sender", "attachments", "today", "long_date", "direction", "subject", "body", COUNTER, "self", "loop"}
-)
+RESERVED: Final = words("campaign sender attachments today long_date direction subject body letter self loop") | {
+    COUNTER
+}
 """Words a template has from us or from Jinja, which no column may be called."""
+_FRONT: Final = ("subject", "address", "attachments")
 _RIGHT_TO_LEFT: Final = frozenset({"ar", "fa", "he", "ur"})
 
 
@@ -70,10 +71,12 @@ class TemplateSource:
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """A letter's front matter: the subject's template, and the attachments' names as recipients see them."""
+    """A letter's front matter: templates of subject and addressee, and the names of attachments to show."""
 
     subject: str
     subject_line: int
+    address: str
+    address_line: int
     names: Mapping[str, str]
     body: str
     body_line: int
@@ -95,28 +98,39 @@ def parse_front(source: SourceFile) -> Front:
     places = key_lines(text)
 
     def wrong(what: str, *path: str, hint: str = "") -> TemplateError:
-        todo = f'{hint}It takes subject = "…" on one line, and a table [attachments] of names'
+        todo = f'{hint}It takes subject = "…" on one line, address = """…""", and a table [attachments] of names'
         return TemplateError(Problem(what, Place(source.file, line_of(places, path) or 1), todo))
 
-    for key in front:
-        if key not in ("subject", "attachments"):
-            hint = did_you_mean(key, ("subject", "attachments"))
-            raise wrong(f"unknown key '{key}' in the front matter", key, hint=hint)
+    for what, path in _faults(front):
+        raise wrong(what, *path, hint=did_you_mean(path[0], _FRONT) if path[0] not in _FRONT else "")
+    address_line = places.get(("address",), 1)
+    if lines[address_line - 1].rstrip().endswith(('"""', "'''")):
+        address_line += 1  # TOML leaves out the line break behind the quotation marks
+    body = "\n".join(lines[ends[1] + 1 :])
+    subject, address, names = front["subject"], front.get("address", ""), front.get("attachments", {})
+    return Front(subject, places["subject",], address, address_line, names, body, ends[1] + 2)
+
+
+def _faults(front: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """What is wrong with a front matter, and at which key."""
+    yield from ((f"unknown key '{key}' in the front matter", (key,)) for key in front if key not in _FRONT)
     subject, names = front.get("subject"), front.get("attachments", {})
     if not isinstance(subject, str) or not subject.strip():
-        raise wrong("the front matter has no subject", "subject")
-    if FORBIDDEN.search(subject):
-        raise wrong("the subject holds a line break or control character", "subject")
+        yield "the front matter has no subject", ("subject",)
+    elif FORBIDDEN.search(subject):
+        yield "the subject holds a line break or control character", ("subject",)
+    if not isinstance(front.get("address", ""), str):
+        yield "the address is not a text", ("address",)
     if not isinstance(names, dict):
-        raise wrong("[attachments] is not a table", "attachments")
+        yield "[attachments] is not a table", ("attachments",)
+        return
     for path, name in names.items():
         if not isinstance(name, str) or not name.strip():
-            raise wrong(f"the name shown for {path} is not a text", "attachments", path)
-    return Front(subject, places["subject",], names, "\n".join(lines[ends[1] + 1 :]), ends[1] + 2)
+            yield f"the name shown for {path} is not a text", ("attachments", path)
 
 
 class _Part:
-    """One compiled template: the subject, the text or the HTML of a letter."""
+    """One compiled template: the subject, the addressee, the text or the HTML of a letter."""
 
     def __init__(self, environment: Environment, restored: Restored, name: str) -> None:
         self.restored = restored
@@ -158,29 +172,56 @@ class LetterTemplate:
         self._subject_place = Place(source.file, front.subject_line)
         tags = Tags()
         subject = tags.protect(front.subject, source.file, front.subject_line)
+        address = tags.protect(front.address, source.file, front.address_line)
         body = tags.protect(front.body, source.file, front.body_line)
         frame = tags.protect(layout.text, layout.file, 1)
-        text, page = twins(Source(body, tags, source.file, front.body_line), Source(frame, tags, layout.file, 1))
+        both = twins(Source(body, tags, source.file, front.body_line), Source(frame, tags, layout.file, 1))
         self._subject = _Part(TEXT, tags.restore(subject, source.file), "subject")
-        self._text = _Part(TEXT, tags.restore(text, source.file), "text")
-        self._html = _Part(HTML, tags.restore(page, layout.file, html=True), "html")
+        self._address = _Part(TEXT, tags.restore(address, source.file), "address")
+        self._text = _Part(TEXT, tags.restore(both.text, source.file), "text")
+        self._page = _Part(HTML, tags.restore(both.page, layout.file, html=True), "html")
+        self._body = (tags, both.html, source.file)
 
-    def fill(self, context: dict[str, Any], language: str, recipient: str) -> Rendering:
-        """One letter. Raises TemplateError naming file, line, field and recipient."""
-        subject = " ".join(filter(None, self._subject.fill(context, recipient).split(" ")))
+    def subject(self, context: dict[str, Any], recipient: str) -> str:
+        """The subject, on one line. Raises TemplateError, like all below, naming file, line, field and recipient."""
+        subject = _single_blanks(self._subject.fill(context, recipient))
         if not subject or (found := FORBIDDEN.search(subject)):
             what = f"{character(found[0])} would stand in the subject" if subject and found else "the subject is empty"
             where = replace(self._subject_place, recipient=recipient)
             raise TemplateError(
                 Problem(what, where, "mend that cell of the list, or take the field out of the subject")
             )
-        text = finish(self._text.fill({**context, COUNTER: ItemNumbers()}, recipient))
-        html = self._html.fill({**context, "subject": subject}, recipient)
-        return Rendering(subject, text, html, language)
+        return subject
+
+    def address(self, context: dict[str, Any], recipient: str) -> tuple[str, ...]:
+        """The addressee's block; lines with nothing in them are left out."""
+        lines = map(_single_blanks, self._address.fill(context, recipient).splitlines())
+        return tuple(filter(None, lines))
+
+    def text(self, context: dict[str, Any], recipient: str) -> str:
+        """The letter's own text, one line a paragraph."""
+        return self._text.fill({**context, COUNTER: ItemNumbers()}, recipient)
+
+    def page(self, context: dict[str, Any], recipient: str) -> str:
+        """The whole letter as HTML, in its layout."""
+        return self._page.fill(context, recipient)
+
+    def body(self, context: dict[str, Any], recipient: str) -> str:
+        """The letter's own text as HTML, without a layout."""
+        return self._fragment.fill(context, recipient)
+
+    @cached_property
+    def _fragment(self) -> _Part:
+        tags, html, file = self._body
+        return _Part(HTML, tags.restore(html, file, html=True), "body")
+
+
+def _single_blanks(line: str) -> str:
+    return " ".join(filter(None, line.split(" ")))
 
 
 class Renderer:
-    """All of a campaign's letters, compiled. `render` is a pure function of the recipient."""
+    """All of a campaign's letters, compiled. `parts` and `render` are pure functions of the recipient."""
 
     def __init__(self, source: TemplateSource) -> None:
         self.source = source
@@ -189,6 +230,7 @@ class Renderer:
         self._codes = {code.lower(): code for code in self._letters}
         self._forms = {code: parse_forms(file.text, file.file) for code, file in source.forms.items()}
         self._common = {code: self._shared_context(code) for code in self._letters}
+        self._house = {code: self._house_parts(code) for code in self._letters}
 
     def language(self, recipient: Recipient) -> str:
         """The language of the recipient's letter: the one asked for if it is there, else the campaign's own.
@@ -204,9 +246,37 @@ class Renderer:
         """What the recipient sees as the name of an attachment."""
         return self._letters[language].names.get(file_name, file_name)
 
-    def render(self, recipient: Recipient, attachments: tuple[str, ...]) -> Rendering:
-        """One letter. `attachments` are the names the recipient sees. Raises TemplateError."""
+    def parts(self, recipient: Recipient, attachments: tuple[str, ...]) -> LetterParts:
+        """One letter in its parts. `attachments` are the names the recipient sees. Raises TemplateError."""
         language = self.language(recipient)
+        context = self._context(recipient, language, attachments)
+        subject = self._letters[language].subject(context, recipient.key)
+        body = self._letters[language].body(context, recipient.key)
+        return replace(self._frame(recipient, language, context, subject), body=body)
+
+    def render(self, recipient: Recipient, attachments: tuple[str, ...]) -> Rendering:
+        """One letter as mail shows it. `attachments` are the names the recipient sees. Raises TemplateError."""
+        language = self.language(recipient)
+        context = self._context(recipient, language, attachments)
+        letter = self._letters[language]
+        subject = letter.subject(context, recipient.key)
+        parts = self._frame(recipient, language, context, subject)
+        text = letter_text(parts, letter.text(context, recipient.key))
+        html = letter.page({**context, "subject": subject, "letter": parts}, recipient.key)
+        return Rendering(subject, text, html, language)
+
+    def _frame(self, recipient: Recipient, language: str, context: dict[str, Any], subject: str) -> LetterParts:
+        """All but the body."""
+        forms = self._forms[language]
+        return replace(
+            self._house[language],
+            address=self._letters[language].address(context, recipient.key),
+            subject=forms.labels.subject.format(subject=subject),
+            enclosures=forms.enclosures(context["attachments"]),
+        )
+
+    def _context(self, recipient: Recipient, language: str, attachments: tuple[str, ...]) -> dict[str, Any]:
+        """What a letter's templates may print."""
         fields = recipient.fields
         forms = self._forms[language]
         kind = fields.get("kind", "")
@@ -219,7 +289,7 @@ class Renderer:
                 for p in error.problems
             ]
             raise TemplateError(*places) from None
-        context = {
+        return {
             **{name: value(text) if len(text) <= LONGEST_WORD else text for name, text in fields.items()},
             **self._common[language],
             "key": recipient.key,
@@ -228,7 +298,6 @@ class Renderer:
             "close": address.close,
             "attachments": list(attachments),
         }
-        return self._letters[language].fill(context, language, recipient.key)
 
     def _shared_context(self, language: str) -> dict[str, Any]:
         forms = self._forms[language]
@@ -236,10 +305,32 @@ class Renderer:
             "campaign": {"title": self.source.title, "date": self.source.date},
             "sender": dict(self.source.senders[language]),
             "language": language,
-            "direction": "rtl" if language in _RIGHT_TO_LEFT else "ltr",
+            "direction": _direction(language),
             "today": forms.long_date(self._date),
             "long_date": partial(_long_date, forms),
         }
+
+    def _house_parts(self, language: str) -> LetterParts:
+        """What is the same in all letters of a language."""
+        forms, sender = self._forms[language], self.source.senders[language]
+        return LetterParts(
+            language=language,
+            direction=_direction(language),
+            organisation=sender["organisation"],
+            sender_address=tuple(filter(None, sender["postal_address"].splitlines())),
+            date_line=forms.date_line(self._date, sender["place"]),
+            address=(),
+            subject="",
+            body="",
+            signature=(sender["signatory"], sender["function"] or sender["organisation"]),
+            enclosures="",
+            footer=forms.labels.unsubscribe.format(address=sender["unsubscribe"]),
+            page=forms.labels.page,
+        )
+
+
+def _direction(language: str) -> str:
+    return "rtl" if language in _RIGHT_TO_LEFT else "ltr"
 
 
 def _long_date(forms: Forms, iso: str) -> str:

@@ -94,7 +94,7 @@ def _text(folder: Path) -> str:
 
 
 def _problem(error: Mapping[str, Any], lines: dict[Keys, int]) -> Problem:
-    loc = tuple(part for part in error["loc"] if part != "[key]")
+    loc = tuple(part for part in error["loc"] if part not in ("[key]", ""))
     place = _place(loc, lines)
     name = str(loc[-1]) if loc else ""
     if error["type"] == "extra_forbidden":
