@@ -62,7 +62,9 @@ def check(campaign: CampaignFolder = HERE, *, sandbox: OnSandbox = False, as_jso
 
 def _say_counts(found: "Check") -> None:
     say(f"{found.title} ({found.campaign})", name="bold")
-    say(f"{many(found.letters, 'letter')}, the largest {found.largest / 1000:,.0f} kB; plan {found.digest[:16]}")
+    of_rows = f" for {found.rows:,} rows" if found.rows != found.letters else ""
+    size = f"the largest {found.largest / 1000:,.0f} kB"
+    say(f"{many(found.letters, 'letter')}{of_rows}, {size}; plan {found.digest[:16]}")
     for words, counts in (("by language", found.languages), ("by group", found.groups), ("by list", found.lists)):
         say(f"  {words}: " + (", ".join(f"{name} {n:,}" for name, n in counts.items()) or "none"))
     for name, n in found.fallbacks.items():

@@ -169,12 +169,15 @@ class LetterFiles(_Table):
 
 
 class RecipientsList(_Table):
-    """One list. `where` is an expression over the row; `dated` a table of what is otherwise on other days than today's
-    (`core.dated`); the others override what is recognised in the file.
+    """One list. `where` is an expression over the row; the column `group_by` says which rows share one letter.
+
+    `dated` is a table of what is otherwise on other days than today's (`core.dated`); the others override what is
+    recognised in the file.
     """
 
     source: FolderPath
     where: Line | None = None
+    group_by: Line | None = None
     dated: FolderPath | None = None
     sheet: Line | None = None
     encoding: Line | None = None
@@ -301,6 +304,7 @@ class Campaign(_Table):
     on_unknown: Literal["hold", "resend", "assume_sent"] = "hold"
     on_duplicate: Literal["refuse", "first", "each"] = "refuse"
     on_invalid: Literal["refuse", "skip"] = "refuse"
+    on_conflict: Literal["refuse", "first"] = "refuse"
     sender: Sender
     letter: LetterFiles
     recipients: Annotated[tuple[RecipientsList, ...], Array, Field(min_length=1)]

@@ -24,7 +24,7 @@ class Mailbox:
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """One row of a recipients list. `fields` holds every column as text, for the template."""
+    """One row of a recipients list, or the `rows` of one household. `fields` holds every column as text."""
 
     key: str
     to: tuple[Mailbox, ...]
@@ -32,6 +32,7 @@ class Recipient:
     language: str = ""
     fields: Mapping[str, str] = field(default_factory=dict)
     place: Place = Place()
+    rows: int = field(default=1, compare=False)
 
     @property
     def mailboxes(self) -> tuple[Mailbox, ...]:

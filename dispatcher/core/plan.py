@@ -18,6 +18,7 @@ from dispatcher.core.address import AddressError, is_reserved, parse_mailboxes
 from dispatcher.core.campaign import Campaign, RecipientsList
 from dispatcher.core.errors import CampaignError, Place, Problem, UsageError
 from dispatcher.core.headers import FORBIDDEN
+from dispatcher.core.household import LARGEST, conflicts, require_copy, united
 from dispatcher.core.jinja import Expression
 from dispatcher.core.merge import Merge, Merged, attachment_name
 from dispatcher.core.model import Attachment, Letter, Mailbox, Recipient, Skip, SkipReason
@@ -63,6 +64,21 @@ class Register(Protocol):
         """Note a row without a letter."""
         ...
 
+    def set_aside(self, household: str, place: Place, fields: Mapping[str, str]) -> None:
+        """Keep a row until all others of its household have been read; one without a household ('') is alone."""
+        ...
+
+    def households(self, most: int) -> Iterator[tuple[str, Sequence[Row], int]]:
+        """What was set aside, by household, in the order of their first rows: name, rows, and how many they are.
+
+        At most so many of the rows are given.
+        """
+        ...
+
+    def forget_aside(self) -> None:
+        """Nothing is set aside any more."""
+        ...
+
 
 def plan_digest(letters: Iterable[tuple[str, str]]) -> str:
     """The digest over a plan's letters (key and digest of each), which must come in the order of their keys.
@@ -77,7 +93,7 @@ def plan_digest(letters: Iterable[tuple[str, str]]) -> str:
 
 @dataclass(slots=True)
 class Summary:
-    """What a plan comes to, counted while it is made. `problems` are the first thousand."""
+    """What a plan comes to, counted while it is made. `rows` are those with a letter; `problems` the first thousand."""
 
     letters: int = 0
     languages: Counter[str] = field(default_factory=Counter)
@@ -87,6 +103,7 @@ class Summary:
     attachments: Counter[tuple[str, str, int]] = field(default_factory=Counter)
     skips: Counter[SkipReason] = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
+    rows: int = 0
     largest: int = 0
     reserved: int = 0
     _untold: int = 0
@@ -111,6 +128,7 @@ class Summary:
         letter = merged.letter
         recipient = letter.recipient
         self.letters += 1
+        self.rows += recipient.rows
         self.languages[letter.language] += 1
         self.groups[recipient.fields.get("group") or "(no group)"] += 1
         self.lists[recipient.place.file] += 1
@@ -134,13 +152,15 @@ class Planner:
         self._place = place
         self._register = register
         self._shared: dict[tuple[int, str], Attachment] = {}
+        self._used = merge.renderer.words.union(*map(_FIELD.findall, campaign.letter.attachments))
         own = (campaign.sender.mailbox("address"), campaign.sender.mailbox("return_path"))
         self._own = {mailbox.identity for mailbox in own}
 
     def items(self, lists: Iterable[tuple[RecipientsList, Sequence[str], Iterator[Row]]]) -> Iterator[Item]:
         """Letters, skips and problems, in the order of the rows. `lists` gives each list's columns and rows."""
         for number, (spec, columns, rows) in enumerate(lists):
-            if problems := list(_column_problems(spec, columns)):
+            problems = [*_column_problems(spec, columns), *self._group_problems(number, spec, columns)]
+            if problems:
                 yield from problems
                 continue
             for item in self._list(number, spec, rows):
@@ -153,12 +173,23 @@ class Planner:
             condition = Expression(spec.where, self._place("recipients", number, "where")) if spec.where else None
             for place, fields in rows:
                 if condition and not condition.holds(fields):
-                    key = fields.get("key") or fields.get("email", "")
-                    yield Skip(key, SkipReason.FILTERED, f"not {spec.where}", place)
+                    yield Skip(_own_key(fields), SkipReason.FILTERED, f"not {spec.where}", place)
+                elif spec.group_by:
+                    self._register.set_aside(fields[spec.group_by], place, fields)
                 else:
                     yield self._row(place, fields)
+            if spec.group_by:
+                for key, some, count in self._register.households(LARGEST):
+                    yield from self._household(key, some, count) if key else (self._row(*row) for row in some)
         except UsageError as error:  # what concerns the whole list: the condition, an attachment of all, the file
             yield from error.problems
+        if spec.group_by:
+            self._register.forget_aside()
+
+    def _group_problems(self, number: int, spec: RecipientsList, columns: Sequence[str]) -> Iterator[Problem]:
+        if spec.group_by and spec.group_by not in columns:
+            todo = f"{did_you_mean(spec.group_by, columns)}Columns are: {', '.join(columns)}"
+            yield Problem(f"there is no column '{spec.group_by}'", self._place("recipients", number, "group_by"), todo)
 
     def _row(self, place: Place, fields: Mapping[str, str]) -> Item:
         try:
@@ -169,11 +200,51 @@ class Planner:
         except CampaignError:
             raise
         except UsageError as error:
-            return self._invalid(place, fields, error)
+            return self._invalid(_own_key(fields), place, error)
         self._register.add(merged.letter)
         return merged
 
-    def _recipient(self, place: Place, fields: Mapping[str, str]) -> Recipient:
+    def _household(self, key: str, rows: Sequence[Row], count: int) -> Iterator[Item]:
+        """One letter for its rows, and an item for each row that does not belong to it."""
+        if count > len(rows):
+            what = f"household {key} has {count:,} rows; a letter is for {LARGEST} at most"
+            yield Problem(what, replace(rows[0][0], recipient=key), "group_by another column, or split it up")
+            return
+        items = [self._member(key, place, fields) for place, fields in rows]
+        members = [item for item in items if isinstance(item, Recipient)]
+        yield from (item for item in items if not isinstance(item, Recipient))
+        if members and not any(isinstance(item, Problem) for item in items):
+            yield from self._letter_of_all(key, members)
+
+    def _member(self, key: str, place: Place, fields: Mapping[str, str]) -> Recipient | Skip | Problem:
+        """A row of a household, or what is to be done about it."""
+        try:
+            require_copy(fields, place)
+            recipient = self._recipient(place, fields, key)
+        except UsageError as error:
+            return self._invalid(key, place, error)
+        return self._met_mailbox(recipient) or recipient
+
+    def _letter_of_all(self, key: str, members: Sequence[Recipient]) -> Iterator[Item]:
+        if twin := self._met_key(members[0]):
+            yield from (replace(twin, place=m.place) for m in members) if isinstance(twin, Skip) else [twin]
+            return
+        if self._campaign.on_conflict == "refuse" and (found := list(conflicts(key, members, self._used))):
+            yield from found
+            return
+        try:
+            recipient = united(key, members)
+            merged = self._merge.merge(recipient, self._attachments(recipient))
+        except CampaignError:
+            raise
+        except UsageError as error:
+            item = self._invalid(key, members[0].place, error)
+            yield from (replace(item, place=m.place) for m in members) if isinstance(item, Skip) else [item]
+        else:
+            self._register.add(merged.letter)
+            yield merged
+
+    def _recipient(self, place: Place, fields: Mapping[str, str], household: str = "") -> Recipient:
         to = _parsed("email", place, fields.get("email", ""))
         cc = _parsed("cc", place, fields["cc"]) if fields.get("cc") else ()
         if len(to) == 1 and not to[0].name and fields.get("name"):
@@ -182,23 +253,30 @@ class Planner:
             if mailbox.identity in self._own:
                 todo = "take it off the list: bounces and answers to oneself go in circles"
                 raise UsageError(Problem(f"{mailbox.address} is our own sender or bounce address", place, todo))
-        key = unicodedata.normalize("NFC", fields.get("key") or to[0].identity)
+        key = unicodedata.normalize("NFC", household or fields.get("key") or to[0].identity)
         if FORBIDDEN.search(key) or len(key.encode()) > LONGEST_KEY:
             what = f"the key has a line break or control character in it, or more than {LONGEST_KEY} octets"
-            raise UsageError(Problem(what, replace(place, column="column key"), "use a short plain code as key"))
+            where = place if household else replace(place, column="column key")
+            raise UsageError(Problem(what, where, "use a short plain code as key"))
         there = {mailbox.identity for mailbox in to}
         cc = tuple(mailbox for mailbox in cc if mailbox.identity not in there)
         return Recipient(key, to, cc, _language(place, fields.get("language", "")), fields, place)
 
     def _twin(self, recipient: Recipient) -> Skip | Problem | None:
         """What to do with a row whose key or mailbox has been met before."""
+        return self._met_key(recipient) or self._met_mailbox(recipient)
+
+    def _met_key(self, recipient: Recipient) -> Skip | Problem | None:
+        if not (earlier := self._register.with_key(recipient.key)):
+            return None
+        key, place = earlier
+        what = f"key {recipient.key} stands twice, first at {place}"
+        if key != recipient.key:
+            what = f"key {recipient.key} is key {key} at {place} but for capital and small letters"
+        return self._duplicate(recipient, what, skip=self._campaign.on_duplicate != "refuse")
+
+    def _met_mailbox(self, recipient: Recipient) -> Skip | Problem | None:
         decision = self._campaign.on_duplicate
-        if earlier := self._register.with_key(recipient.key):
-            key, place = earlier
-            what = f"key {recipient.key} stands twice, first at {place}"
-            if key != recipient.key:
-                what = f"key {recipient.key} is key {key} at {place} but for capital and small letters"
-            return self._duplicate(recipient, what, skip=decision != "refuse")
         for mailbox in recipient.mailboxes if decision != "each" else ():
             if earlier := self._register.with_mailbox(mailbox.identity):
                 key, place = earlier
@@ -215,8 +293,7 @@ class Planner:
         )
         return Problem(what, replace(recipient.place, recipient=recipient.key), todo)
 
-    def _invalid(self, place: Place, fields: Mapping[str, str], error: UsageError) -> Skip | Problem:
-        key = fields.get("key") or fields.get("email", "")
+    def _invalid(self, key: str, place: Place, error: UsageError) -> Skip | Problem:
         first = error.problems[0]
         if self._campaign.on_invalid == "skip":
             return Skip(key, SkipReason.INVALID, first.what, place)
@@ -243,6 +320,11 @@ class Planner:
         except CampaignError as error:  # the file of this one recipient
             problems = (replace(p, where=replace(p.where, recipient=recipient.key)) for p in error.problems)
             raise UsageError(*problems) from None
+
+
+def _own_key(fields: Mapping[str, str]) -> str:
+    """What a row is known by that need not be a good one."""
+    return fields.get("key") or fields.get("email", "")
 
 
 def _parsed(column: str, place: Place, text: str) -> tuple[Mailbox, ...]:
@@ -280,9 +362,10 @@ def _column_problems(spec: RecipientsList, columns: Sequence[str]) -> Iterator[P
         near = next((c for c in columns if "mail" in c.lower()), None)
         todo = f"rename column '{near}' to 'email'" if near else "add a column 'email'"
         yield Problem("there is no column 'email'", here, f"{todo}. Columns are: {known}")
+    meant = KNOWN_COLUMNS | {"copy"} if spec.group_by else KNOWN_COLUMNS
     for name in columns:
         if name in RESERVED:
             yield Problem(f"column '{name}' has a name that templates use for something else", here, "rename it")
-        elif name.lower() in KNOWN_COLUMNS and name.lower() not in columns and name.lower() != "email":
+        elif name.lower() in meant and name.lower() not in columns and name.lower() != "email":
             # not taken for it in silence: a 'Language' that is not read would send wrong letters
             yield Problem(f"column '{name}' is not '{name.lower()}'", here, f"rename it to '{name.lower()}'")

@@ -7,6 +7,7 @@ seals: the same source and the same recipient give the same bytes for ever. One 
 TemplateError naming file, line, field and recipient.
 """
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -35,6 +36,8 @@ RESERVED: Final = words("campaign sender attachments today long_date direction s
 }
 """Words a template has from us or from Jinja, which no column may be called."""
 _FRONT: Final = ("subject", "address", "attachments")
+_TAG: Final = re.compile(r"\{[{%](.*?)[%}]\}", re.DOTALL)
+_WORD: Final = re.compile(r"\w+")
 _RIGHT_TO_LEFT: Final = frozenset({"ar", "fa", "he", "ur"})
 
 
@@ -231,6 +234,12 @@ class Renderer:
         self._forms = {code: parse_forms(file.text, file.file) for code, file in source.forms.items()}
         self._common = {code: self._shared_context(code) for code in self._letters}
         self._house = {code: self._house_parts(code) for code in self._letters}
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """The words in the tags of all letters and the layout: every column that is read is among them."""
+        texts = [file.text for file in (*self.source.letters.values(), self.source.layout)]
+        return frozenset(word for text in texts for tag in _TAG.findall(text) for word in _WORD.findall(tag))
 
     def language(self, recipient: Recipient) -> str:
         """The language of the recipient's letter: the one asked for if it is there, else the campaign's own.

@@ -20,11 +20,15 @@ _NAMED: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What `check` found. `skipped` counts by reason, `skips` lists; `notes` are worth knowing, and no problems."""
+    """What `check` found. `rows` are those with a letter; `notes` are worth knowing, and no problems.
+
+    `skipped` counts rows without a letter by reason, `skips` lists them.
+    """
 
     campaign: str
     title: str
     letters: int
+    rows: int
     digest: str
     largest: int
     languages: dict[str, int]
@@ -61,6 +65,7 @@ def check_folder(desk: Desk, *, listed: int | None = None) -> Check:
         campaign=draft.campaign.id,
         title=draft.campaign.title,
         letters=summary.letters,
+        rows=summary.rows,
         digest=draft.unsealed.digest(),
         largest=summary.largest,
         languages=dict(summary.languages),

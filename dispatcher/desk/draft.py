@@ -103,6 +103,7 @@ class Draft:
             "attachments": list(campaign.letter.attachments),
             "on_duplicate": campaign.on_duplicate,
             "on_invalid": campaign.on_invalid,
+            "on_conflict": campaign.on_conflict,
         }
 
     def _is(self, path: str, digest: str) -> bool:

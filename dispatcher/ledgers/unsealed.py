@@ -9,8 +9,10 @@ that nothing grows with the number of letters. Nothing is ever changed in a ledg
 import json
 import sqlite3
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,6 +37,7 @@ class Unsealed:
         self.dictionary = b""
         self._deflate: Callable[[bytes], bytes] | None = None
         self._last = 0
+        self._aside = 0
         self._ledger: Path | None = None
         self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False, uri=True)
         self.close = weakref.finalize(self, self._connection.close)
@@ -53,9 +56,12 @@ class Unsealed:
         row = self._run(name, (what,)).fetchone()
         return (row[0], Place(row[1], row[2])) if row else None
 
-    def add(self, letter: Letter) -> None:
+    def _begin(self) -> None:
         if not self._connection.in_transaction:
             self._connection.execute("BEGIN")
+
+    def add(self, letter: Letter) -> None:
+        self._begin()
         mailboxes = letter.recipient.mailboxes
         place = letter.recipient.place
         identities = " ".join(m.identity for m in mailboxes)
@@ -77,6 +83,27 @@ class Unsealed:
     def leave_out(self, skip: Skip) -> None:
         place = skip.place
         self._run("insert_skip", (skip.key, skip.reason, skip.detail, place.file, place.line, place.column))
+
+    def set_aside(self, household: str, place: Place, fields: Mapping[str, str]) -> None:
+        self._begin()
+        found = self._run("home_of", (household,)).fetchone() if household else None
+        self._aside += 1
+        home = found[0] if found else self._aside
+        if household and not found:
+            self._run("insert_home", (household, home))
+        cells = json.dumps(dict(fields), ensure_ascii=False)
+        self._run("set_aside", (self._aside, home, household, place.file, place.line, cells))
+
+    def households(self, most: int) -> Iterator[tuple[str, Sequence[tuple[Place, Mapping[str, str]]], int]]:
+        for _, found in groupby(self._rows("households"), itemgetter(0)):
+            some = list(islice(found, most))
+            more = sum(1 for _ in found)  # noqa: B031 (what `islice` left of it)
+            rows = [(Place(file, line), json.loads(cells)) for _, _, file, line, cells in some]
+            yield some[0][1], rows, len(rows) + more
+
+    def forget_aside(self) -> None:
+        self._run("forget_aside")
+        self._run("forget_homes")
 
     def choose(self) -> None:
         """The letter that was added last is among the chosen ones."""

@@ -37,6 +37,17 @@ CREATE TABLE skip (
     col TEXT
 ) STRICT;
 
+-- Rows that wait until all of their household have been read. `home` is the number of its first row.
+CREATE TABLE home (name TEXT PRIMARY KEY, home INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE aside (
+    n INTEGER PRIMARY KEY,
+    home INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    file TEXT NOT NULL,
+    line INTEGER,
+    cells TEXT NOT NULL
+) STRICT;
+
 -- Whom an expression chose; who is held back, and why; whom a send would go to, in order.
 CREATE TABLE chosen (letter INTEGER PRIMARY KEY) STRICT;
 CREATE TABLE held (letter INTEGER PRIMARY KEY, reason TEXT NOT NULL) STRICT;
@@ -62,6 +73,25 @@ INSERT INTO sealed (letter, language, message_id, addresses, recipient, attachme
 
 -- name: insert_skip
 INSERT INTO skip (key, reason, detail, file, line, col) VALUES (?, ?, ?, ?, ?, ?);
+
+-- name: home_of
+SELECT home FROM home WHERE name = ?;
+
+-- name: insert_home
+INSERT INTO home (name, home) VALUES (?, ?);
+
+-- name: set_aside
+INSERT INTO aside (n, home, name, file, line, cells) VALUES (?, ?, ?, ?, ?, ?);
+
+-- Without an index: sorting them once is quicker than keeping them sorted, and takes no more memory.
+-- name: households
+SELECT home, name, file, line, cells FROM aside ORDER BY home, n;
+
+-- name: forget_homes
+DELETE FROM home;
+
+-- name: forget_aside
+DELETE FROM aside;
 
 -- name: choose
 INSERT INTO chosen (letter) VALUES (?);
