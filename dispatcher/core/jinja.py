@@ -35,6 +35,8 @@ _METHODS: Final[Mapping[type, frozenset[str]]] = {
 _LINK: Final = re.compile(r"(?:https?://|mailto:)[^\s]+\Z", re.IGNORECASE)
 _MISSING: Final = re.compile(r"'([^']*)'(?= is undefined)")
 _NOT_IN: Final = re.compile(r"has no attribute '([^']*)'")
+_BLANKS: Final = re.compile(r"[\s_-]+")
+_MANY_WORDS: Final = re.compile(r"\{\{[ \t]*([^\W\d]\w*(?:[ \t]+(?!(?:if|in|is|not|and|or|else)\b)\w+)+)[ \t]*\}\}")
 _NOES: Final = words("0 n no non nein faux falso falsch off")
 LONGEST_WORD: Final = 6
 """A longer cell is text as any other."""
@@ -182,13 +184,35 @@ def in_words(error: BaseException, known: Mapping[str, Any]) -> tuple[str, str]:
     message = error.message or ""
     if found := _MISSING.search(message):
         name = found.group(1)
-        todo = f"{_hint(name, known)}Add a column '{name}' to the list, or guard the place with an if"
-        return f"field '{name}' is missing", todo
+        return f"field '{name}' is missing", _what_to_write(name, known)
     if found := _NOT_IN.search(message):
         name = found.group(1)
         inner = [key for value in known.values() if isinstance(value, Mapping) for key in value]
         return f"there is no '{name}' in it", f"{_hint(name, inner)}Mend the name behind the dot"
     return f"a field is missing ({message})", "add the column, or guard the place with an if"
+
+
+def folded(name: str) -> str:
+    """A column's name as people mean it: capital or small letters, blanks, hyphens or underscores are one."""
+    return _BLANKS.sub("_", name.strip()).casefold()
+
+
+def _what_to_write(name: str, known: Iterable[str]) -> str:
+    """What to do about a field that is missing: the column may be there, spelt otherwise."""
+    column = next((key for key in known if folded(key) == folded(name)), "")
+    if column.isidentifier():
+        return f"the column is called '{column}': write {{{{ {column} }}}}"
+    if column:
+        return f"the list has a column '{column}': rename it to '{name}', for a field is one word"
+    return f"{_hint(name, known)}Add a column '{name}' to the list, or guard the place with an if"
+
+
+def many_words(source: str) -> str:
+    """What to do about a field of several words, such as {{First name}}, if there is one; or ''."""
+    if found := _MANY_WORDS.search(source):
+        name = _BLANKS.sub("_", found[1])
+        return f"a field is one word: write {{{{ {name} }}}} for {found[0]}, and call the column '{name}'"
+    return ""
 
 
 def _hint(name: str, known: Iterable[str]) -> str:

@@ -22,6 +22,7 @@ from dispatcher.core.household import LARGEST, conflicts, require_copy, united
 from dispatcher.core.jinja import Expression
 from dispatcher.core.merge import Merge, Merged, attachment_name
 from dispatcher.core.model import Attachment, Letter, Mailbox, Recipient, Skip, SkipReason
+from dispatcher.core.placeholders import foreign_fields
 from dispatcher.core.render import OVERRIDES, RESERVED
 from dispatcher.core.toml import did_you_mean
 
@@ -163,6 +164,7 @@ class Planner:
             if problems:
                 yield from problems
                 continue
+            yield from foreign_fields(self._merge.renderer.source.letters.values(), columns)
             for item in self._list(number, spec, rows):
                 if isinstance(item, Skip):
                     self._register.leave_out(item)

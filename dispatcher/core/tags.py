@@ -14,7 +14,7 @@ from typing import Final
 from jinja2 import TemplateSyntaxError
 
 from dispatcher.core.errors import Place, Problem, TemplateError
-from dispatcher.core.jinja import TEXT
+from dispatcher.core.jinja import TEXT, many_words
 
 MARK: Final = re.compile(r"zqTAG(\d+)zq")
 _BEGINS: Final = {"variable_begin": "variable_end", "block_begin": "block_end", "comment_begin": "comment_end"}
@@ -72,7 +72,8 @@ class Tags:
             return "".join(self._marks(source, file, line))
         except TemplateSyntaxError as error:
             place = Place(file, line + error.lineno - 1)
-            raise TemplateError(Problem(str(error.message), place, "mend the Jinja tag at that line")) from None
+            todo = many_words(source.split("\n")[error.lineno - 1]) or "mend the Jinja tag at that line"
+            raise TemplateError(Problem(str(error.message), place, todo)) from None
         except RecursionError:
             raise TemplateError(Problem("nested too deeply", Place(file, line), "write it more simply")) from None
 
