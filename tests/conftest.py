@@ -1,15 +1,19 @@
 """For the whole suite: in CI a skipped test is a failed one, so that nothing is missing there in silence; the torture
-tests' figures are told in the last line; marks of ledgers go into a folder of the suite's own.
+tests' figures are told in the last line; marks of ledgers go into a folder of the suite's own. No property has a time
+limit: how fast it is shown to hold says nothing of it.
 """
 
 import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import settings
 
 from dispatcher.ledgers.state import VARIABLE
 from tests import figures
 
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 pytest.register_assert_rewrite("tests.ledger_contract", "tests.pace_contract")  # their assertions explain themselves
 
 

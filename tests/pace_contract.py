@@ -206,7 +206,7 @@ class PaceContract:
         drain(bench, domains={"*": 60.0})
         assert bench.sql("SELECT count(*) FROM pace") == [(1,)]
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
         domains=st.lists(st.sampled_from(["a", "b", "c", "free", "a+b", "b+c+free"]), max_size=25),
         rates=st.dictionaries(st.sampled_from(["a", "b", "c", "*"]), st.sampled_from([1.0, 4.0, 30.0]), min_size=1),

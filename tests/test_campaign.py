@@ -281,7 +281,7 @@ u = -inf
     }
 
 
-@hypothesis_settings(max_examples=150, deadline=None)
+@hypothesis_settings(max_examples=150)
 @given(st.text(st.sampled_from("ab=.[]{},\"'#\n \\1"), max_size=60))
 def test_key_lines_never_fail(text: str) -> None:
     """Of TOML every key is found; of anything else, whatever it may be, but it ends."""

@@ -137,7 +137,7 @@ def test_moments_in_words(moment: datetime, words: str) -> None:
     assert clock_time(moment, NOW) == words
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     letters=st.integers(1, 25),
     interval=st.sampled_from([0.0, 0.7, 2.0, 90.0]),
@@ -161,7 +161,7 @@ def test_the_ledger_leases_as_foreseen(
     assert left == list(foreseen)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(domains=st.lists(st.sampled_from(["a", "b", "free"]), min_size=1, max_size=40))
 def test_domains_are_done_no_sooner_than_foreseen_and_little_later(
     tmp_path_factory: pytest.TempPathFactory, domains: list[str]

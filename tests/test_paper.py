@@ -153,7 +153,7 @@ def test_mistake_in_the_house_has_file_and_line() -> None:
 HOSTILE = st.text(st.sampled_from("#$@\\*_`<>[]{}\"'~=-+/&;:.,()%^|!? aZé0"), min_size=1, max_size=60)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(text=HOSTILE)
 def test_whatever_is_written_is_printed_as_it_stands(text: str) -> None:
     shown = " ".join(text.split())

@@ -460,7 +460,7 @@ def digest_of(rows: Iterable[tuple[str, str]]) -> str:
     return unsealed.digest()
 
 
-@hypothesis_settings(max_examples=100, deadline=None)
+@hypothesis_settings(max_examples=100)
 @given(st.lists(st.tuples(KEYS, DIGESTS), unique_by=lambda row: row[0].casefold(), max_size=6), st.randoms())
 def test_digest_is_of_the_set(rows: list[tuple[str, str]], chance: random.Random) -> None:
     """Whatever the order, the same; another key or another letter, another digest."""

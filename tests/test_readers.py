@@ -101,7 +101,7 @@ def test_two_readers_in_python_agree() -> None:
         check_in_python(octets, right)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(HEADER_TEXT.filter(str.strip), st.text(st.characters(codec="utf-8"), max_size=60), SIMPLE_TEXT)
 def test_two_readers_in_python_agree_on_any_letter(subject: str, name: str, text: str) -> None:
     check_in_python(*letter(subject, "Mission", text, name))

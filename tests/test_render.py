@@ -360,7 +360,7 @@ def test_language_and_fallback(asked: str, given_: str) -> None:
 CELLS = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\u2028\u2029"), max_size=60)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(CELLS, CELLS, st.booleans())
 @example("{{ x }}", "<b>", True)
 def test_rendering_is_a_pure_function(name: str, city: str, member: bool) -> None:

@@ -92,7 +92,7 @@ def test_numbers_go_on_from_what_is_in_the_folder(tmp_path: Path) -> None:
 text = st.lists(st.sampled_from([b".", b"..", b"\r\n", b"\r\n.\r\n", b"a", b"\r", b"\n", b"\n.\n", b"\x00", b"\xff"]))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text.map(b"".join))
 def test_octets_are_captured_as_they_are(tmp_path: Path, body: bytes) -> None:
     message = Message(b"Date: x\r\n", b"\r\n" + body)

@@ -135,7 +135,7 @@ def test_many_letters_go_through_one_session() -> None:
 text = st.lists(st.sampled_from([b".", b"..", b"\r\n", b"\r\n.\r\n", b"a", b"\r", b"\n", b"\n.\n"])).map(b"".join)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(text, min_size=2, max_size=5))
 @example([b"\r", b"\n"])
 @example([b"a\r\n", b"", b".\r\n", b".\r", b"\n."])

@@ -614,7 +614,7 @@ CELLS = st.text(st.one_of(LETTERS, st.sampled_from(" ,;|\"'\n")), max_size=12)
 CODECS = ["utf-8", "utf-8-sig", "utf-16"]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     rows=st.integers(1, 5).flatmap(lambda n: st.lists(st.lists(CELLS, min_size=n, max_size=n), min_size=1, max_size=8)),
     mark=st.sampled_from(",;\t|"),
@@ -636,7 +636,7 @@ def test_round_trip(
     assert found == [row for row in wanted if any(row)]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(octets=st.binary(max_size=300))
 def test_any_octets_are_a_table_or_a_named_error(tmp_path_factory: pytest.TempPathFactory, octets: bytes) -> None:
     path = put(tmp_path_factory.getbasetemp(), octets, "any.csv")

@@ -61,7 +61,7 @@ def test_finish_never_leaves_holes() -> None:
 LINES = st.text(st.sampled_from("ab日é\u0301’ \u00a0-.1>"), max_size=300)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(LINES, st.integers(10, 80))
 @example("- " + "a " * 60, 72)
 @example("日" * 90, 72)
