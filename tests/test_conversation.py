@@ -483,7 +483,7 @@ def cut(octets: bytes, sizes: Sequence[int]) -> list[bytes]:
     return [piece for piece in (*found, octets[at:]) if piece]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(mode=st.sampled_from(list(Mode)), sizes=pieces, large=st.booleans(), count=st.integers(1, 6))
 @example(mode=Mode.PIPELINING, sizes=[1] * 30, large=False, count=6)
 def test_replies_may_come_in_any_pieces(mode: Mode, sizes: list[int], *, large: bool, count: int) -> None:
@@ -499,7 +499,7 @@ codes = st.sampled_from(
 odd = st.one_of(codes, st.binary(max_size=12), st.just(b"250-a\r\n250 b"), st.just(b"2" * 70_000))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     mode=st.sampled_from(list(Mode)),
     answers=st.dictionaries(st.integers(0, 40), codes, max_size=4),
@@ -592,6 +592,16 @@ def test_losing_the_first_commands_that_go_together_is_a_stumble(mode: Mode) -> 
     b.speak()
     b.conversation.receive(HONEST["MAIL"] + b"\r\n503 5.5.1 what?\r\n")
     assert "503" in b.conversation.stumbled
+
+
+@every_mode
+def test_a_reply_out_of_place_is_a_stumble_however_long_it_went_well(mode: Mode) -> None:
+    letters = [letter(number) for number in range(4)]
+    b = bench(mode, *letters)
+    b.run()
+    assert not b.conversation.stumbled
+    b.conversation.receive(b"250 2.0.0 once more\r\n")
+    assert bool(b.conversation.stumbled) is (mode is not Mode.LOCK_STEP)
 
 
 # DSN (RFC 3461).

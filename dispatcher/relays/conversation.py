@@ -180,7 +180,7 @@ class Conversation:
             return
         if self._reader.pending:
             words = f"{words} in the middle of a reply"
-        self._note_a_stumble(words)
+        self._note_a_loss(words)
         self._doubt_without_witness(*(turn for step, turn in self._awaited if step is Step.RSET and turn))
         self._tell()
         self._close(words)
@@ -489,7 +489,8 @@ class Conversation:
 
     def _contradicted(self, words: str) -> None:
         """A reply too many, or one that is none: what the letters in flight came to cannot be said."""
-        self._note_a_stumble(words)
+        if self.mode is not Mode.LOCK_STEP:
+            self.stumbled = self.stumbled or words
         self._turns.extendleft(reversed(self._told))
         self._told.clear()
         self._close(words)
@@ -508,8 +509,8 @@ class Conversation:
         self._awaited.clear()
         self._reset_due = False
 
-    def _note_a_stumble(self, words: str) -> None:
-        """Whether it went wrong when commands went together for the first time."""
+    def _note_a_loss(self, words: str) -> None:
+        """Whether the connection was lost when commands went together for the first time."""
         together = self.mode is not Mode.LOCK_STEP and not self._flown
         if together and any(step in (Step.MAIL, Step.RCPT, Step.DATA, Step.BDAT) for step, _ in self._awaited):
             self.stumbled = self.stumbled or words
