@@ -1012,7 +1012,7 @@ class LedgerContract:
 
         async def go() -> None:
             gate = at_work(ledger)
-            task = run.intend(first, session, bench.time.at, "x")
+            task = asyncio.ensure_future(run.intend(first, session, bench.time.at, "x"))
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -1053,7 +1053,7 @@ class LedgerContract:
 
     # Everything together.
 
-    @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 11)), max_size=30))
     def test_whatever_happens_no_letter_is_taken_twice_and_none_is_lost(
         self, steps: list[tuple[str, int]], fresh: Callable[[], Bench]

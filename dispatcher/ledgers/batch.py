@@ -10,23 +10,24 @@ result, or by LedgerUnavailable.
 """
 
 import asyncio
-import json
 import sqlite3
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, overload
+from typing import Any, Final, Generic, TypeVar, cast, overload
 
 from dispatcher.core.errors import LedgerUnavailable
-from dispatcher.core.model import Ending, Leased, Phase, Reply
+from dispatcher.core.model import Ending, Leased, Reply
 from dispatcher.ledgers.file import stamp
 from dispatcher.ledgers.held import SqliteLedger
-from dispatcher.ledgers.statements import SQL, fence, fenced
+from dispatcher.ledgers.statements import SQL, fence, fenced, insert_rows
 from dispatcher.ledgers.suppressions import suppress_mailbox, suppressed_among
 from dispatcher.ledgers.writer import undone_alone
+
+T = TypeVar("T")
 
 _NO_REPLY: Final[Mapping[str, Any]] = {
     "ended_at": None,
@@ -38,7 +39,12 @@ _NO_REPLY: Final[Mapping[str, Any]] = {
     "message_digest": "",
 }
 
-_RCPT: Final = ("mailbox", "outcome", "code", "enhanced", "reply")
+_INTENT: Final = "intent (attempt, letter, run, session, account, at, date, message_digest)"
+_ENDING: Final = (
+    "ending (attempt, letter, run, at, outcome, phase, scope, code, enhanced, reply, queue_id, state, reason, due_at,"
+    " counted)"
+)
+_RCPT: Final = "rcpt (attempt, mailbox, outcome, code, enhanced, reply)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +68,54 @@ class Conclusion:
 
     @property
     def ordinary(self) -> bool:
-        """Whether it can be written with others, as JSON: SQLite ends a text there at a NUL."""
-        ending = self.ending
-        texts = (ending.reason, *(rcpt.reply.text for rcpt, _ in ending.rcpts))
-        return self.attempt is not None and not ending.suppress and not any("\0" in text for text in texts)
+        """Whether it can be written with others: there was an intent, and no mailbox is to be suppressed."""
+        return self.attempt is not None and not self.ending.suppress
+
+
+class Answer(Generic[T]):
+    """A `core.ports.Pending`: what comes of a step. Whoever waits is called at once, not at the loop's next turn, so
+    that all terminators which one commit allows leave in the turn that brings its answers.
+    """
+
+    __slots__ = ("_calls", "_done", "_error", "_result")
+
+    def __init__(self) -> None:
+        self._calls: list[Callable[[Any], object]] = []
+        self._done = False
+        self._error: BaseException | None = None
+        self._result: T | None = None
+
+    def add_done_callback(self, call: Callable[[Any], object], /) -> None:
+        if self._done:
+            call(self)
+        else:
+            self._calls.append(call)
+
+    def result(self) -> T:
+        if self._error is not None:
+            raise self._error
+        return cast("T", self._result)
+
+    def settle(self, found: T | BaseException) -> None:
+        """The result, or what went wrong, is there. Called once."""
+        self._done = True
+        if isinstance(found, BaseException):
+            self._error = found
+        else:
+            self._result = found
+        for call in self._calls:
+            call(self)
+
+    def __await__(self) -> Generator[Any, None, T]:
+        if not self._done:
+            woken = asyncio.Event()
+            self.add_done_callback(lambda _: woken.set())
+            yield from woken.wait().__await__()
+        return self.result()
 
 
 Step = Intent | Conclusion
-_Asked = tuple[Step, "asyncio.Future[Any]"]
+_Asked = tuple[Step, Answer[Any]]
 
 
 class Batches:
@@ -85,17 +131,16 @@ class Batches:
         self._last_attempt: int | None = None
 
     @overload
-    def put(self, step: Intent) -> "asyncio.Future[int | None]": ...
+    def put(self, step: Intent) -> Answer[int | None]: ...
     @overload
-    def put(self, step: Conclusion) -> "asyncio.Future[None]": ...
-    def put(self, step: Step) -> "asyncio.Future[Any]":
+    def put(self, step: Conclusion) -> Answer[None]: ...
+    def put(self, step: Step) -> Answer[Any]:
         """Write it with the next commit; the answer comes when it is durable."""
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Any] = loop.create_future()
+        answer: Answer[Any] = Answer()
         self._waiting.append((step, answer))
         if not self._queued and not self._due:
             self._due = True
-            loop.call_soon(self.flush)  # what else this turn of the loop brings goes with it
+            asyncio.get_running_loop().call_soon(self.flush)  # what else this turn of the loop brings goes with it
         return answer
 
     def flush(self) -> None:
@@ -190,10 +235,13 @@ class Batches:
         if not free:
             return {}
         attempts = {intent.letter.id: self._new_attempt(connection) for intent in free}
-        rows = [(attempts[i.letter.id], i.letter.id, i.session, i.date.isoformat(), i.message_digest) for i in free]
-        given = {"run": self._run, "account": self._account, "now": now, "phase": Phase.BODY}
+        rows = [
+            (attempts[i.letter.id], i.letter.id, self._run, i.session, self._account, now, i.date.isoformat(),
+             i.message_digest)
+            for i in free
+        ]  # fmt: skip
         with fence():
-            connection.execute(SQL["make_intents"], {**given, "rows": json.dumps(rows)})
+            insert_rows(connection, _INTENT, rows)
         return attempts
 
     def _new_attempt(self, connection: sqlite3.Connection) -> int:
@@ -206,9 +254,10 @@ class Batches:
     def _conclude_all(self, connection: sqlite3.Connection, conclusions: Sequence[Conclusion], now: str) -> None:
         if not conclusions:
             return
-        rows = [(c.attempt, c.letter.id, *_said(c.ending), *_goes(c.ending), _rcpts(c.ending)) for c in conclusions]
+        rows = [(c.attempt, c.letter.id, self._run, now, *_said(c.ending), *_goes(c.ending)) for c in conclusions]
         with fence():
-            connection.execute(SQL["record_endings"], {"run": self._run, "now": now, "rows": json.dumps(rows)})
+            insert_rows(connection, _ENDING, rows)
+        insert_rows(connection, _RCPT, [row for c in conclusions for row in _rcpts(c.attempt, c.ending)])
 
     def _conclude(self, connection: sqlite3.Connection, step: Conclusion, now: str) -> None:
         """One that is out of the ordinary."""
@@ -223,8 +272,7 @@ class Batches:
             connection.execute(SQL["insert_attempt"], given)
         else:
             fenced(connection, "end_attempt", {**of, **what, "attempt": attempt})
-        named = (dict(zip(_RCPT, row, strict=True), attempt=attempt) for row in _rcpts(ending))
-        connection.executemany(SQL["insert_rcpt"], named)
+        insert_rows(connection, _RCPT, _rcpts(attempt, ending))
         state, reason, due_at, counted = _goes(ending)
         where = {"state": state, "reason": reason, "due_at": due_at, "counted": counted, "now": now}
         fenced(connection, "end_letter", {**of, **where})
@@ -238,12 +286,7 @@ class Batches:
 def _answer(taken: Sequence[_Asked], results: Sequence[Any]) -> None:
     """On the loop's thread."""
     for (_, answer), result in zip(taken, results, strict=True):
-        if answer.done():  # whoever asked has been cancelled
-            continue
-        if isinstance(result, BaseException):
-            answer.set_exception(result)
-        else:
-            answer.set_result(result)
+        answer.settle(result)
 
 
 def _said(ending: Ending) -> tuple[Any, ...]:
@@ -259,8 +302,9 @@ def _goes(ending: Ending) -> tuple[Any, ...]:
     return ending.state, ending.reason, ending.due_at and stamp(ending.due_at), int(ending.counted)
 
 
-def _rcpts(ending: Ending) -> list[tuple[Any, ...]]:
-    """What the relay said to each mailbox: the columns of _RCPT."""
+def _rcpts(attempt: int | None, ending: Ending) -> list[tuple[Any, ...]]:
+    """What the relay said to each mailbox."""
     return [
-        (rcpt.mailbox, outcome, rcpt.reply.code, rcpt.reply.enhanced, rcpt.reply.text) for rcpt, outcome in ending.rcpts
+        (attempt, rcpt.mailbox, outcome, rcpt.reply.code, rcpt.reply.enhanced, rcpt.reply.text)
+        for rcpt, outcome in ending.rcpts
     ]

@@ -2,9 +2,11 @@
 
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib.resources import files
+from itertools import chain
 from typing import Any, Final
 
 from dispatcher.core.errors import LedgerUnavailable
@@ -41,3 +43,23 @@ def fence() -> Iterator[None]:
         if str(error) == "fenced":
             raise LedgerUnavailable(_FENCED) from None
         raise
+
+
+_TOGETHER: Final = 16
+"""Rows in one INSERT at most, so that SQLite's compiled statements are few and stay at hand."""
+
+
+def insert_rows(connection: sqlite3.Connection, into: str, rows: Sequence[Sequence[Any]]) -> None:
+    """Insert rows, many in one statement: each statement gives way to the loop's thread, each row need not.
+
+    `into` is a table of ours with its columns, never a text from outside.
+    """
+    for start in range(0, len(rows), _TOGETHER):
+        some = rows[start : start + _TOGETHER]
+        connection.execute(_insert(into, len(some)), tuple(chain.from_iterable(some)))
+
+
+@cache
+def _insert(into: str, count: int) -> str:
+    row = f"({', '.join('?' * (into.count(',') + 1))})"
+    return f"INSERT INTO {into} VALUES {', '.join([row] * count)}"  # noqa: S608 (our own names)

@@ -128,19 +128,8 @@ SELECT identity, reason FROM suppression WHERE identity IN (SELECT value FROM js
 UPDATE letter SET state = 'suppressed', lease = NULL, reason = :reason
 WHERE id = :id AND state = 'leased' AND lease = :run;
 
--- name: make_intents
-INSERT INTO intent (attempt, letter, run, session, account, at, date, phase, message_digest)
-SELECT value ->> 0, value ->> 1, :run, value ->> 2, :account, :now, value ->> 3, :phase, value ->> 4 FROM json_each(:rows);
-
 -- name: last_attempt
 SELECT coalesce(max(id), 0) FROM attempt;
-
--- name: record_endings
-INSERT INTO ending (attempt, letter, run, at, outcome, phase, scope, code, enhanced, reply, queue_id, state, reason, due_at,
-    counted, rcpts)
-SELECT value ->> 0, value ->> 1, :run, :now, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
-    value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value -> 13
-FROM json_each(:rows);
 
 -- name: insert_attempt
 INSERT INTO attempt (id, letter, run, session, account, at, ended_at, phase, outcome, scope, code, enhanced, reply, queue_id, message_digest)

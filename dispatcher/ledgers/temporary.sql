@@ -9,7 +9,7 @@ CREATE TEMP TABLE chosen (id INTEGER PRIMARY KEY);
 
 -- Leased → at risk (T3).
 CREATE TEMP VIEW intent AS
-SELECT 0 AS attempt, 0 AS letter, 0 AS run, 0 AS session, '' AS account, '' AS at, '' AS date, '' AS phase, '' AS message_digest;
+SELECT 0 AS attempt, 0 AS letter, 0 AS run, 0 AS session, '' AS account, '' AS at, '' AS date, '' AS message_digest;
 
 CREATE TEMP TRIGGER intent_is_made INSTEAD OF INSERT ON intent
 BEGIN
@@ -17,14 +17,13 @@ BEGIN
     WHERE id = NEW.letter AND state = 'leased' AND lease = NEW.run;
     SELECT RAISE (ABORT, 'fenced') WHERE changes() <> 1;
     INSERT INTO attempt (id, letter, run, session, account, at, phase, outcome, message_digest)
-    VALUES (NEW.attempt, NEW.letter, NEW.run, NEW.session, NEW.account, NEW.at, NEW.phase, 'at_risk', NEW.message_digest);
+    VALUES (NEW.attempt, NEW.letter, NEW.run, NEW.session, NEW.account, NEW.at, 'body', 'at_risk', NEW.message_digest);
 END;
 
--- How an attempt at risk ended, and where its letter goes (T3r, T4, T5). `rcpts` is a JSON list: mailbox, outcome, code,
--- enhanced, reply.
+-- How an attempt at risk ended, and where its letter goes (T3r, T4, T5).
 CREATE TEMP VIEW ending AS
 SELECT 0 AS attempt, 0 AS letter, 0 AS run, '' AS at, '' AS outcome, '' AS phase, '' AS scope, 0 AS code, '' AS enhanced,
-    '' AS reply, '' AS queue_id, '' AS state, '' AS reason, '' AS due_at, 0 AS counted, '' AS rcpts;
+    '' AS reply, '' AS queue_id, '' AS state, '' AS reason, '' AS due_at, 0 AS counted;
 
 CREATE TEMP TRIGGER ending_is_recorded INSTEAD OF INSERT ON ending
 BEGIN
@@ -32,8 +31,6 @@ BEGIN
         enhanced = NEW.enhanced, reply = NEW.reply, queue_id = NEW.queue_id
     WHERE id = NEW.attempt AND letter = NEW.letter AND run = NEW.run AND outcome = 'at_risk';
     SELECT RAISE (ABORT, 'fenced') WHERE changes() <> 1;
-    INSERT INTO rcpt (attempt, mailbox, outcome, code, enhanced, reply)
-    SELECT NEW.attempt, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM json_each(NEW.rcpts);
     UPDATE letter SET state = NEW.state, lease = CASE WHEN NEW.state = 'leased' THEN lease END, reason = NEW.reason,
         due_at = coalesce(NEW.due_at, due_at), attempts = attempts + NEW.counted,
         first_attempt_at = coalesce(first_attempt_at, CASE WHEN NEW.counted THEN NEW.at END)
