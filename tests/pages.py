@@ -1,13 +1,16 @@
 """Looks at printed pages as they are: text with its place on the sheet, and ink. Millimetres from its top left."""
 
+import ctypes
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pypdf
 import pypdfium2
+from pypdfium2 import raw
 
 from dispatcher.paper.blocks import BREAK
 
@@ -46,12 +49,14 @@ def texts(pdf: bytes) -> list[str]:
     return [" ".join(text.replace(BREAK, "").replace("\ufffe", "").split()) for text in found]
 
 
-def place(pdf: bytes, text: str, page: int = 0) -> Box:
-    """Where a text stands, once, on a page."""
+def place(pdf: bytes, text: str, page: int = 0, *, near: str = "") -> Box:
+    """Where a text stands first on a page; with `near`, first in that text or behind it."""
     with opened(pdf) as document:
         sheet = document[page]
         words = sheet.get_textpage()
-        found = words.search(text, match_case=True).get_next()
+        start = words.search(near, match_case=True).get_next() if near else (0, 0)
+        assert start, f"{near!r} is not on page {page + 1}"
+        found = words.search(text, index=start[0], match_case=True).get_next()
         assert found, f"{text!r} is not on page {page + 1}"
         boxes = [words.get_charbox(found[0] + n) for n in range(found[1])]
         height = sheet.get_height()
@@ -75,6 +80,33 @@ def ink(pdf: bytes, area: Box, page: int = 0) -> Box | None:
     return Box(min(xs) / 4, min(ys) / 4, (max(xs) + 1) / 4, (max(ys) + 1) / 4)
 
 
+def gaps(pdf: bytes, area: Box, page: int = 0) -> int:
+    """How many blank upright stripes stand between the first and the last ink of an area."""
+    found = ink(pdf, area, page)
+    assert found
+    width = round((found.right - found.left) * 4)
+    columns = [
+        ink(pdf, Box(found.left + n / 4, found.top, found.left + (n + 1) / 4, found.bottom), page) for n in range(width)
+    ]
+    return sum(here is None and before is not None for before, here in pairwise(columns))
+
+
+def lines(pdf: bytes, page: int = 0) -> list[str]:
+    """The lines of a page from top to bottom: what stands on one base line, from left to right.
+
+    Where several glyphs make one cluster (Khmer), the cluster stands there as often.
+    """
+    found: dict[int, list[tuple[float, int]]] = {}
+    x, y = ctypes.c_double(), ctypes.c_double()
+    with opened(pdf) as document:
+        words = document[page].get_textpage()
+        for index in range(words.count_chars()):
+            raw.FPDFText_GetCharOrigin(words, index, x, y)
+            found.setdefault(round(y.value), []).append((x.value, index))
+        rows = [[index for _, index in sorted(row)] for _, row in sorted(found.items(), reverse=True)]
+        return ["".join(words.get_text_range(index, 1) for index in row).replace(BREAK, "") for row in rows]
+
+
 def reader(pdf: bytes) -> pypdf.PdfReader:
     return pypdf.PdfReader(io.BytesIO(pdf))
 
@@ -83,3 +115,10 @@ def fonts(reader: pypdf.PdfReader) -> list[Any]:
     """The font dictionaries of all pages."""
     resources: list[Any] = [page["/Resources"] for page in reader.pages]
     return [font.get_object() for one in resources for font in one["/Font"].values()]
+
+
+def claims_pdf_a(reader: pypdf.PdfReader) -> bool:
+    """Whether the file says of itself that it is PDF/A-2b."""
+    catalogue: Any = reader.root_object
+    marker = catalogue["/Metadata"].get_data()
+    return b"<pdfaid:part>2</pdfaid:part>" in marker and b"<pdfaid:conformance>B</pdfaid:conformance>" in marker

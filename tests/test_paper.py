@@ -1,8 +1,8 @@
 """Letters on paper: what stands on the pages, and where."""
 
 import html
+import re
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,62 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dispatcher.core.errors import Place, TemplateError
-from dispatcher.core.model import LetterParts
-from dispatcher.core.render import SourceFile
-from dispatcher.paper.letters import House, PaperLetter, typeset
+from dispatcher.paper.letters import typeset
+from dispatcher.paper.printing import PaperLetter
 from tests import pages
+from tests.letters import ARABIC, DATED, HOUSE, KHMER, KHMER_WORDS, PARTS, ROOT, printed
 from tests.pages import Box
 
-ROOT = Path(__file__).parent.parent
-HOUSE = House(
-    SourceFile("templates/house/letter.typ", (ROOT / "templates/house/letter.typ").read_text(encoding="utf-8")),
-    title="The harvest report",
-)
-DATED = datetime(2009, 10, 1, tzinfo=UTC)
 FIELD = Box(20, 45, 105, 90)
 """For the address, DIN 5008 form B."""
-SHEET = Box(0, 0, 210, 297)
-LONGEST = "Permanent Mission of the United Kingdom of Great Britain and Northern Ireland"
-PARTS = LetterParts(
-    language="en",
-    direction="ltr",
-    organisation="Orchard Society",
-    sender_address=("1 Example Street", "1200 Geneva"),
-    date_line="Geneva, 1 October 2009",
-    address=("The Permanent Representative", LONGEST, "to the United Nations Office at Geneva"),
-    subject="The harvest in the valley",
-    body="<p>Your Excellency,</p><p>We send <strong>the report</strong>.</p><p>Accept our highest consideration.</p>",
-    signature=("Ada Pomme", "Secretary"),
-    enclosures="Enclosure: report.pdf",
-    footer="Write to answers@orchard.example.org to be taken off our list.",
-    page="Page {page} of {pages}",
-)
-ARABIC = replace(
-    PARTS,
-    language="ar",
-    direction="rtl",
-    date_line="جنيف، 1 تشرين الأول/أكتوبر 2009",
-    address=("الممثل الدائم", "البعثة الدائمة لجمهورية مصر العربية"),
-    subject="الحصاد في الوادي",
-    body="<p>صاحب السعادة،</p><p>أرسلنا 25 نسخة من KMS أمس.</p>",
-    enclosures="",
-    footer="للمراسلة answers@orchard.example.org",
-    page="صفحة {page} من {pages}",
-)
-KHMER = replace(
-    PARTS,
-    language="km",
-    address=("លោកតំណាងអចិន្ត្រៃយ៍",),
-    subject="កម្មវត្ថុ៖ របាយការណ៍",
-    body="<p>" + "មនុស្សទាំងអស់កើតមកមានសេរីភាពនិងសមភាពក្នុងផ្នែកសេចក្តីថ្លៃថ្នូរនិងសិទ្ធិ" * 4 + "</p>",
-    enclosures="",
-    page="ទំព័រ {page} នៃ {pages}",
-)
+SUBJECT = Box(20, 97, 190, 105)
+TEXT = Box(25, 95, 188.5, 275)
+"""Where the letter's text may stand on its first page."""
+CHINESE_FONTS = Path("/usr/share/fonts-droid-fallback/truetype")
 
 
-def printed(*parts: LetterParts, house: House = HOUSE) -> bytes:
-    letters = [PaperLetter(f"K{number}", one) for number, one in enumerate(parts)]
-    return typeset(letters, house, timestamp=DATED)
+def body(fragment: str) -> str:
+    return f"<p>Your Excellency,</p>{fragment}<p>Accept our highest consideration.</p>"
 
 
 def test_all_parts_are_on_the_page_once() -> None:
@@ -90,19 +50,55 @@ def test_address_stands_in_the_window() -> None:
     assert pages.place(pdf, PARTS.subject).top > 95
 
 
+@pytest.mark.parametrize("lines", range(1, 8))
+def test_address_of_so_many_lines_stands_in_the_window(lines: int) -> None:
+    pdf = printed(replace(PARTS, address=tuple(f"{number}. line of the address" for number in range(lines))))
+    whole = pages.ink(pdf, Box(15, 30, 115, 96))
+    assert whole
+    assert Box(20, 50, 105, 90).holds(whole), "nothing of it is hidden when the sheet slides, nor anything else seen"
+
+
+def test_address_of_fifty_lines_names_recipient() -> None:
+    tall = replace(PARTS, address=tuple(f"Line {n}" for n in range(50)))
+    with pytest.raises(TemplateError) as caught:
+        printed(tall, PARTS, tall)
+    assert [problem.where.recipient for problem in caught.value.problems] == ["K0", "K2"]
+    assert "50 lines" in caught.value.problems[0].what
+
+
 def test_each_letter_counts_its_own_pages() -> None:
-    long = replace(PARTS, body=PARTS.body.replace("<p>We", "<p>Word " + "and word " * 600 + "</p><p>We"))
-    numbers = [text[text.index("Page") :] for text in pages.texts(printed(long, PARTS, long))]
-    assert numbers == ["Page 1 of 2", "Page 2 of 2", "Page 1 of 1", "Page 1 of 2", "Page 2 of 2"]
+    long = replace(PARTS, body=body("<p>Word " + "and word " * 600 + "</p>"))
+    numbers = [re.findall(r"Page \d of \d", text) for text in pages.texts(printed(long, PARTS, long))]
+    assert numbers == [["Page 1 of 2"], ["Page 2 of 2"], ["Page 1 of 1"], ["Page 1 of 2"], ["Page 2 of 2"]]
+
+
+@pytest.mark.parametrize("words", range(420, 560, 10))
+def test_close_and_signature_stand_on_one_page(words: int) -> None:
+    long = replace(PARTS, body=body(f"<p>{'word ' * words}</p><p>We thank you.</p>"))
+    last = pages.texts(printed(long))[-1]
+    assert "We thank you. Accept our highest consideration. Ada Pomme" in last
+
+
+def test_what_a_body_may_hold() -> None:
+    fragment = (
+        "<h2>What we ask</h2><ol start='4'><li>to speak;</li><li>to ask.</li></ol>"
+        "<ul><li><p>One <em>point</em></p></li></ul>"
+        "<blockquote><p>A quotation.</p></blockquote><table><thead><tr><th>State</th><th>Number</th></tr></thead>"
+        "<tbody><tr><td>France</td><td style='text-align:right'>12</td></tr></tbody></table><hr>"
+        "<p>See <a href='https://www.example.org/a%20b'>our page</a>, <a href='https://example.org'>example.org</a>\n"
+        "or <a href='mailto:ada@orchard.example.org'>write</a>,<br>please.</p><pre><code>a = 1\n</code></pre>"
+    )
+    (text,) = pages.texts(printed(replace(PARTS, body=body(fragment))))
+    assert "What we ask 4. to speak; 5. to ask. – One point A quotation. State Number France 12" in text
+    links = "See our page (https://www.example.org/a b), example.org or write (ada@orchard.example.org), please. a = 1"
+    assert links in text
 
 
 def test_file_is_pdf_a_with_its_fonts_and_the_same_every_time() -> None:
     pdf = printed(PARTS, ARABIC, KHMER)
     assert pdf == printed(PARTS, ARABIC, KHMER)
     reader = pages.reader(pdf)
-    marker = reader.root_object["/Metadata"].get_data().decode()  # type: ignore[attr-defined]
-    assert "<pdfaid:part>2</pdfaid:part>" in marker
-    assert "<pdfaid:conformance>B</pdfaid:conformance>" in marker
+    assert pages.claims_pdf_a(reader)
     fonts = pages.fonts(reader)
     assert {str(font["/BaseFont"]).partition("+")[2].partition("-")[0] for font in fonts} == {
         "NotoSerif",
@@ -127,16 +123,70 @@ def test_missing_glyph_names_recipient_and_text() -> None:
     assert problem.where.recipient == "K1"
     assert "常" in problem.what
     assert "CJK UNIFIED IDEOGRAPH" in problem.what
-    assert "in the address" in problem.what
+    assert "in the address: “常驻代表”" in problem.what
     assert 'fonts = "fonts"' in problem.todo
 
 
-def test_address_of_fifty_lines_names_recipient() -> None:
-    tall = replace(PARTS, address=tuple(f"Line {n}" for n in range(50)))
+def test_missing_glyph_of_the_house_names_its_file() -> None:
+    source = replace(HOUSE.source, text=HOUSE.source.text.replace("1.6mm", "1.6mm) + text[鯨] + v(0mm"))
     with pytest.raises(TemplateError) as caught:
-        printed(tall, PARTS, tall)
-    assert [problem.where.recipient for problem in caught.value.problems] == ["K0", "K2"]
-    assert "50 lines" in caught.value.problems[0].what
+        printed(PARTS, house=replace(HOUSE, source=source))
+    (problem,) = caught.value.problems
+    assert problem.where.file == "templates/house/letter.typ"
+    assert "鯨" in problem.what
+
+
+@pytest.mark.skipif(not CHINESE_FONTS.is_dir(), reason="no Chinese font: apt-get install fonts-droid-fallback")
+def test_chinese_by_fonts_of_the_user() -> None:
+    sentence = "人人生而自由，在尊严和权利上一律平等。" * 12
+    chinese = replace(PARTS, language="zh", subject="普遍定期审议", body=f"<p>阁下：</p><p>{sentence}</p>")
+    pdf = printed(chinese, house=replace(HOUSE, fonts=CHINESE_FONTS))
+    (text,) = pages.texts(pdf)
+    assert sentence in text.replace(" ", "")
+    assert not [line for line in pages.lines(pdf) if line[:1] in "，。"], "no line begins with a stop"
+    assert pages.ink(pdf, SUBJECT)
+    assert pages.ink(pdf, Box(TEXT.right, 95, 210, 290)) is None
+
+
+def test_khmer_is_shaped() -> None:
+    plain, subscript = (pages.ink(printed(replace(KHMER, subject=text)), SUBJECT) for text in ("ក", "ក្ក"))
+    assert plain
+    assert subscript
+    assert subscript.right - subscript.left < 1.2 * (plain.right - plain.left), "a subscript stands below"
+    assert subscript.bottom > plain.bottom + 1
+
+
+def first_cluster(khmer: str) -> str:
+    found = re.match("[ក-ឳ](?:្[ក-ឳ]|[\u17b4-\u17d1])*", khmer)
+    assert found, khmer
+    return found.group()
+
+
+def test_khmer_lines_begin_with_a_word() -> None:
+    pdf = printed(KHMER)
+    lines = [line for line in pages.lines(pdf) if "ស្ស" in line or "ផ្នែ" in line]
+    assert len(lines) > 2
+    begins = {first_cluster(word) for word in KHMER_WORDS.split()}
+    assert {first_cluster(line) for line in lines} <= begins
+    assert pages.ink(pdf, Box(TEXT.right, 95, 210, 290)) is None
+
+
+def test_arabic_runs_from_right_to_left_with_latin_and_digits_inside() -> None:
+    pdf = printed(replace(ARABIC, subject="بببب"))
+    digits, latin = pages.place(pdf, "25"), pages.place(pdf, "KMS")
+    assert digits.left > latin.right, "what is read first stands further right"
+    first, second = pages.place(pdf, "K"), pages.place(pdf, "S", near="KMS")
+    assert first.right < second.left, "inside, Latin runs from left to right"
+    line = pages.ink(pdf, Box(20, digits.top - 2, 200, digits.bottom + 2))
+    assert line
+    assert line.right == pytest.approx(188, abs=1), "the line begins at the right margin"
+    assert pages.gaps(pdf, SUBJECT) == 0, "letters are joined"
+
+
+def test_lines_of_an_address_in_latin_keep_their_order_in_arabic() -> None:
+    pdf = printed(replace(ARABIC, address=("الممثل الدائم", "7 Sample Street")))
+    number, street = pages.place(pdf, "7"), pages.place(pdf, "Sample")
+    assert number.right < street.left
 
 
 def test_mistake_in_the_house_has_file_and_line() -> None:
@@ -150,6 +200,47 @@ def test_mistake_in_the_house_has_file_and_line() -> None:
     assert "nonsense" in problem.what
 
 
+def test_house_shows_pictures_of_its_folder_and_none_from_outside(tmp_path: Path) -> None:
+    root = tmp_path / "campaign"
+    root.mkdir()
+    square = '<svg xmlns="http://www.w3.org/2000/svg" width="40" height="40"><rect width="40" height="40"/></svg>'
+    for folder in (root, tmp_path):
+        (folder / "logo.svg").write_text(square)
+    first = "#let first-page(it) = {"
+
+    def with_logo(path: str) -> bytes:
+        text = HOUSE.source.text.replace(first, f'{first} place(top + right, image("{path}", width: 10mm))')
+        return printed(PARTS, house=replace(HOUSE, root=root, source=replace(HOUSE.source, text=text)))
+
+    seen = pages.ink(with_logo("/logo.svg"), Box(195, 0, 210, 15))
+    assert seen
+    assert (seen.left, seen.top) == (200, 0)
+    with pytest.raises(TemplateError):
+        with_logo("/../logo.svg")
+
+
+def test_report_behind_each_letter() -> None:
+    report = (ROOT / "templates/upr_submission/report.pdf").read_bytes()
+    long = replace(PARTS, body=body("<p>Word " + "and word " * 600 + "</p>"))
+    several = [PaperLetter("K0", long, (report,)), PaperLetter("K1", PARTS), PaperLetter("K2", PARTS, (report, report))]
+    pdf = typeset(several, HOUSE, timestamp=DATED)
+    assert pdf == typeset(several, HOUSE, timestamp=DATED)
+    whose = ["report" if "SPECIMEN" in text else "letter" for text in pages.texts(pdf)]
+    assert whose == ["letter"] * 2 + ["report"] * 5 + ["letter"] * 2 + ["report"] * 10
+    reader = pages.reader(pdf)
+    starts = [reader.get_destination_page_number(mark) for mark in reader.outline]  # type: ignore[arg-type]
+    assert starts == [0, 7, 8]
+    assert not pages.claims_pdf_a(reader), "nobody has checked what is behind"
+    assert len(pdf) < 3 * len(report), "the report is held once"
+
+
+@pytest.mark.parametrize("octets", [b"", b"not a PDF", b"%PDF-1.7\n%%EOF"])
+def test_file_behind_a_letter_that_is_no_pdf_names_recipient(octets: bytes) -> None:
+    with pytest.raises(TemplateError) as caught:
+        typeset([PaperLetter("FRA", PARTS, (octets,))], HOUSE, timestamp=DATED)
+    assert caught.value.problems[0].where.recipient == "FRA"
+
+
 HOSTILE = st.text(st.sampled_from("#$@\\*_`<>[]{}\"'~=-+/&;:.,()%^|!? aZé0"), min_size=1, max_size=60)
 
 
@@ -157,7 +248,23 @@ HOSTILE = st.text(st.sampled_from("#$@\\*_`<>[]{}\"'~=-+/&;:.,()%^|!? aZé0"), m
 @given(text=HOSTILE)
 def test_whatever_is_written_is_printed_as_it_stands(text: str) -> None:
     shown = " ".join(text.split())
-    body = f"<p>A {html.escape(text)} Z</p><p>Accept.</p>"
-    pdf = printed(replace(PARTS, address=(f"A{shown}Z",), subject=f"A{shown}Z", body=body))
+    pdf = printed(
+        replace(
+            PARTS,
+            address=(f"A{shown}Z",),
+            subject=f"A{shown}Z",
+            signature=(f"A{shown}Z",),
+            body=body(f"<p>A {html.escape(text)} Z</p>"),
+        )
+    )
     found = "".join("".join(pages.texts(pdf)).split())
-    assert found.count(f"A{shown}Z".replace(" ", "")) >= 3
+    assert found.count(f"A{shown}Z".replace(" ", "")) == 4
+
+
+@pytest.mark.parametrize(
+    "word", ["w" * 400, "W" * 120, "https://example.org/" + "path/" * 60, "ﷺ" * 40, "e\u0301" * 200]
+)
+def test_long_word_stays_on_the_sheet(word: str) -> None:
+    pdf = printed(replace(PARTS, body=body(f"<p>{word}</p><ul><li>{word}</li></ul>"), subject=word, signature=(word,)))
+    for page in range(len(pages.texts(pdf))):
+        assert pages.ink(pdf, Box(TEXT.right + 1.5, 0, 210, 297), page) is None

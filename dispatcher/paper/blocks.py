@@ -18,7 +18,7 @@ _LONGEST: Final = 36
 """Characters of a word that surely stand in one line of a letter."""
 _STEP: Final = 12
 _WORD: Final = re.compile(rf"[^\s{BREAK}]{{{_LONGEST + 1},}}")
-_BREAKS_ITSELF: Final = re.compile("[\u0e00-\u109f\u1780-\u17ff\u2e80-\uffef]")
+_BREAKS_ITSELF: Final = re.compile("[\u0e00-\u109f\u1780-\u17ff\u2e80-\ua4cf\uac00-\ufaff\uff00-\uffef]")
 """Scripts without spaces, in which Typst knows where a line may end: Thai to Burmese, Khmer, those of East Asia."""
 _SPACES: Final = re.compile(r"[ \t\r\n\f]+")
 _INLINE: Final = {"strong": "strong", "b": "strong", "em": "em", "i": "em", "code": "code", "s": "s", "del": "s"}

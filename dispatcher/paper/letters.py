@@ -8,162 +8,24 @@ C5/6 envelope (DIN 5008 form B, DIN 680, ISO 11180). What the page looks like is
 `templates/house/letter.typ`.
 """
 
-import json
-import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable
 from datetime import datetime
-from pathlib import Path
-from typing import Any, Final
 
-from dispatcher.core.errors import Place, Problem, TemplateError
-from dispatcher.core.model import LetterParts
-from dispatcher.core.render import SourceFile
-from dispatcher.paper.blocks import BREAK, Node, blocks, breakable, plain
-from dispatcher.paper.typesetting import FONTS, NoGlyph, NotInWindow, Piece, compiled, ours
-
-_ISOLATE: Final = "\u2068"
-_POP: Final = "\u2069"
-"""FIRST STRONG ISOLATE, POP DIRECTIONAL ISOLATE (Unicode annex 9)."""
-_SHORT: Final = 600
-"""Characters of a paragraph that is not divided between two pages for the sake of the close behind it."""
-_SHOWN: Final = 10
-"""So many recipients are named of those with the same trouble."""
-
-
-@dataclass(frozen=True, slots=True)
-class PaperLetter:
-    """A letter that is to be printed: its recipient's key, and its parts."""
-
-    key: str
-    parts: LetterParts
-
-
-@dataclass(frozen=True, slots=True)
-class House:
-    """What all letters of a house share: the source of its page (`letter.typ`), where its pictures are, its own fonts.
-
-    `root` is the folder that paths in the source begin at ("/templates/house/logo.svg"); nothing outside it is read.
-    `fonts` is a folder with fonts beside those of the package. `title` stands in the properties of the file.
-    """
-
-    source: SourceFile
-    root: Path = FONTS
-    fonts: Path | None = None
-    title: str = ""
+from dispatcher.paper.behind import with_reports
+from dispatcher.paper.printing import House, PaperLetter, printed
+from dispatcher.paper.typesetting import Piece, ours
 
 
 def typeset(letters: Iterable[PaperLetter], house: House, *, timestamp: datetime) -> bytes:
     """All these letters as one PDF/A-2b. `timestamp` (aware) is the file's date: the campaign's, never the clock's.
 
+    With files behind a letter it is a PDF that does not claim to be PDF/A: nobody has checked what others made.
+
     Raises TemplateError: a glyph that no font has, with recipient and text; an address that the window cannot hold,
-    with recipient; what Typst finds wrong with the house's source, with file and line. ValueError without letters.
+    with recipient; a file behind a letter that is no PDF to print, with recipient; what Typst finds wrong with the
+    house's source, with file and line. ValueError without letters.
     """
-    data = [_data(letter) for letter in letters]
-    if not data:
-        raise ValueError("there is no letter to typeset")
+    several = tuple(letters)
     pieces = (ours("page.typ"), Piece(house.source.file, house.source.text), ours("letters.typ"))
-    inputs = {
-        "letters": json.dumps(data, ensure_ascii=False),
-        "title": house.title,
-        "author": data[0]["organisation"],
-    }
-    try:
-        return compiled(pieces, inputs, timestamp=timestamp, root=house.root, fonts=house.fonts)
-    except NotInWindow as error:
-        raise TemplateError(*_limited([_not_in_window(key, data) for key in error.keys])) from None
-    except NoGlyph as error:
-        raise TemplateError(*_limited(_no_glyph(error.texts, data, house))) from None
-
-
-def _data(letter: PaperLetter) -> dict[str, Any]:
-    parts = letter.parts
-    code, *subtags = parts.language.split("-")
-    region = next((tag.upper() for tag in subtags if len(tag) == 2 and tag.isalpha()), "")
-    body = blocks(parts.body)
-    end = _end(body)
-    texts = {
-        field.name: _one_text(getattr(parts, field.name), parts.direction)
-        for field in fields(parts)
-        if field.name != "body"
-    }
-    return {
-        **texts,
-        "key": letter.key,
-        "bookmark": ": ".join([letter.key, *parts.address[:1]]),
-        "lang": code,
-        "region": region,
-        "body": body[:-end],
-        "end": body[-end:],
-    }
-
-
-def _end(body: Sequence[Node]) -> int:
-    """How many blocks stay on one page with the signature: the close, and a short paragraph before it."""
-    before = body[-2:-1]
-    together = before and before[0][0] == "p" and len(plain(before[0][2])) <= _SHORT  # type: ignore[arg-type]
-    return 2 if together else 1
-
-
-def _one_text(value: str | tuple[str, ...], direction: str) -> str | list[str]:
-    """A part as it is printed; a line runs as its first letter says, so that "1 Example Street" stays in order."""
-    if isinstance(value, str):
-        return breakable(value)
-    return [f"{_ISOLATE}{breakable(line)}{_POP}" if direction == "rtl" else breakable(line) for line in value]
-
-
-def _not_in_window(key: str, data: Sequence[dict[str, Any]]) -> Problem:
-    lines = next(len(one["address"]) for one in data if one["key"] == key)
-    what = f"the address does not fit the window of an envelope: {lines} lines"
-    todo = "six lines are usual, eight the most, and a long one takes two: shorten `address` in the letter's file"
-    return Problem(what, Place(recipient=key), todo)
-
-
-def _no_glyph(texts: Sequence[str], data: Sequence[dict[str, Any]], house: House) -> list[Problem]:
-    """A problem for each recipient in whose letter one of the texts stands."""
-    todo = (
-        "put a font that has it (for Chinese, Japanese, Korean: Noto Serif CJK, or Debian's fonts-droid-fallback) "
-        'into a folder of the campaign, and name that folder in campaign.toml: [letter] fonts = "fonts"'
-    )
-    problems = []
-    for one in data:
-        for part, text in _texts(one):
-            if found := [missing for missing in texts if missing in text]:
-                shown = ", ".join(f"{missing} ({_name(missing)})" for missing in found[:3])
-                more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-                what = f"no font has a glyph for {shown}{more} in the {part}: “{_around(text, found[0])}”"
-                problems.append(Problem(what, Place(recipient=one["key"]), todo))
-                break
-    if not problems:
-        what = f"no font has a glyph for {', '.join(texts[:3])}"
-        problems.append(Problem(what, Place(house.source.file), todo))
-    return problems
-
-
-def _texts(one: dict[str, Any]) -> list[tuple[str, str]]:
-    """The parts of a letter that are printed, by what people call them."""
-    body: list[Node] = [*one["body"], *one["end"]]
-    return [
-        ("address", "\n".join(one["address"])),
-        ("subject", one["subject"]),
-        ("letter's text", plain(body)),
-        ("signature", "\n".join(one["signature"])),
-        *((name, one[name]) for name in ("enclosures", "date_line", "footer", "organisation", "page")),
-        ("sender's address", "\n".join(one["sender_address"])),
-    ]
-
-
-def _name(text: str) -> str:
-    return ", ".join(unicodedata.name(char, f"U+{ord(char):04X}") for char in text[:2])
-
-
-def _around(text: str, found: str) -> str:
-    at = text.index(found)
-    line = text.rfind("\n", 0, at) + 1
-    piece = text[max(line, at - 20) : at + 30].partition("\n")[0]
-    return piece.replace(BREAK, "").strip()
-
-
-def _limited(problems: Sequence[Problem]) -> list[Problem]:
-    more = len(problems) - _SHOWN
-    return [*problems[:_SHOWN], *([Problem(f"and {more} more recipients with the same trouble")] if more > 0 else [])]
+    pdf = printed(several, house, pieces, timestamp=timestamp, room="the window of an envelope")
+    return with_reports(pdf, several) if any(letter.behind for letter in several) else pdf

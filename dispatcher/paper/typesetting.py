@@ -23,11 +23,11 @@ FONTS: Final = FOLDER / "fonts"
 _LINE: Final = re.compile(r"\.typ:(\d+):(\d+)")
 _MISSING: Final = re.compile(r'the text `"((?:[^"\\]|\\.)*)"` could not be displayed')
 _ESCAPE: Final = re.compile(r"\\(?:u\{([0-9a-f]+)\}|(.))")
-_PANIC: Final = re.compile(r"panicked with: window (\[.*\])")
+_PANIC: Final = re.compile(r"panicked with: no room (\[.*\])")
 
 
-class NotInWindow(Exception):
-    """Addresses that the window cannot hold; `keys` are their letters'."""
+class NoRoom(Exception):
+    """Addresses that do not fit the room they have; `keys` are their letters'."""
 
     def __init__(self, keys: list[str]) -> None:
         self.keys = keys
@@ -73,7 +73,7 @@ def compiled(
 ) -> bytes:
     """The PDF of the pieces, one behind the other. `timestamp` (aware) is printed in its properties.
 
-    Raises NoGlyph, NotInWindow, and TemplateError naming file and line of a piece.
+    Raises NoGlyph, NoRoom, and TemplateError naming file and line of a piece.
     """
     import typst  # noqa: PLC0415
 
@@ -97,7 +97,7 @@ def _in_words(error: Any, pieces: tuple[Piece, ...]) -> Exception:
     if missing := [_unescaped(text) for text in _MISSING.findall(error.diagnostic)]:
         return NoGlyph(list(dict.fromkeys(missing)))
     if panic := _PANIC.match(error.message):
-        return NotInWindow(json.loads(panic.group(1)))
+        return NoRoom(json.loads(panic.group(1)))
     where, todo = _place(error.diagnostic, pieces), "; ".join(error.hints) or "mend the template at that line"
     return TemplateError(Problem(f"Typst: {error.message}", where, todo))
 

@@ -1,0 +1,65 @@
+"""The report behind each letter: pages of other PDF files put between those of the letters."""
+
+import io
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from dispatcher.core.errors import Place, Problem, TemplateError
+from dispatcher.paper.printing import PaperLetter
+
+if TYPE_CHECKING:
+    from pypdf import PdfReader, PdfWriter
+
+_CLAIM: Final = re.compile(rb"<pdfaid:(part|conformance)>[^<]*</pdfaid:\1>\s*")
+
+
+def with_reports(pdf: bytes, letters: Sequence[PaperLetter]) -> bytes:
+    """The pages of `pdf` (see `letters.typeset`), each letter's followed by those of its files.
+
+    A file that is behind many letters is held once. The claim to be PDF/A is taken out. Raises TemplateError.
+    """
+    from pypdf import PdfReader, PdfWriter  # noqa: PLC0415 (only who prints reports waits for it)
+
+    base = PdfReader(io.BytesIO(pdf))
+    starts = [base.get_destination_page_number(mark) for mark in base.outline if not isinstance(mark, list)]
+    ends = [*(start or 0 for start in starts[1:]), len(base.pages)]
+    writer = PdfWriter(clone_from=base)
+    readers: dict[bytes, PdfReader] = {}
+    for letter, end in reversed(list(zip(letters, ends, strict=True))):
+        for octets in reversed(letter.behind):
+            if octets not in readers:
+                readers[octets] = _opened(octets, letter.key)
+            _insert(writer, readers[octets], end)
+    _claim_nothing(writer)
+    out = io.BytesIO()
+    writer.write(out)
+    return out.getvalue()
+
+
+def _opened(octets: bytes, key: str) -> "PdfReader":
+    from pypdf import PdfReader  # noqa: PLC0415
+    from pypdf.errors import PyPdfError  # noqa: PLC0415
+
+    try:
+        reader = PdfReader(io.BytesIO(octets))
+        wrong = "is encrypted" if reader.is_encrypted else "has no page" if not reader.pages else ""
+    except (PyPdfError, ValueError, KeyError, TypeError, RecursionError) as error:
+        wrong = f"cannot be read: {error}"
+    if wrong:
+        todo = "attach a PDF that opens without a password, or print the letters alone"
+        raise TemplateError(Problem(f"a file to be put behind the letter {wrong}", Place(recipient=key), todo))
+    return reader
+
+
+def _insert(writer: "PdfWriter", reader: "PdfReader", at: int) -> None:
+    for number, page in enumerate(reader.pages):
+        added = writer.insert_page(page, at + number)
+        for name in ("/StructParents", "/Tabs"):  # they lead into a tree that stays behind
+            added.pop(name, None)
+
+
+def _claim_nothing(writer: "PdfWriter") -> None:
+    catalogue: Any = writer.root_object
+    metadata = catalogue["/Metadata"].get_object()
+    metadata.set_data(_CLAIM.sub(b"", metadata.get_data()))
