@@ -69,7 +69,8 @@ TWINS = {
         "| a | b |\n|---|--:|\n| 1 | 2 |",
         "a | b\n1 | 2\n",
         (
-            '<table>\n<thead>\n<tr>\n<th>a</th>\n<th style="text-align:right">b</th>\n</tr>\n</thead>\n<tbody>\n<tr>\n'
+            '<table>\n<thead>\n<tr>\n<th scope="col">a</th>\n<th style="text-align:right" scope="col">b</th>\n'
+            "</tr>\n</thead>\n<tbody>\n<tr>\n"
             '<td>1</td>\n<td style="text-align:right">2</td>\n</tr>\n</tbody>\n</table>'
         ),
     ),
@@ -106,7 +107,7 @@ TWINS = {
         '| n |\n|---|\n{% for n in "x y".split() %}\n| {{ n }} |\n{% endfor %}',
         "n\nx\ny\n",
         (
-            "<table>\n<thead>\n<tr>\n<th>n</th>\n</tr>\n</thead>\n<tbody>\n"
+            '<table>\n<thead>\n<tr>\n<th scope="col">n</th>\n</tr>\n</thead>\n<tbody>\n'
             "<tr>\n<td>x</td>\n</tr>\n<tr>\n<td>y</td>\n</tr>\n</tbody>\n</table>"
         ),
     ),

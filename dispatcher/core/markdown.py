@@ -26,6 +26,8 @@ _ONLY_MARKS: Final = re.compile(rf"(?:[ \t]*{MARK.pattern})+[ \t]*\Z")
 _TARGET: Final = re.compile(rf"(?:https?://|mailto:).|{MARK.pattern}", re.IGNORECASE)
 _LISTS: Final = ("bullet_list_open", "ordered_list_open")
 _COMMENT: Final = re.compile(rf"<!--({MARK.pattern})-->")
+_STYLE_FIRST: Final = re.compile(r"(<head>)(<style>.*?</style>\n*)(.*?)(</head>)", re.DOTALL)
+"""What could not be inlined is put before all else; but a page says its charset within the first 1,024 octets."""
 _FROM_ELSEWHERE: Final = re.compile(
     r"<(?:script|link|img|iframe|object|embed|video|audio|source|base|form|svg)\b|\b(?:src|background)\s*=|url\(|@import",
     re.IGNORECASE,
@@ -92,6 +94,8 @@ def twins(source: Source, layout: Source) -> Twins:
     tokens = _PARSER.parse(source.text, {"tags": source.tags})
     for token in tokens:
         _check_inline(token, source)
+        if token.type == "th_open":
+            token.attrSet("scope", "col")  # so that a screen reader says it with each cell below (WCAG H63)
     tokens = _Arranger(source).arranged(tokens)
     body = str(_PARSER.renderer.render(tokens, _PARSER.options, {}))
     return Twins(PlainText(source.tags).write(tokens), body, _page(body, layout))
@@ -114,7 +118,7 @@ def _page(body: str, layout: Source) -> str:
         )
     page = "".join(_as_comments(layout.text.replace(marks[0], body), layout.tags))
     inlined = css_inline.CSSInliner(load_remote_stylesheets=False, keep_at_rules=True).inline(page)
-    return _COMMENT.sub(r"\1", inlined)
+    return _COMMENT.sub(r"\1", _STYLE_FIRST.sub(r"\1\3\2\4", inlined))
 
 
 def _as_comments(page: str, tags: Tags) -> Iterator[str]:
