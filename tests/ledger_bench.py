@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from dispatcher.core.model import (
     Attachment,
+    Channel,
     Ending,
     Leased,
     Letter,
@@ -22,6 +23,7 @@ from dispatcher.core.model import (
     State,
 )
 from dispatcher.ledgers import sealing
+from dispatcher.ledgers.printing import OnPaper, PrintedFile, record
 from dispatcher.ledgers.reader import Reader
 from dispatcher.ledgers.rows import deflater, letter_row, new_dictionary
 from dispatcher.ledgers.sealing import Sealable
@@ -32,7 +34,20 @@ CAMPAIGN: Final = "harvest"
 ACCOUNT: Final = "me@relay.example:587"
 INFO: Final = SessionInfo("relay.example", 587, "192.0.2.1:587", "TLSv1.3", "TLS_AES_256_GCM_SHA384")
 PDF: Final = Attachment("report.pdf", "application/pdf", "ab" * 32, 5, "report.pdf")
-TABLES: Final = ("plan", "letter", "skip", "run", "session", "attempt", "rcpt", "suppression", "event", "pace", "test")
+TABLES: Final = (
+    "plan",
+    "letter",
+    "skip",
+    "run",
+    "session",
+    "attempt",
+    "rcpt",
+    "suppression",
+    "event",
+    "pace",
+    "test",
+    "printing",
+)
 
 
 class Time:
@@ -68,11 +83,18 @@ class Bench(Protocol):
     refused: type[Exception]
 
 
-def letter(key: str, *addresses: str, text: str = "one", number: str = "") -> Letter:
+def letter(key: str, *addresses: str, text: str = "one", number: str = "", channel: Channel = Channel.MAIL) -> Letter:
     boxes = tuple(Mailbox(a, f"Mission {key}", a.lower()) for a in addresses or (f"{key.lower()}@missions.example",))
-    recipient = Recipient(key, boxes[:1], boxes[1:], "fr", {"city": "Genève", "text": text})
+    recipient = Recipient(key, boxes[:1], boxes[1:], "fr", {"city": "Genève", "text": text}, channel=channel)
     own = f"To: {key}\r\n\r\nOf the {text} harvest\r\n".encode()
-    return Letter(recipient, "fr", number or f"<{key}.harvest@kms.example>", (PDF,), f"digest of {key} {text}", own)
+    digest = f"digest of {key} {text}" + ("" if channel is Channel.MAIL else " on paper")
+    return Letter(recipient, "fr", number or f"<{key}.harvest@kms.example>", (PDF,), digest, own)
+
+
+def on_paper(key: str, *addresses: str, text: str = "one") -> Letter:
+    """A letter to be printed; without an address of its own it has no mailbox."""
+    made = letter(key, *addresses, text=text, channel=Channel.PAPER)
+    return made if addresses else replace(made, recipient=replace(made.recipient, to=()))
 
 
 def same(leased: Leased, letter: Letter) -> bool:
@@ -153,6 +175,25 @@ def ending(state: State, **changed: Any) -> Ending:
 ACCEPTED: Final = ending(State.ACCEPTED)
 UNKNOWN: Final = ending(State.UNKNOWN)
 FAILED: Final = ending(State.FAILED)
+
+
+def printed(bench: Bench, ledger: SqliteLedger, *keys: str, at: State | None = None) -> list[str]:
+    """Print these letters from where they stand; the keys of those that were not recorded."""
+    with bench.reader() as reader:
+        number = reader.one("next_printing", campaign=CAMPAIGN)
+        rows = [reader.one("to_be_printed", campaign=CAMPAIGN, key=key) for key in keys]
+    made = [
+        OnPaper(row["id"], row["key"], at or State(row["state"]), row["digest"], "letters.pdf") for row in rows if row
+    ]
+    assert number
+    return record(ledger, number["number"], CAMPAIGN, made, [PrintedFile("letters.pdf", "letters", 5, "ab")], "Ada")
+
+
+def numbers(bench: Bench, *keys: str) -> list[int]:
+    """The numbers that letters have in the ledger."""
+    with bench.reader() as reader:
+        rows = [reader.one("standing", campaign=CAMPAIGN, key=key) for key in keys]
+        return [row["id"] for row in rows if row]
 
 
 def states(bench: Bench, campaign: str = CAMPAIGN) -> dict[str, str]:

@@ -5,12 +5,13 @@ own doors and, through `Bench.sql`, what a second connection sees or tries.
 """
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from itertools import pairwise
 from typing import Any, Final
 
@@ -35,6 +36,7 @@ from dispatcher.core.model import (
 )
 from dispatcher.core.policy import LONGEST_PAUSE, TRANSITIONS
 from dispatcher.ledgers import sealing
+from dispatcher.ledgers.printing import post, throw_away
 from dispatcher.ledgers.sqlite import Run, SqliteLedger
 from tests.ledger_bench import (
     ACCEPTED,
@@ -55,6 +57,9 @@ from tests.ledger_bench import (
     lease,
     letter,
     letters,
+    numbers,
+    on_paper,
+    printed,
     same,
     seal,
     sealable,
@@ -63,11 +68,25 @@ from tests.ledger_bench import (
     wait,
 )
 
+BORN: Final = """
+INSERT INTO letter (campaign, key, revision, state, due_at)
+SELECT campaign, '{key}', revision, '{state}', due_at FROM letter LIMIT 1
+"""
+SEALED_FOR: Final = """
+INSERT INTO sealed (letter, channel, language, message_id, digest, mailboxes, addresses, recipient, attachments, own)
+SELECT (SELECT id FROM letter WHERE key = '{key}'), '{channel}', language, 'n', digest, mailboxes, addresses, recipient,
+    attachments, own FROM sealed LIMIT 1
+"""
 BORN_ACCEPTED: Final = """
 INSERT INTO letter (campaign, key, revision, state, due_at)
 SELECT campaign, 'NEW', revision, 'accepted', due_at FROM letter LIMIT 1
 """
 
+
+WHATEVER_ITS_CHANNEL: Final = (
+    "DROP TRIGGER letter_waits_in_its_channel",
+    "DROP TRIGGER letter_is_printed",
+)
 
 STEPS: Final = (
     "lease",
@@ -588,6 +607,165 @@ class LedgerContract:
             wait(run.judge((first, second), State.FAILED, "no"))
         assert dump(bench) == before
 
+    # On paper.
+
+    def test_no_run_takes_up_what_is_for_paper(self, bench: Bench) -> None:
+        seal(bench, [letter("A"), on_paper("B"), on_paper("C", "c@missions.example")])
+        with bench.open() as ledger:
+            run = begin(ledger)
+            assert [each.key for each in lease(run)] == ["A"]
+            assert wait(run.lease(9)) == Lease()
+            assert lease(begin(ledger, chosen=numbers(bench, "B", "C"))) == ()
+        assert states(bench) == {"A": "ready", "B": "to_print", "C": "to_print"}
+
+    def test_printed_and_posted(self, bench: Bench) -> None:
+        seal(bench, [on_paper("A"), on_paper("B")])
+        with bench.open() as ledger:
+            assert printed(bench, ledger, "A") == []
+            assert states(bench) == {"A": "printed", "B": "to_print"}
+            post(ledger, numbers(bench, "A"), date(2009, 10, 2), who="Ada", why="at the counter")
+        assert states(bench) == {"A": "posted", "B": "to_print"}
+        with bench.reader() as reader:
+            events = [
+                (row["kind"], row["subject"], row["who"], row["why"]) for row in reader.rows("letter_events", letter=1)
+            ]
+            (printing,) = reader.rows("printings", campaign=CAMPAIGN)
+            row = reader.one("letter_by_key", campaign=CAMPAIGN, key="A")
+        assert events == [
+            ("printed", "letters.pdf", "Ada", "printing 1"),
+            ("posted", "on 2009-10-02", "Ada", "at the counter"),
+        ]
+        assert row
+        assert row["reason"] == "posted on 2009-10-02, says Ada: at the counter"
+        assert json.loads(printing["files"]) == [{"name": "letters.pdf", "holds": "letters", "size": 5, "digest": "ab"}]
+
+    def test_a_reprint_is_an_event_and_changes_nothing(self, bench: Bench) -> None:
+        seal(bench, [on_paper("A")])
+        with bench.open() as ledger:
+            printed(bench, ledger, "A")
+            printed(bench, ledger, "A")
+        assert states(bench) == {"A": "printed"}
+        assert [row["kind"] for row in bench.reader().rows("letter_events", letter=1)] == ["printed", "reprinted"]
+
+    def test_posting_is_said_once_and_of_printed_letters_alone(self, bench: Bench) -> None:
+        """All of it, or nothing: the first letter of the three could be posted."""
+        seal(bench, [on_paper("A"), on_paper("B"), on_paper("C")])
+        with bench.open() as ledger:
+            printed(bench, ledger, "A", "C")
+            post(ledger, numbers(bench, "C"), date(2009, 10, 2), who="Ada", why="at the counter")
+            before = dump(bench)
+            for second in ("B", "C"):
+                with pytest.raises(DispatcherError, match="not printed, or posted already"):
+                    post(ledger, numbers(bench, "A", second), date(2009, 10, 3), who="Ada", why="again")
+            with pytest.raises(DispatcherError, match="not printed, or posted already"):
+                throw_away(ledger, numbers(bench, "A", "C"), who="Ada", why="a typing error")
+        assert dump(bench) == before
+
+    def test_sheets_that_are_thrown_away_wait_again(self, bench: Bench) -> None:
+        """Each where it stood before: to be printed, or failed by mail."""
+        seal(bench, [on_paper("A"), letter("B")])
+        with bench.open() as ledger:
+            run = begin(ledger)
+            send(run, lease(run)[0], FAILED)
+            run.end("finished", "hold")
+            printed(bench, ledger, "A", "B")
+            assert states(bench) == {"A": "printed", "B": "printed"}
+            throw_away(ledger, numbers(bench, "A", "B"), who="Ada", why="a typing error")
+        assert states(bench) == {"A": "to_print", "B": "failed"}
+
+    @pytest.mark.parametrize("fate", ["accepted", "unknown", "deferred", "at_risk"])
+    def test_what_may_have_left_by_mail_is_not_printed(self, bench: Bench, ledger: SqliteLedger, fate: str) -> None:
+        run = begin(ledger)
+        first = lease(run, 1)[0]
+        ends = {"accepted": ACCEPTED, "unknown": UNKNOWN, "deferred": ending(State.READY)}
+        intend(run, first) if fate == "at_risk" else send(run, first, ends[fate])
+        assert printed(bench, ledger, "K000", at=State.FAILED) == ["K000"]
+        assert states(bench)["K000"] == {"deferred": "ready"}.get(fate, fate)
+        assert bench.sql("SELECT count(*) FROM event WHERE letter IS NOT NULL") == [(0,)]
+
+    def test_a_live_attempt_keeps_a_letter_from_paper_whatever_its_state(
+        self, bench: Bench, ledger: SqliteLedger
+    ) -> None:
+        """Against a bug: the state says failed, the attempt says unknown."""
+        run = begin(ledger)
+        send(run, lease(run, 1)[0], UNKNOWN)
+        bench.sql("UPDATE letter SET state = 'failed' WHERE state = 'unknown'")
+        with pytest.raises(DispatcherError, match="may have left by mail is not printed"):
+            printed(bench, ledger, "K000")
+
+    def test_a_letter_on_paper_waits_for_no_run(self, bench: Bench) -> None:
+        """Against a bug: what is sealed for paper cannot be made ready, nor what is for mail be printed first."""
+        seal(bench, [on_paper("A"), letter("B")])
+        for state, key in (("ready", "A"), ("to_print", "B")):
+            with pytest.raises(bench.refused, match="waits in the channel"):
+                bench.sql(f"UPDATE letter SET state = '{state}' WHERE key = '{key}'")
+        bench.sql(BORN.format(key="N", state="ready"), BORN.format(key="P", state="to_print"))
+        for key, channel in (("N", "paper"), ("P", "mail")):
+            with pytest.raises(bench.refused, match="begins waiting"):
+                bench.sql(SEALED_FOR.format(key=key, channel=channel))
+
+    def test_amending_moves_a_letter_into_the_other_channel(self, bench: Bench) -> None:
+        """Unless it may have reached its recipient in the one it was in."""
+        mail, paper = ("READY", "ACCEPTED", "UNKNOWN", "FAILED", "CANCELLED"), ("WAITS", "PRINTED", "POSTED")
+        seal(bench, [*map(letter, mail), *map(on_paper, paper)])
+        with bench.open() as ledger:
+            run = begin(ledger)
+            for each in lease(run):
+                if fate := {"ACCEPTED": ACCEPTED, "UNKNOWN": UNKNOWN, "FAILED": FAILED}.get(each.key):
+                    send(run, each, fate)
+            run.end("finished", "hold")
+            printed(bench, ledger, "PRINTED", "POSTED")
+            post(ledger, numbers(bench, "POSTED"), date(2009, 10, 2), who="Ada", why="at the counter")
+        seal(bench, [*map(letter, set(mail) - {"CANCELLED"}), *map(on_paper, paper)])
+        seal(bench, [*map(on_paper, mail), *map(letter, paper)])
+        assert states(bench) == {
+            "READY": "to_print",
+            "ACCEPTED": "accepted",
+            "UNKNOWN": "unknown",
+            "FAILED": "to_print",
+            "CANCELLED": "to_print",
+            "WAITS": "ready",
+            "PRINTED": "printed",
+            "POSTED": "posted",
+        }
+        with bench.open() as ledger:
+            assert [each.key for each in lease(begin(ledger))] == ["WAITS"]
+
+    def test_a_row_that_is_gone_cancels_what_waits_and_nothing_else(self, bench: Bench) -> None:
+        seal(bench, [on_paper("WAITS"), on_paper("PRINTED"), on_paper("STAYS")])
+        with bench.open() as ledger:
+            printed(bench, ledger, "PRINTED")
+        seal(bench, [on_paper("STAYS")])
+        assert states(bench) == {"WAITS": "cancelled", "PRINTED": "printed", "STAYS": "to_print"}
+
+    def test_a_mailbox_that_paper_may_have_reached_gets_no_letter_under_another_key(self, bench: Bench) -> None:
+        seal(bench, [on_paper("A", "a@missions.example"), on_paper("B")])
+        with bench.open() as ledger:
+            printed(bench, ledger, "A", "B")
+        with pytest.raises(PlanConflict, match=r"letter NEW would go to a@missions\.example, which letter A"):
+            seal(bench, [letter("NEW", "a@missions.example"), on_paper("B")])
+
+    def test_a_persons_suppression_holds_back_paper_and_a_relays_does_not(self, bench: Bench) -> None:
+        """At sealing, while it waits, and when it is lifted."""
+        box = [Mailbox("a@missions.example", "", "a@missions.example")]
+        by_relay = {**WHY, "source": "refused by the relay"}
+        seal(bench, [on_paper("A", "a@missions.example")])
+        with bench.open() as ledger:
+            sealing.add_suppressions(ledger, box, **by_relay)
+            assert states(bench) == {"A": "to_print"}
+        seal(bench, [on_paper("A", "a@missions.example", text="two")])
+        assert states(bench) == {"A": "to_print"}
+        with bench.open(hold=False) as guest:
+            sealing.remove_suppression(guest, "a@missions.example", who="Ada", why="moved")
+            assert sealing.add_suppressions(guest, box, **WHY) == (1, 1)
+        assert states(bench) == {"A": "suppressed"}
+        seal(bench, [on_paper("A", "a@missions.example", text="three")])
+        assert states(bench) == {"A": "suppressed"}
+        with bench.open() as ledger:
+            assert printed(bench, ledger, "A", at=State.TO_PRINT) == ["A"], "suppressed while it was printed"
+            sealing.remove_suppression(ledger, "a@missions.example", who="Ada", why="by mistake")
+        assert states(bench) == {"A": "to_print"}
+
     # Rules that hold against the program itself.
 
     def test_the_table_in_a_new_ledger_is_the_one_in_the_policy(self, bench: Bench, ledger: SqliteLedger) -> None:
@@ -609,7 +787,7 @@ class LedgerContract:
             for new in State:
                 moves = [_move(first.id, state) for state in [*paths[old][1:], new]]
                 with suppress(bench.refused):
-                    bench.sql(*moves, keep=False)
+                    bench.sql(*WHATEVER_ITS_CHANNEL, *moves, keep=False)
                     allowed.add((old, new))
         assert allowed == TRANSITIONS | {(state, state) for state in State}
 
@@ -640,11 +818,12 @@ class LedgerContract:
         before["session"] = bench.sql("SELECT * FROM session ORDER BY 1")
         assert dump(bench) == before
 
-    @pytest.mark.parametrize("table", ["letter", "attempt", "rcpt", "plan", "content", "event"])
+    @pytest.mark.parametrize("table", ["letter", "attempt", "rcpt", "plan", "content", "event", "printing"])
     def test_history_is_never_deleted(self, bench: Bench, ledger: SqliteLedger, table: str) -> None:
         run = begin(ledger)
         said = RcptReply("k000@missions.example", Reply(250, "ok"))
         send(run, lease(run, 1)[0], replace(FAILED, rcpts=((said, Outcome.FAILED),)))
+        printed(bench, ledger, "K000")
         with pytest.raises(bench.refused, match="never deleted"):
             bench.sql(f"DELETE FROM {table}")
 

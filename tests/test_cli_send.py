@@ -211,7 +211,7 @@ def test_amend(folder: Path, server: SmtpServer) -> None:
     assert done.code == 0
     assert "1 new letters: AND" in done.out
     assert "1 removed letters: KHM" in done.out
-    assert "1 already accepted: these are never sent again" in done.out
+    assert "1 already accepted or posted: these are never sent again" in done.out
     found = dispatcher("amend", "--json", folder=folder).json
     assert (found["new"], found["removed"], found["accepted"], found["amended"]) == (1, 1, 1, False)
     assert found["changes"] == found["new"] + found["changed"] + found["removed"]

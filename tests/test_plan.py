@@ -614,6 +614,9 @@ def _take(items: Iterator[Merged | Skip | Problem], found: Summary, count: int) 
         (State.UNKNOWN, "unknown", "unknown", "unknown"),
         (State.AT_RISK, "unknown", "unknown", "unknown"),
         (State.CANCELLED, "changed", "changed", ""),
+        (State.TO_PRINT, "same", "changed", "removed"),
+        (State.PRINTED, "same", "printed", "printed"),
+        (State.POSTED, "accepted", "accepted", "gone"),
     ],
 )
 def test_compare(state: State, same: str, other: str, gone: str) -> None:
@@ -657,7 +660,7 @@ def test_differences_name_what_lies_behind(tmp_path: Path) -> None:
         "1 new letters: A",
         "9 changed letters: 0, 1, 2, 3, 4 and 4 more",
         "1 removed letters: R",
-        "1 already accepted: these are never sent again",
+        "1 already accepted or posted: these are never sent again",
         "1 unknown, held as they are until resolved: U",
     ]
     assert "return_path: 'bounces@orchard.example.org' → 'returns@orchard.example.org'" in lines

@@ -410,9 +410,9 @@ def test_a_life_lasts_three_days_when_nothing_jumps() -> None:
 
 
 def test_what_is_accepted_or_closed_stays_so() -> None:
-    """Two states are ends; every other leads to one, and every state but the first is led to."""
+    """Three states are ends; every other leads to one, and every state is led to."""
     begins = {old for old, _ in TRANSITIONS}
-    assert set(State) - begins == {State.ACCEPTED, State.CLOSED_UNKNOWN}
+    assert set(State) - begins == {State.ACCEPTED, State.CLOSED_UNKNOWN, State.POSTED}
     assert {new for _, new in TRANSITIONS} == set(State)
 
 
@@ -421,6 +421,14 @@ def test_a_letter_reaches_accepted_only_through_at_risk() -> None:
     assert {old for old, new in TRANSITIONS if new is State.UNKNOWN} == {State.AT_RISK}
     assert {old for old, new in TRANSITIONS if new is State.AT_RISK} == {State.LEASED}
     assert {old for old, new in TRANSITIONS if new is State.CANCELLED}.isdisjoint({State.LEASED, State.AT_RISK})
+
+
+def test_no_letter_goes_two_ways() -> None:
+    """What is on paper is not leased, what may have left by mail is not printed, and posted follows printed alone."""
+    assert {old for old, new in TRANSITIONS if new is State.LEASED} == {State.READY, State.AT_RISK}
+    assert {old for old, new in TRANSITIONS if new is State.PRINTED} == {State.TO_PRINT, State.FAILED}
+    assert {old for old, new in TRANSITIONS if new is State.POSTED} == {State.PRINTED}
+    assert {new for old, new in TRANSITIONS if old is State.PRINTED} == {State.POSTED, State.TO_PRINT, State.FAILED}
 
 
 @pytest.mark.parametrize(

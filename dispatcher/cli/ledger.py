@@ -36,6 +36,9 @@ class Standing(StrEnum):
     SUPPRESSED = "suppressed"
     CANCELLED = "cancelled"
     CLOSED_UNKNOWN = "closed_unknown"
+    TO_PRINT = "to_print"
+    PRINTED = "printed"
+    POSTED = "posted"
 
 
 class Adoption(StrEnum):

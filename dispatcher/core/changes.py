@@ -13,10 +13,10 @@ from dispatcher.core.model import State
 
 _SHOWN: Final = 5
 _LINES: Final = 12
-REWRITABLE: Final = (State.READY, State.FAILED, State.SUPPRESSED, State.CANCELLED)
-_KEPT: Final = (State.ACCEPTED, State.CLOSED_UNKNOWN)
+REWRITABLE: Final = (State.READY, State.FAILED, State.SUPPRESSED, State.CANCELLED, State.TO_PRINT)
+_KEPT: Final = (State.ACCEPTED, State.CLOSED_UNKNOWN, State.POSTED)
 _IN_DOUBT: Final = (State.UNKNOWN, State.AT_RISK)
-REACHED: Final = (*_KEPT, *_IN_DOUBT)
+REACHED: Final = (*_KEPT, *_IN_DOUBT, State.PRINTED)
 """Where a letter stands that has reached its mailboxes, or may have."""
 
 
@@ -52,8 +52,9 @@ class Changes:
     """What an amended plan does to the sealed one.
 
     `moved` are accepted letters whose row names another mailbox now, `gone` those whose row is gone; both stay as they
-    are. `twice` are letters that would go to a mailbox that another key's letter may have reached: how many, and lines
-    on the first few. Accepted and unknown letters are never touched.
+    are. `printed` are letters on paper that nobody said to be posted: they may be on their way, and stay as they are.
+    `twice` are letters that would go to a mailbox that another key's letter may have reached: how many, and lines on
+    the first few. Accepted, posted and unknown letters are never touched.
     """
 
     new: Kind = field(default_factory=Kind)
@@ -63,6 +64,7 @@ class Changes:
     moved: Kind = field(default_factory=Kind)
     gone: Kind = field(default_factory=Kind)
     unknown: Kind = field(default_factory=Kind)
+    printed: Kind = field(default_factory=Kind)
     twice: Kind = field(default_factory=Kind)
     same: int = 0
 
@@ -81,6 +83,7 @@ class Changes:
             "gone": self.gone.count,
             "twice": self.twice.count,
             "unknown": self.unknown.count,
+            "printed": self.printed.count,
             "same": self.same,
         }
 
@@ -93,7 +96,7 @@ class Changes:
         elif there.state in _IN_DOUBT:
             self.unknown.add(key)
         elif there.digest != digest or there.state is State.CANCELLED:
-            self.changed.add(key)
+            (self.printed if there.state is State.PRINTED else self.changed).add(key)
         else:
             self.same += 1
 
@@ -103,6 +106,8 @@ class Changes:
             self.gone.add(key)
         elif state in _IN_DOUBT:
             self.unknown.add(key)
+        elif state is State.PRINTED:
+            self.printed.add(key)
         elif state is not State.CANCELLED:
             self.removed.add(key)
 
@@ -123,13 +128,17 @@ def _letters(changes: Changes) -> Iterator[str]:
         if kind.count:
             yield f"{kind.count} {words} letters: {kind}"
     if changes.accepted.count:
-        yield f"{changes.accepted.count} already accepted: these are never sent again"
+        yield f"{changes.accepted.count} already accepted or posted: these are never sent again"
     if changes.moved.count:
-        yield f"{changes.moved.count} already accepted at another address than the list has now: {changes.moved}"
+        where = "at another address than the list has now"
+        yield f"{changes.moved.count} already accepted or posted {where}: {changes.moved}"
     if changes.gone.count:
-        yield f"{changes.gone.count} already accepted, and no longer in the list: {changes.gone}"
+        yield f"{changes.gone.count} already accepted or posted, and no longer in the list: {changes.gone}"
     if changes.unknown.count:
         yield f"{changes.unknown.count} unknown, held as they are until resolved: {changes.unknown}"
+    if changes.printed.count:
+        until = "held as they are until they are posted, or thrown away (dispatcher paper --thrown-away)"
+        yield f"{changes.printed.count} printed, {until}: {changes.printed}"
     yield from changes.twice.first
     if changes.twice.count > _SHOWN:
         yield f"and {changes.twice.count - _SHOWN} more such"

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from dispatcher.core.errors import Place, Problem, UsageError
-from dispatcher.core.model import Mailbox, Recipient
+from dispatcher.core.model import Channel, Mailbox, Recipient
 from dispatcher.core.render import OVERRIDES
 
 LARGEST: Final = 100
@@ -77,9 +77,9 @@ def united(key: str, rows: Sequence[Recipient]) -> Recipient:
     fields = {column: next((value for value, _ in _values(column, rows)), "") for column in rows[0].fields}
     own = {"key": key, "email": _shown(to.values()), "cc": _shown(cc.values()), "copy": ""}
     fields.update((name, value) for name, value in own.items() if name in fields)
-    return Recipient(
-        key, tuple(to.values()), tuple(cc.values()), fields.get("language", ""), fields, rows[0].place, len(rows)
-    )
+    channel = next((row.channel for row in rows if row.fields.get("channel")), Channel.MAIL)
+    language, place = fields.get("language", ""), rows[0].place
+    return Recipient(key, tuple(to.values()), tuple(cc.values()), language, fields, place, len(rows), channel)
 
 
 def _each_once(mailboxes: Iterable[Mailbox]) -> Mapping[str, Mailbox]:

@@ -22,9 +22,19 @@ class Mailbox:
     identity: str = ""
 
 
+class Channel(StrEnum):
+    """What carries a recipient's letter. Each recipient is in one channel."""
+
+    MAIL = "mail"
+    PAPER = "paper"
+
+
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """One row of a recipients list, or the `rows` of one household. `fields` holds every column as text."""
+    """One row of a recipients list, or the `rows` of one household. `fields` holds every column as text.
+
+    Whose letter goes on paper may have no mailbox.
+    """
 
     key: str
     to: tuple[Mailbox, ...]
@@ -33,6 +43,7 @@ class Recipient:
     fields: Mapping[str, str] = field(default_factory=dict)
     place: Place = Place()
     rows: int = field(default=1, compare=False)
+    channel: Channel = Channel.MAIL
 
     @property
     def mailboxes(self) -> tuple[Mailbox, ...]:
@@ -143,7 +154,8 @@ class Letter:
     """One campaign for one recipient: the unit of uniqueness, history and promise.
 
     `language` is the one it is written in (the recipient may have asked for another); `digest` covers its content
-    and envelope (see `core.compose.letter_digest`); `own` is its part of the message (see `Message`).
+    and envelope (see `core.compose.letter_digest`); `own` is its part of the message (see `Message`). On paper, `own`
+    is what will be printed, and the digest covers that.
     """
 
     recipient: Recipient
@@ -197,6 +209,9 @@ class State(StrEnum):
     CLOSED_UNKNOWN = "closed_unknown"
     SUPPRESSED = "suppressed"
     CANCELLED = "cancelled"
+    TO_PRINT = "to_print"
+    PRINTED = "printed"
+    POSTED = "posted"
 
 
 class Phase(StrEnum):

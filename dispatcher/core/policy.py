@@ -57,9 +57,22 @@ TRANSITIONS: Final[frozenset[tuple[State, State]]] = frozenset(
         (S.FAILED, S.CANCELLED),
         (S.CANCELLED, S.READY),  # the row came back
         (S.CANCELLED, S.SUPPRESSED),
+        # On paper. No run takes up what waits to be printed.
+        (S.TO_PRINT, S.PRINTED),  # the file is written
+        (S.FAILED, S.PRINTED),  # issued again on paper
+        (S.PRINTED, S.POSTED),  # a person's word, with the date
+        (S.PRINTED, S.TO_PRINT),  # a person threw the sheets away
+        (S.PRINTED, S.FAILED),  # the same, of one that failed by mail
+        (S.TO_PRINT, S.SUPPRESSED),
+        (S.TO_PRINT, S.CANCELLED),
+        (S.SUPPRESSED, S.TO_PRINT),
+        (S.CANCELLED, S.TO_PRINT),
+        (S.TO_PRINT, S.READY),  # amended: its row is for mail now
+        (S.READY, S.TO_PRINT),  # amended: its row is for paper now
+        (S.FAILED, S.TO_PRINT),
     }
 )
-"""Every arrow there is; the ledger refuses all others. `accepted` and `closed_unknown` are terminal."""
+"""Every arrow there is; the ledger refuses all others. `accepted`, `closed_unknown` and `posted` are terminal."""
 
 BREAKER: Final = 5
 """So many policy refusals in a row stop the run, and so many unknown outcomes; or so many refusals among 50 letters."""

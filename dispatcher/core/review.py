@@ -17,6 +17,7 @@ WORDS: Final[Mapping[str, str]] = {
     "leased": "waiting",
     "at_risk": "in flight",
     "closed_unknown": "unknown, closed",
+    "to_print": "to print",
 }
 """States that people see under another word."""
 _CELL_ENDS: Final = re.compile(r"([;\t\r\n])")
@@ -35,6 +36,9 @@ def tally(counts: Mapping[State, int]) -> dict[str, int]:
         "closed_unknown": counts.get(State.CLOSED_UNKNOWN, 0),
         "suppressed": counts.get(State.SUPPRESSED, 0),
         "cancelled": counts.get(State.CANCELLED, 0),
+        "to_print": counts.get(State.TO_PRINT, 0),
+        "printed": counts.get(State.PRINTED, 0),
+        "posted": counts.get(State.POSTED, 0),
     }
     return {"letters": sum(rows.values()), **rows}
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from dispatcher.core.campaign import Campaign
 from dispatcher.core.errors import LedgerInDoubt, Place, PlanConflict, Problem, SecretError, UsageError
+from dispatcher.core.model import Channel
 from dispatcher.core.plan import Summary
 from dispatcher.desk import Desk
 from dispatcher.desk.draft import Draft
@@ -60,7 +61,7 @@ def check_folder(desk: Desk, *, listed: int | None = None) -> Check:
     skipped = {str(reason): count for reason, count in summary.skips.items()}
     if held := draft.unsealed.count_held_back():
         skipped = {"suppressed": held, **skipped}
-    forecast, late = _forecast(desk, draft, summary.letters - held)
+    forecast, late = _forecast(desk, draft, draft.unsealed.count_in(Channel.MAIL))
     return Check(
         campaign=draft.campaign.id,
         title=draft.campaign.title,

@@ -16,7 +16,7 @@ from dispatcher.core.changes import differences
 from dispatcher.core.errors import Place, PlanConflict, Problem, UsageError
 from dispatcher.core.jinja import Expression
 from dispatcher.core.merge import Merged
-from dispatcher.core.model import State
+from dispatcher.core.model import Channel, State
 from dispatcher.core.plan import Summary
 from dispatcher.desk import Desk, quoted
 from dispatcher.desk.draft import Draft
@@ -83,7 +83,7 @@ def _of_folder(desk: Desk, draft: Draft, choice: _Choice) -> Outlook:
         states = _sendable(draft.campaign)
         draft.unsealed.pick_sealed(desk.ledger_path, draft.campaign.id, states, chosen=among, limit=choice.limit)
     else:
-        draft.unsealed.pick(chosen=among, limit=choice.limit)
+        draft.unsealed.pick(Channel.MAIL, chosen=among, limit=choice.limit)
     count, held = draft.unsealed.count_picked(), draft.unsealed.count_held_back()
     return Outlook(draft, summary, revision, count, choice.made, held)
 

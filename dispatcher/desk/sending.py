@@ -139,7 +139,7 @@ def _ledger_run(desk: Desk, ledger: SqliteLedger, plan: Outlook, number: int, ac
 def _result(report: Report, recovered: Recovered, plan: Outlook, reader: Reader) -> Result:
     campaign = plan.draft.campaign
     counts = reader.counts(campaign.id)
-    done = (State.ACCEPTED, State.SUPPRESSED, State.CANCELLED)
+    done = (State.ACCEPTED, State.SUPPRESSED, State.CANCELLED, State.TO_PRINT, State.PRINTED, State.POSTED)
     left = any(n for state, n in counts.items() if state not in done)
     if plan.chosen:
         rows = (reader.one("standing", campaign=campaign.id, key=key) for key in plan.picked())

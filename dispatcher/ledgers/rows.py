@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from dispatcher.core.errors import LedgerUnavailable, Place
-from dispatcher.core.model import Attachment, Leased, Letter, Mailbox, Recipient
+from dispatcher.core.model import Attachment, Channel, Leased, Letter, Mailbox, Recipient
 
 _WINDOW_BITS: Final = 14
 _WINDOW: Final = 2**_WINDOW_BITS - 262  # as far back as DEFLATE can look there
@@ -31,6 +31,7 @@ def recipient_text(recipient: Recipient) -> str:
             "to": [_mailbox_data(m) for m in recipient.to],
             "cc": [_mailbox_data(m) for m in recipient.cc],
             "language": recipient.language,
+            "channel": recipient.channel,
             "fields": dict(recipient.fields),
             "place": {"file": place.file, "line": place.line, "column": place.column, "recipient": place.recipient},
         }
@@ -50,6 +51,7 @@ def recipient_of(text: str) -> Recipient:
         language=data["language"],
         fields=data["fields"],
         place=Place(**data["place"]),
+        channel=Channel(data["channel"]),
     )
 
 
@@ -62,6 +64,7 @@ def letter_row(letter: Letter) -> dict[str, Any]:
     """The columns that hold a sealed letter."""
     return {
         "key": letter.key,
+        "channel": letter.recipient.channel,
         "language": letter.language,
         "message_id": letter.message_id,
         "digest": letter.digest,

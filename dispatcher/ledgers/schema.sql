@@ -54,7 +54,7 @@ CREATE TABLE letter (
     key TEXT NOT NULL,
     revision INTEGER NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('ready', 'leased', 'at_risk', 'accepted', 'failed', 'unknown',
-        'closed_unknown', 'suppressed', 'cancelled')),
+        'closed_unknown', 'suppressed', 'cancelled', 'to_print', 'printed', 'posted')),
     date TEXT,                       -- the Date header, fixed at the first attempt
     due_at TEXT NOT NULL,            -- not before
     attempts INTEGER NOT NULL DEFAULT 0,   -- those that count for the retry schedule
@@ -74,7 +74,7 @@ CREATE INDEX letter_in_hand ON letter (lease) WHERE lease IS NOT NULL;
 CREATE INDEX letter_deferred ON letter (campaign, due_at) WHERE state = 'ready' AND lease IS NULL AND attempts > 0;
 
 CREATE TRIGGER letter_begins BEFORE INSERT ON letter
-WHEN NEW.state <> 'ready' OR NEW.attempts <> 0 OR NEW.date IS NOT NULL
+WHEN NEW.state NOT IN ('ready', 'to_print') OR NEW.attempts <> 0 OR NEW.date IS NOT NULL
 BEGIN SELECT RAISE (ABORT, 'a letter begins ready, and untried'); END;
 
 CREATE TRIGGER letter_moves BEFORE UPDATE OF state ON letter
@@ -88,16 +88,29 @@ WHEN NEW.state = 'accepted' AND OLD.state <> 'accepted' AND NOT EXISTS (
 )
 BEGIN SELECT RAISE (ABORT, 'a letter is accepted by an attempt'); END;
 
+-- Each recipient in one channel: what may have left by mail is not printed.
+CREATE TRIGGER letter_is_printed BEFORE UPDATE OF state ON letter
+WHEN NEW.state = 'printed' AND EXISTS (
+    SELECT 1 FROM attempt WHERE letter = OLD.id AND outcome IN ('at_risk', 'accepted', 'unknown') AND override IS NULL
+)
+BEGIN SELECT RAISE (ABORT, 'a letter that may have left by mail is not printed'); END;
+
+CREATE TRIGGER letter_waits_in_its_channel BEFORE UPDATE OF state ON letter
+WHEN NEW.state IN ('ready', 'to_print') AND OLD.state NOT IN ('leased', 'at_risk') AND NOT EXISTS (
+    SELECT 1 FROM sealed WHERE letter = OLD.id AND channel = CASE NEW.state WHEN 'ready' THEN 'mail' ELSE 'paper' END
+)
+BEGIN SELECT RAISE (ABORT, 'a letter waits in the channel it is sealed for'); END;
+
 CREATE TRIGGER letter_is_itself BEFORE UPDATE OF id, campaign, key ON letter
 BEGIN SELECT RAISE (ABORT, 'a letter stays the same one'); END;
 
 CREATE TRIGGER letter_stays BEFORE UPDATE OF revision ON letter
-WHEN OLD.state NOT IN ('ready', 'failed', 'suppressed', 'cancelled')
+WHEN OLD.state NOT IN ('ready', 'failed', 'suppressed', 'cancelled', 'to_print')
 BEGIN SELECT RAISE (ABORT, 'a letter that may have left is not rewritten'); END;
 
 CREATE TRIGGER letter_keeps_its_date BEFORE UPDATE OF date ON letter
 WHEN OLD.date IS NOT NULL AND NEW.date IS NOT OLD.date
-    AND OLD.state NOT IN ('ready', 'failed', 'suppressed', 'cancelled')
+    AND OLD.state NOT IN ('ready', 'failed', 'suppressed', 'cancelled', 'to_print')
 BEGIN SELECT RAISE (ABORT, 'the date of a letter is fixed at its first attempt'); END;
 
 CREATE TRIGGER letter_remains BEFORE DELETE ON letter
@@ -105,9 +118,10 @@ BEGIN SELECT RAISE (ABORT, 'letters are never deleted'); END;
 
 -- What was sealed of a letter: all that is needed to send it and to show it. `mailboxes` are identities and `addresses`
 -- forward paths, both space-separated and in the same order; `own` is its part of the message, deflated: the octets
--- but for Date and what is shared with others.
+-- but for Date and what is shared with others. Of a letter for paper it is what will be printed.
 CREATE TABLE sealed (
     letter INTEGER PRIMARY KEY REFERENCES letter (id),
+    channel TEXT NOT NULL CHECK (channel IN ('mail', 'paper')),
     language TEXT NOT NULL,
     message_id TEXT NOT NULL UNIQUE,
     digest TEXT NOT NULL,
@@ -118,9 +132,13 @@ CREATE TABLE sealed (
     own BLOB NOT NULL
 ) STRICT;
 
+CREATE TRIGGER sealed_for_its_channel BEFORE INSERT ON sealed
+WHEN (NEW.channel = 'paper') <> (SELECT state = 'to_print' FROM letter WHERE id = NEW.letter)
+BEGIN SELECT RAISE (ABORT, 'a letter for paper begins waiting to be printed, one for mail ready'); END;
+
 CREATE TRIGGER sealed_stays BEFORE UPDATE ON sealed
 WHEN OLD.letter <> NEW.letter OR NOT EXISTS (
-    SELECT 1 FROM letter WHERE id = OLD.letter AND state IN ('ready', 'failed', 'suppressed', 'cancelled')
+    SELECT 1 FROM letter WHERE id = OLD.letter AND state IN ('ready', 'failed', 'suppressed', 'cancelled', 'to_print')
 )
 BEGIN SELECT RAISE (ABORT, 'a letter that may have left is not rewritten'); END;
 
@@ -224,6 +242,22 @@ BEGIN SELECT RAISE (ABORT, 'replies are append-only'); END;
 
 CREATE TRIGGER rcpt_remains BEFORE DELETE ON rcpt
 BEGIN SELECT RAISE (ABORT, 'replies are never deleted'); END;
+
+-- Files that were written to be printed, as they were then; append-only. `files` is a JSON list: name, what it holds,
+-- size in octets, SHA-256.
+CREATE TABLE printing (
+    id INTEGER PRIMARY KEY,
+    campaign TEXT NOT NULL,
+    at TEXT NOT NULL,
+    who TEXT NOT NULL,
+    files TEXT NOT NULL
+) STRICT;
+
+CREATE TRIGGER printing_stays BEFORE UPDATE ON printing
+BEGIN SELECT RAISE (ABORT, 'printings are append-only'); END;
+
+CREATE TRIGGER printing_remains BEFORE DELETE ON printing
+BEGIN SELECT RAISE (ABORT, 'printings are never deleted'); END;
 
 -- Addresses that must not be written to.
 CREATE TABLE suppression (

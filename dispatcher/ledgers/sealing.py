@@ -12,11 +12,16 @@ from typing import Any
 
 from dispatcher.core.changes import REACHED, REWRITABLE, Standing
 from dispatcher.core.errors import PlanConflict, Problem, UsageError
-from dispatcher.core.model import Mailbox, Skip, State
+from dispatcher.core.model import Channel, Mailbox, Skip, State
 from dispatcher.ledgers.reader import Reader
 from dispatcher.ledgers.sqlite import SqliteLedger, stamp
 from dispatcher.ledgers.statements import SQL
-from dispatcher.ledgers.suppressions import suppress_mailbox, suppressed_among, with_domains
+from dispatcher.ledgers.suppressions import (
+    suppress_mailbox,
+    suppressed_among,
+    suppressed_by_people_among,
+    with_domains,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +117,10 @@ class _Sealing:
                 )
 
     def _put(self, letter: Mapping[str, Any], there: Standing | None) -> None:
-        """A new letter, or one that is written anew, ready to leave; held back at once if it must be."""
-        row, connection = {**letter, **self._head}, self._connection
+        """A new letter, or one that is written anew, waiting in its channel; held back at once if it must be."""
+        on_paper = letter["channel"] == Channel.PAPER
+        begins = State.TO_PRINT if on_paper else State.READY
+        row, connection = {**letter, **self._head, "begins": begins}, self._connection
         try:
             if there is None:
                 number = connection.execute(SQL["insert_letter"], row).lastrowid
@@ -122,23 +129,29 @@ class _Sealing:
                     connection.execute(SQL["note_planned"], {"id": number})
             elif there.state in REWRITABLE and (there.digest != row["digest"] or there.state is State.CANCELLED):
                 number = there.id
+                connection.execute(SQL["rewrite_sealed"], {**row, "id": number})
                 if connection.execute(SQL["rewrite_letter"], {**row, "id": number}).rowcount != 1:
                     raise PlanConflict(f"letter {row['key']} cannot be written anew where it stands")
-                connection.execute(SQL["rewrite_sealed"], {**row, "id": number})
             else:
                 return
         except sqlite3.IntegrityError as error:
             raise PlanConflict(f"letter {row['key']} cannot be sealed: {error}") from None
         if self._suppressing:
-            _hold_back(connection, number, row["mailboxes"].split())
+            _hold_back(connection, number, row["mailboxes"].split(), on_paper=on_paper)
 
 
-def _hold_back(connection: sqlite3.Connection, letter: int | None, identities: Iterable[str]) -> int:
-    """Suppress a letter that is ready, if one of its mailboxes is suppressed; how many that were."""
-    if found := suppressed_among(connection, identities):
+def _hold_back(connection: sqlite3.Connection, letter: int | None, identities: Iterable[str], *, on_paper: bool) -> int:
+    """Suppress a letter that waits, if one of its mailboxes is suppressed; how many that were."""
+    if found := _suppressed(connection, identities, on_paper=on_paper):
         given = {"id": letter, "reason": next(iter(found.values()))}
         return connection.execute(SQL["suppress_ready"], given).rowcount
     return 0
+
+
+def _suppressed(connection: sqlite3.Connection, identities: Iterable[str], *, on_paper: bool) -> dict[str, str]:
+    """The mailboxes of a letter that hold it back, and why."""
+    among = suppressed_by_people_among if on_paper else suppressed_among
+    return among(connection, identities)
 
 
 def resolve(ledger: SqliteLedger, letter: int, old: State, new: State, *, who: str, why: str) -> None:
@@ -178,10 +191,14 @@ def add_suppressions(
 
 
 def _hold_back_waiting(connection: sqlite3.Connection, wanted: set[str]) -> int:
-    """Suppress the letters that are ready and go to one of these; how many."""
-    waiting = connection.execute(SQL["letters_in"], {"state": State.READY})
-    found = [(number, ids.split()) for number, ids in waiting if not wanted.isdisjoint(with_domains(ids.split()))]
-    return sum(_hold_back(connection, number, identities) for number, identities in found)
+    """Suppress the letters that wait and go to one of these; how many."""
+    found = [
+        (number, ids.split(), state is State.TO_PRINT)
+        for state in (State.READY, State.TO_PRINT)
+        for number, _, ids in connection.execute(SQL["letters_in"], {"state": state})
+        if not wanted.isdisjoint(with_domains(ids.split()))
+    ]
+    return sum(_hold_back(connection, number, ids, on_paper=on_paper) for number, ids, on_paper in found)
 
 
 def borrow_suppressions(ledger: SqliteLedger, real: Path) -> None:
@@ -210,9 +227,12 @@ def remove_suppression(ledger: SqliteLedger, identity: str, *, who: str, why: st
         reopened = 0
         if there:
             ledger.event(connection, "unsuppressed", subject=identity, who=who, why=why)
-            for number, mailboxes in connection.execute(SQL["letters_in"], {"state": State.SUPPRESSED}).fetchall():
-                if not suppressed_among(connection, mailboxes.split()):
-                    given = {"id": number, "now": stamp(ledger.now())}
+            held = connection.execute(SQL["letters_in"], {"state": State.SUPPRESSED}).fetchall()
+            for number, channel, mailboxes in held:
+                on_paper = channel == Channel.PAPER
+                if not _suppressed(connection, mailboxes.split(), on_paper=on_paper):
+                    state = State.TO_PRINT if on_paper else State.READY
+                    given = {"id": number, "now": stamp(ledger.now()), "state": state}
                     reopened += connection.execute(SQL["reopen_suppressed"], given).rowcount
         return there, reopened
 

@@ -161,15 +161,18 @@ ON CONFLICT (identity) DO NOTHING;
 -- name: delete_suppression
 DELETE FROM suppression WHERE identity = :identity;
 
+-- name: suppressed_by_people_among
+SELECT identity, reason FROM suppression WHERE source <> :refused AND identity IN (SELECT value FROM json_each(:identities));
+
 -- name: suppress_ready
-UPDATE letter SET state = 'suppressed', reason = :reason WHERE id = :id AND state = 'ready';
+UPDATE letter SET state = 'suppressed', reason = :reason WHERE id = :id AND state IN ('ready', 'to_print');
 
 -- name: letters_in
-SELECT l.id, s.mailboxes FROM letter l JOIN sealed s ON s.letter = l.id
+SELECT l.id, s.channel, s.mailboxes FROM letter l JOIN sealed s ON s.letter = l.id
 WHERE l.campaign IN (SELECT campaign FROM plan) AND l.state = :state AND l.lease IS NULL;
 
 -- name: reopen_suppressed
-UPDATE letter SET state = 'ready', due_at = :now, reason = '' WHERE id = :id AND state = 'suppressed';
+UPDATE letter SET state = :state, due_at = :now, reason = '' WHERE id = :id AND state = 'suppressed';
 
 -- name: insert_event
 INSERT INTO event (at, kind, letter, subject, who, why) VALUES (:now, :kind, :letter, :subject, :who, :why);
@@ -182,25 +185,25 @@ VALUES (:campaign, :revision, :digest, :now, :frozen, :dictionary, :origin);
 INSERT INTO content (digest, octets) VALUES (:digest, :octets) ON CONFLICT (digest) DO NOTHING;
 
 -- name: insert_letter
-INSERT INTO letter (campaign, key, revision, state, due_at) VALUES (:campaign, :key, :revision, 'ready', :now);
+INSERT INTO letter (campaign, key, revision, state, due_at) VALUES (:campaign, :key, :revision, :begins, :now);
 
 -- name: insert_sealed
-INSERT INTO sealed (letter, language, message_id, digest, mailboxes, addresses, recipient, attachments, own)
-VALUES (:id, :language, :message_id, :digest, :mailboxes, :addresses, :recipient, :attachments, :own);
+INSERT INTO sealed (letter, channel, language, message_id, digest, mailboxes, addresses, recipient, attachments, own)
+VALUES (:id, :channel, :language, :message_id, :digest, :mailboxes, :addresses, :recipient, :attachments, :own);
 
 -- name: rewrite_letter
-UPDATE letter SET revision = :revision, state = 'ready', reason = '', due_at = :now, date = NULL, attempts = 0,
+UPDATE letter SET revision = :revision, state = :begins, reason = '', due_at = :now, date = NULL, attempts = 0,
     first_attempt_at = NULL
-WHERE id = :id AND state IN ('ready', 'failed', 'suppressed', 'cancelled');
+WHERE id = :id AND state IN ('ready', 'failed', 'suppressed', 'cancelled', 'to_print');
 
 -- name: rewrite_sealed
-UPDATE sealed SET language = :language, message_id = :message_id, digest = :digest, mailboxes = :mailboxes,
+UPDATE sealed SET channel = :channel, language = :language, message_id = :message_id, digest = :digest, mailboxes = :mailboxes,
     addresses = :addresses, recipient = :recipient, attachments = :attachments, own = :own
 WHERE letter = :id;
 
 -- name: cancel_absent
 UPDATE letter SET state = 'cancelled', reason = 'removed from the list'
-WHERE campaign = :campaign AND lease IS NULL AND state IN ('ready', 'failed', 'suppressed')
+WHERE campaign = :campaign AND lease IS NULL AND state IN ('ready', 'failed', 'suppressed', 'to_print')
     AND id NOT IN (SELECT letter FROM planned);
 
 -- name: insert_skip
@@ -275,7 +278,7 @@ DELETE FROM reached;
 INSERT OR REPLACE INTO reached (identity, key)
 SELECT each.value, l.key FROM letter l JOIN sealed s ON s.letter = l.id
 JOIN json_each('["' || replace(s.mailboxes, ' ', '","') || '"]') each
-WHERE l.campaign = :campaign AND l.state IN (SELECT value FROM json_each(:reached))
+WHERE l.campaign = :campaign AND l.state IN (SELECT value FROM json_each(:reached)) AND s.mailboxes <> ''
 ORDER BY l.due_at, l.id;
 
 -- name: reached_by_another
@@ -382,6 +385,35 @@ WHERE campaign = :campaign AND state = 'at_risk' AND lease = :run;
 -- name: hold_waiting
 UPDATE letter SET state = 'unknown', lease = NULL, reason = :reason
 WHERE campaign = :campaign AND state = 'at_risk' AND lease = :run;
+
+-- name: to_be_printed
+SELECT l.id, l.key, l.revision, l.state, s.channel, s.language, s.message_id, s.digest, s.recipient, s.attachments, s.own
+FROM letter l JOIN sealed s ON s.letter = l.id WHERE l.campaign = :campaign AND l.key = :key;
+
+-- name: print
+UPDATE letter SET state = 'printed', reason = :reason WHERE id = :id AND state = :old AND lease IS NULL
+    AND EXISTS (SELECT 1 FROM sealed WHERE letter = :id AND digest = :digest);
+
+-- name: insert_printing
+INSERT INTO printing (id, campaign, at, who, files) VALUES (:printing, :campaign, :now, :who, :files);
+
+-- name: next_printing
+SELECT coalesce(max(id), 0) + 1 AS number FROM printing;
+
+-- name: printings
+SELECT id, at, who, files FROM printing WHERE campaign = :campaign ORDER BY id;
+
+-- name: on_paper
+SELECT l.id, l.key, l.state, s.recipient FROM letter l JOIN sealed s ON s.letter = l.id
+WHERE l.campaign = :campaign AND l.lease IS NULL AND l.state IN ('to_print', 'printed', 'posted') ORDER BY l.id;
+
+-- name: post
+UPDATE letter SET state = 'posted', reason = :reason WHERE id = :id AND state = 'printed';
+
+-- name: throw_away
+UPDATE letter SET reason = :reason,
+    state = (SELECT CASE channel WHEN 'paper' THEN 'to_print' ELSE 'failed' END FROM sealed WHERE letter = :id)
+WHERE id = :id AND state = 'printed';
 
 -- name: attempt_at_risk
 SELECT a.id FROM attempt a JOIN letter l ON l.id = a.letter JOIN run r ON r.id = a.run

@@ -2,9 +2,13 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 from dispatcher.ledgers.statements import SQL
+
+REFUSED: Final = "refused by the relay"
+"""The source of a suppression that no person asked for: the address is no good, and paper may still reach its owner."""
 
 
 def with_domains(identities: Iterable[str]) -> list[str]:
@@ -14,9 +18,19 @@ def with_domains(identities: Iterable[str]) -> list[str]:
 
 def suppressed_among(connection: sqlite3.Connection, identities: Iterable[str]) -> dict[str, str]:
     """Those mailboxes that must not be written to, and why in words."""
+    return _among(connection, "suppressed_among", identities)
+
+
+def suppressed_by_people_among(connection: sqlite3.Connection, identities: Iterable[str]) -> dict[str, str]:
+    """Those whose owners are not to be written to on paper either."""
+    return _among(connection, "suppressed_by_people_among", identities)
+
+
+def _among(connection: sqlite3.Connection, name: str, identities: Iterable[str]) -> dict[str, str]:
     asked = list(identities)
     names = json.dumps(list(dict.fromkeys(with_domains(asked))))
-    found = dict(connection.execute(SQL["suppressed_among"], {"identities": names}).fetchall())
+    given: Mapping[str, Any] = {"identities": names, "refused": REFUSED}
+    found = dict(connection.execute(SQL[name], given).fetchall())
     return {
         identity: f"{name} is suppressed: {found[name]}"
         for identity in (asked if found else ())

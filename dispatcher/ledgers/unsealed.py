@@ -18,14 +18,17 @@ from typing import Any, Final
 
 from dispatcher.core.changes import REACHED, REWRITABLE, Changes, Standing
 from dispatcher.core.errors import LedgerUnavailable, Place
-from dispatcher.core.model import Letter, Skip, SkipReason, State
+from dispatcher.core.model import Channel, Letter, Skip, SkipReason, State
 from dispatcher.core.plan import plan_digest
 from dispatcher.ledgers.file import unusable
 from dispatcher.ledgers.rows import DAMAGED, deflater, letter_row, new_dictionary
 from dispatcher.ledgers.statements import UNSEALED
+from dispatcher.ledgers.suppressions import REFUSED
 
 _CACHE: Final = 16_000  # kB of pages kept in memory
-_ROW: Final = ("key", "language", "message_id", "digest", "mailboxes", "addresses", "recipient", "attachments", "own")
+_ROW: Final = (
+    "key", "channel", "language", "message_id", "digest", "mailboxes", "addresses", "recipient", "attachments", "own",
+)  # fmt: skip
 _SEALED: Final = ("language", "message_id", "addresses", "recipient", "attachments")
 
 
@@ -65,13 +68,14 @@ class Unsealed:
         mailboxes = letter.recipient.mailboxes
         place = letter.recipient.place
         identities = " ".join(m.identity for m in mailboxes)
-        number = self._run("insert_letter", (letter.key, letter.digest, identities, place.file, place.line)).lastrowid
+        row = (letter.key, letter.recipient.channel, letter.digest, identities, place.file, place.line)
+        number = self._run("insert_letter", row).lastrowid
         self._run("insert_folded", (letter.key.casefold(), number))
         for mailbox in mailboxes:
             self._run("insert_mailbox", (mailbox.identity, number))
         if self._whole:
-            row = letter_row(letter)
-            self._run("insert_sealed", (number, *(row[name] for name in _SEALED), self._deflated(letter.own)))
+            sealed = letter_row(letter)
+            self._run("insert_sealed", (number, *(sealed[name] for name in _SEALED), self._deflated(letter.own)))
         self._last = number or 0
 
     def _deflated(self, own: bytes) -> bytes:
@@ -130,10 +134,10 @@ class Unsealed:
             raise ValueError("a plan that was only counted cannot be sealed")
         return (dict(zip(_ROW, row, strict=True)) for row in self._rows("rows"))
 
-    def hold_back(self, ledger: Path) -> None:
-        """Note the letters that a suppression in this ledger holds back."""
+    def hold_back(self, ledger: Path, *, on_paper: bool = False) -> None:
+        """Note the letters that a suppression in this ledger holds back; `on_paper`: if all of them were printed."""
         with self._beside(ledger):
-            self._run("hold_mailboxes")
+            self._run("hold_mailboxes", {"refused": REFUSED, "on_paper": on_paper})
             self._run("hold_domains")
 
     def held_back(self) -> Iterator[tuple[str, Place, str]]:
@@ -141,17 +145,21 @@ class Unsealed:
         return ((key, Place(file, line), why) for key, file, line, why in self._rows("held"))
 
     def mailboxes(self) -> Iterator[tuple[str, str]]:
-        """Key and identities of each letter that nobody holds back."""
+        """Key and identities of each letter for mail that nobody holds back."""
         return self._rows("mailboxes")
 
     def count_held_back(self) -> int:
         return int(self._run("count_held").fetchone()[0])
 
-    # Whom a `send` goes to.
+    def count_in(self, channel: Channel) -> int:
+        """How many letters go this way that nobody holds back."""
+        return int(self._run("count_in", (channel,)).fetchone()[0])
 
-    def pick(self, *, chosen: bool, limit: int | None) -> None:
+    # Whom a `send` goes to, or a printing.
+
+    def pick(self, channel: Channel, *, chosen: bool, limit: int | None = None) -> None:
         """Pick letters of this plan that nobody holds back: all, or the chosen ones; at most so many."""
-        self._run("pick", {"chosen": chosen, "limit": -1 if limit is None else limit})
+        self._run("pick", {"channel": channel, "chosen": chosen, "limit": -1 if limit is None else limit})
 
     def pick_sealed(self, ledger: Path, campaign: str, states: set[State], *, chosen: bool, limit: int | None) -> None:
         """The same among those letters that stand so in the ledger, in its order."""
@@ -159,6 +167,12 @@ class Unsealed:
         self._index()
         with self._beside(ledger):
             self._run("pick_sealed", {**given, "limit": -1 if limit is None else limit})
+
+    def pick_to_print(self, ledger: Path, campaign: str, states: set[State], *, chosen: bool) -> None:
+        """The same, in the order of this plan."""
+        self._index()
+        with self._beside(ledger):
+            self._run("pick_to_print", {"campaign": campaign, "states": json.dumps(sorted(states)), "chosen": chosen})
 
     def pick_key(self, key: str) -> None:
         """Pick one letter by its key."""

@@ -3,6 +3,7 @@
 CREATE TABLE letter (
     id INTEGER PRIMARY KEY,
     key TEXT NOT NULL,
+    channel TEXT NOT NULL,
     digest TEXT NOT NULL,
     mailboxes TEXT NOT NULL,
     file TEXT NOT NULL,
@@ -60,7 +61,7 @@ CREATE TABLE reached (identity TEXT PRIMARY KEY, key TEXT NOT NULL) STRICT, WITH
 CREATE UNIQUE INDEX IF NOT EXISTS letter_by_key ON letter (key, digest);
 
 -- name: insert_letter
-INSERT INTO letter (key, digest, mailboxes, file, line) VALUES (?, ?, ?, ?, ?);
+INSERT INTO letter (key, channel, digest, mailboxes, file, line) VALUES (?, ?, ?, ?, ?, ?);
 
 -- name: insert_folded
 INSERT INTO folded (key, letter) VALUES (?, ?);
@@ -112,13 +113,15 @@ SELECT key FROM letter ORDER BY id;
 SELECT key, reason, detail, file, line, col FROM skip WHERE ? IN ('', reason) ORDER BY rowid;
 
 -- name: rows
-SELECT l.key, s.language, s.message_id, l.digest, l.mailboxes, s.addresses, s.recipient, s.attachments, s.own
+SELECT l.key, l.channel, s.language, s.message_id, l.digest, l.mailboxes, s.addresses, s.recipient, s.attachments, s.own
 FROM letter l JOIN sealed s ON s.letter = l.id ORDER BY l.id;
 
 -- name: hold_mailboxes
+-- An address that a relay refused is no reason to write nothing on paper either.
 INSERT OR IGNORE INTO held (letter, reason)
 SELECT m.letter, s.identity || ' is suppressed: ' || s.reason
-FROM ledger.suppression s JOIN mailbox m ON m.identity = s.identity;
+FROM ledger.suppression s JOIN mailbox m ON m.identity = s.identity JOIN letter l ON l.id = m.letter
+WHERE s.source <> :refused OR NOT (:on_paper OR l.channel = 'paper');
 
 -- name: hold_domains
 INSERT OR IGNORE INTO held (letter, reason)
@@ -130,7 +133,10 @@ WHERE EXISTS (SELECT 1 FROM ledger.suppression WHERE identity >= '@' AND identit
 SELECT l.key, l.file, l.line, h.reason FROM held h JOIN letter l ON l.id = h.letter ORDER BY l.id;
 
 -- name: mailboxes
-SELECT key, mailboxes FROM letter WHERE id NOT IN (SELECT letter FROM held) ORDER BY id;
+SELECT key, mailboxes FROM letter WHERE channel = 'mail' AND id NOT IN (SELECT letter FROM held) ORDER BY id;
+
+-- name: count_in
+SELECT count(*) FROM letter WHERE channel = ? AND id NOT IN (SELECT letter FROM held);
 
 -- name: count_held
 SELECT count(*) FROM held;
@@ -138,7 +144,8 @@ SELECT count(*) FROM held;
 -- name: pick
 INSERT INTO picked (key)
 SELECT l.key FROM letter l
-WHERE l.id NOT IN (SELECT letter FROM held) AND (NOT :chosen OR l.id IN (SELECT letter FROM chosen))
+WHERE l.channel = :channel AND l.id NOT IN (SELECT letter FROM held)
+    AND (NOT :chosen OR l.id IN (SELECT letter FROM chosen))
 ORDER BY l.id LIMIT :limit;
 
 -- name: pick_sealed
@@ -147,6 +154,18 @@ SELECT l.key FROM ledger.letter there JOIN letter l ON l.key = there.key
 WHERE there.campaign = :campaign AND there.state IN (SELECT value FROM json_each(:states))
     AND l.id NOT IN (SELECT letter FROM held) AND (NOT :chosen OR l.id IN (SELECT letter FROM chosen))
 ORDER BY there.due_at, there.id LIMIT :limit;
+
+-- name: pick_to_print
+INSERT INTO picked (key)
+SELECT l.key FROM ledger.letter there JOIN letter l ON l.key = there.key
+WHERE there.campaign = :campaign AND there.state IN (SELECT value FROM json_each(:states))
+    AND l.id NOT IN (SELECT letter FROM held) AND (NOT :chosen OR l.id IN (SELECT letter FROM chosen))
+ORDER BY l.id;
+
+-- name: chosen_states
+SELECT there.state, there.attempts > 0, count(*) FROM letter l
+LEFT JOIN ledger.letter there ON there.campaign = :campaign AND there.key = l.key
+WHERE NOT :chosen OR l.id IN (SELECT letter FROM chosen) GROUP BY 1, 2;
 
 -- name: pick_key
 INSERT INTO picked (key) VALUES (?);
@@ -176,7 +195,7 @@ ORDER BY there.due_at, there.id;
 INSERT OR REPLACE INTO reached (identity, key)
 SELECT each.value, there.key FROM ledger.letter there JOIN ledger.sealed s ON s.letter = there.id
 JOIN json_each('["' || replace(s.mailboxes, ' ', '","') || '"]') each
-WHERE there.campaign = :campaign AND there.state IN (SELECT value FROM json_each(:reached))
+WHERE there.campaign = :campaign AND there.state IN (SELECT value FROM json_each(:reached)) AND s.mailboxes <> ''
 ORDER BY there.due_at, there.id;
 
 -- name: met_again
