@@ -241,8 +241,8 @@ def letter_digest(envelope: Envelope, message: Message) -> str:
 
     A shared part goes in by its own digest, made once, so that the work for a letter does not grow with it.
     """
-    paths = _framed(*(path.encode() for path in envelope.forward_paths))
-    shared = _framed(*(_digest(part) for part in message.shared))
+    paths = _framed(*[path.encode() for path in envelope.forward_paths])
+    shared = _framed(*[_digest(part) for part in message.shared])
     return hashlib.sha256(_framed(envelope.return_path.encode(), paths, message.own, shared)).hexdigest()
 
 
@@ -261,7 +261,7 @@ def _digest(part: bytes) -> bytes:
 
 def _framed(*values: bytes) -> bytes:
     """Values one after the other, each behind its length, so that no two lists of values give the same octets."""
-    return b"".join(len(value).to_bytes(8, "big") + value for value in values)
+    return b"".join([piece for value in values for piece in (len(value).to_bytes(8, "big"), value)])
 
 
 def _unsendable(subtype: str, text: str) -> ContentError:

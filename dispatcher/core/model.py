@@ -1,5 +1,6 @@
 """The nouns: frozen values, one word and one meaning each. `docs/design.md` holds the glossary."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -229,6 +230,9 @@ class Phase(StrEnum):
     FINAL = "final"
 
 
+_ENHANCED: Final = re.compile(r"\s*([245]\.[0-9]{1,3}\.[0-9]{1,3})(?!\S)")
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """A relay's reply (RFC 5321 §4.2): basic code, and the text verbatim, lines joined by LF."""
@@ -239,14 +243,8 @@ class Reply:
     @property
     def enhanced(self) -> str:
         """The enhanced status code at the start of the text (RFC 3463, RFC 2034), or ''."""
-        status = self.text.split(maxsplit=1)[0] if self.text.split() else ""
-        parts = status.split(".")
-        good = (
-            len(parts) == 3
-            and parts[0] in ("2", "4", "5")
-            and all(p.isascii() and p.isdigit() and len(p) <= 3 for p in parts)
-        )
-        return status if good else ""
+        found = _ENHANCED.match(self.text)
+        return found[1] if found else ""
 
     def __str__(self) -> str:
         return f"{self.code} {self.text}".strip()

@@ -22,7 +22,7 @@ could break out of its command.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from dispatcher.core.model import Envelope, HandOver, Message, Phase, RcptReply, Reply
@@ -124,7 +124,7 @@ class Conversation:
         """A quiet moment; or the whole of a large chunk has left, and only its own reply is still to come."""
         if self._reader.pending:
             return False
-        return not self._awaited or [step for step, _ in self._awaited] == [Step.BDAT]
+        return not self._awaited or (len(self._awaited) == 1 and self._awaited[0][0] is Step.BDAT)
 
     @property
     def upload_ends(self) -> bool:
@@ -145,7 +145,7 @@ class Conversation:
         with a reply of our own whose text says `(dispatcher)`.
         """
         envelope, message = transaction.envelope, transaction.message
-        turn = Turn(transaction, deque(self._commands(envelope, message)))
+        turn = Turn(transaction, self._commands(envelope, message))
         if self.over:
             self._end(turn, turn.facts(fault="the session is over", retracted=True))
         elif (refusal := unsuitable(self._features, envelope, message)) is not None:
@@ -208,13 +208,12 @@ class Conversation:
 
     # What may leave.
 
-    def _commands(self, envelope: Envelope, message: Message) -> Iterator[tuple[Step, bytes]]:
+    def _commands(self, envelope: Envelope, message: Message) -> deque[tuple[Step, bytes]]:
         mail, *rcpts = envelope_lines(self._features, envelope, message)
-        yield Step.MAIL, mail
-        for rcpt in rcpts:
-            yield Step.RCPT, rcpt
+        commands = deque([(Step.MAIL, mail), *[(Step.RCPT, rcpt) for rcpt in rcpts]])
         if self.mode is not Mode.CHUNKING:
-            yield Step.DATA, b"DATA\r\n"
+            commands.append((Step.DATA, b"DATA\r\n"))
+        return commands
 
     def _depart(self, flight: list[bytes | memoryview]) -> None:
         """Add what may leave now: RSET after a refusal, and the first letters that have not begun."""

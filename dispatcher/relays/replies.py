@@ -8,6 +8,7 @@ Pure: it knows no socket and no clock. It never keeps more than about 64 kB that
 """
 
 import re
+from functools import lru_cache
 from typing import Final, NoReturn
 
 from dispatcher.core.model import Reply
@@ -20,6 +21,19 @@ _LINE: Final = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
 
 class ProtocolError(Exception):
     """What came is not a reply. Says in words why; after it the reader is of no more use."""
+
+
+@lru_cache(maxsize=32)  # most replies are the same ones
+def _of_one_line(line: bytes) -> Reply | None:
+    """The reply that a line is by itself, or None if it is none."""
+    match = _LINE.fullmatch(line.removesuffix(b"\r"))
+    if match is None or match[2] == b"-":
+        return None
+    return Reply(int(match[1]), _text(match[3]))
+
+
+def _text(octets: bytes | None) -> str:
+    return (octets or b"").decode("utf-8", "backslashreplace")
 
 
 class ReplyReader:
@@ -52,6 +66,8 @@ class ReplyReader:
         while (end := self._unread.find(b"\n")) >= 0:
             line = bytes(self._unread[:end])
             del self._unread[: end + 1]
+            if not self._texts and end < MAX_REPLY and (reply := _of_one_line(line)):
+                return reply  # as nearly all are
             self._count(end + 1)
             if self._take(line.removesuffix(b"\r")):
                 return self._whole()
@@ -69,11 +85,11 @@ class ReplyReader:
         match = _LINE.fullmatch(line)
         if match is None:
             self._fail(f"what the relay said is not a reply: {line[:100]!r}")
-        code, mark, text = int(match[1]), match[2], match[3] or b""
+        code, mark = int(match[1]), match[2]
         if self._texts and code != self._code:
             self._fail(f"the lines of one reply have different codes: {self._code} and {code}")
         self._code = code
-        self._texts.append(text.decode("utf-8", "backslashreplace"))
+        self._texts.append(_text(match[3]))
         return mark != b"-"
 
     def _whole(self) -> Reply:
