@@ -139,7 +139,7 @@ PHRASES = {
     "BHR": ("the delegation of Bahrain serves on the troika", "We ask nothing of it in that office"),
     "KHM": ("Permanent Mission of the Kingdom of Cambodia", "As a matter of courtesy", "asking the other missions"),
     "fidh": (
-        "Fédération internationale des ligues des droits de l'Homme",
+        "Fédération internationale des ligues des droits de l’Homme",
         "Madame, Monsieur, Nous vous écrivons",
         "Seuls les États prennent la parole",
         "Veuillez agréer, Madame, Monsieur, l’expression",

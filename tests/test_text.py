@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from dispatcher.core.errors import Place, TemplateError
 from dispatcher.core.jinja import Expression
-from dispatcher.core.text import WIDTH, display_width, finish, printable, wrap
+from dispatcher.core.text import WIDTH, curly, display_width, finish, printable, wrap
 from tests.rendered import text
 
 # -- plain text -------------------------------------------------------------------------------------------------------
@@ -140,3 +140,24 @@ def test_conditions_that_fail(condition: str) -> None:
     assert found.where == HERE
     assert "Columns are: language, member" in found.todo
     assert condition != "langauge == 'fr'" or "did you mean 'language'" in found.todo
+
+
+@pytest.mark.parametrize(
+    ("given_", "printed"),
+    [
+        ("Côte d'Ivoire", "Côte d’Ivoire"),
+        ("M'Chas’s l'Œuvre", "M’Chas’s l’Œuvre"),
+        ("5' 6\" 'quoted' the States'", "5' 6\" 'quoted' the States'"),
+        ("o'neil@example.org", "o'neil@example.org"),
+        ("https://example.org/d'Ivoire", "https://example.org/d'Ivoire"),
+        ("", ""),
+    ],
+)
+def test_curly_is_for_apostrophes_inside_words(given_: str, printed: str) -> None:
+    assert curly(given_) == printed
+
+
+@given(st.text())
+def test_curly_changes_nothing_else(anything: str) -> None:
+    assert curly(anything).replace("’", "'") == anything.replace("’", "'")
+    assert curly(curly(anything)) == curly(anything)

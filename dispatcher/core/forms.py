@@ -14,7 +14,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
@@ -23,17 +23,25 @@ from dispatcher.core.errors import Place, Problem, TemplateError
 GENDERS = ("", "f", "m")
 """What a gender may be; empty is "not known"."""
 
+OVERRIDES: Final = frozenset({"salutation", "call", "close", "style", "office"})
+"""What the forms of address give, and a column of that name overrides."""
+
 _CALL = "{call}"
 _FINAL = re.compile(r"\s*[,:;!]?\s*$")
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """How one letter speaks to its reader: how it opens, names the reader in mid-sentence, and ends."""
+    """How one letter speaks to its reader: how it opens, names the reader in mid-sentence, and ends.
+
+    `style` and `office` stand before and below the reader's name in the addressee's block; '' if there is none.
+    """
 
     salutation: str
     call: str
     close: str
+    style: str = ""
+    office: str = ""
 
 
 def _placeholders(*names: str) -> AfterValidator:
@@ -66,6 +74,8 @@ class _Variant(_Part):
     salutation: _Plain | None = None
     call: _Plain | None = None
     close: _Close | None = None
+    style: _Plain | None = None
+    office: _Plain | None = None
 
 
 _NEUTRAL = _Variant()
@@ -77,13 +87,21 @@ class _Rank(_Part):
     salutation: _Plain
     call: _Plain
     close: _Close
+    style: _Plain | None = None
+    office: _Plain | None = None
     f: _Variant = _Variant()
     m: _Variant = _Variant()
 
     def form(self, gender: str) -> Address:
         """The form for a gender in GENDERS; `close` still holds {call}."""
         variant = {"f": self.f, "m": self.m}.get(gender, _NEUTRAL)
-        return Address(variant.salutation or self.salutation, variant.call or self.call, variant.close or self.close)
+        return Address(
+            variant.salutation or self.salutation,
+            variant.call or self.call,
+            variant.close or self.close,
+            variant.style or self.style or "",
+            variant.office or self.office or "",
+        )
 
 
 class _Date(_Part):
@@ -107,9 +125,15 @@ class Labels(_Part):
 
 
 class Forms(_Part):
-    """The forms of address, the dates and the labels of one language, as its TOML file holds them."""
+    """The forms of address, the dates and the labels of one language, as its TOML file holds them.
+
+    `reviewed` is false as long as no native reader has looked at them. With `apostrophe` = "’" those inside a field's
+    words are printed so, whatever the list has.
+    """
 
     default: str
+    reviewed: bool = True
+    apostrophe: Literal["'", "’"] = "'"
     date: _Date
     labels: Labels
     ranks: dict[str, _Rank]
@@ -123,9 +147,9 @@ class Forms(_Part):
     def address(self, rank: str, gender: str, overrides: Mapping[str, str]) -> Address:
         """How to address somebody of this rank and gender; '' is "not known", for either.
 
-        `overrides` are the recipient's own `salutation`, `call` and `close`; what is not empty wins. A salutation of
-        one's own without a call of one's own is also the call, less its final punctuation (a full stop stays, for it
-        ends an abbreviation), so that a close that repeats the call repeats the right one.
+        `overrides` are the recipient's own words for any part of it; what is not empty wins. A salutation of one's own
+        without a call of one's own is also the call, less its final punctuation (a full stop stays, for it ends an
+        abbreviation), so that a close that repeats the call repeats the right one.
         Raises TemplateError for a rank or gender that is not known.
         """
         if rank and rank not in self.ranks:
@@ -133,10 +157,11 @@ class Forms(_Part):
         if gender not in GENDERS:
             raise _unknown("gender", gender, GENDERS[1:])
         form = self.ranks[rank or self.default].form(gender)
-        own = {name: overrides.get(name, "").strip() for name in ("salutation", "call", "close")}
+        own = {name: overrides.get(name, "").strip() for name in OVERRIDES}
         salutation = own["salutation"] or form.salutation
         call = own["call"] or (_FINAL.sub("", own["salutation"]) if own["salutation"] else form.call)
-        return Address(salutation, call, (own["close"] or form.close).replace(_CALL, call))
+        close = (own["close"] or form.close).replace(_CALL, call)
+        return Address(salutation, call, close, own["style"] or form.style, own["office"] or form.office)
 
     def long_date(self, day: dt.date) -> str:
         """The date written out, such as "1 October 2009"."""

@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Final
 
 from dispatcher.core.errors import Place, Problem, UsageError
+from dispatcher.core.forms import OVERRIDES
 from dispatcher.core.model import Channel, Mailbox, Recipient
-from dispatcher.core.render import OVERRIDES
 
 LARGEST: Final = 100
 """Rows of one household. As many as every relay takes in one letter (RFC 5321 §4.5.3.1.8); more is a wrong column."""

@@ -7,7 +7,7 @@ may only be made longer within bounds: a template is either done in a moment or 
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from jinja2 import StrictUndefined, Undefined, UndefinedError, nodes
@@ -18,6 +18,7 @@ from markupsafe import Markup, escape
 
 from dispatcher.core.bounds import bounded, bounded_filters, joined, tame, words
 from dispatcher.core.errors import Place, Problem, TemplateError
+from dispatcher.core.text import curly
 
 _METHODS: Final[Mapping[type, frozenset[str]]] = {
     str: words("""
@@ -86,20 +87,26 @@ def _truth(result: object) -> bool:
     raise NoTruthValueError(f"the condition gives {given}, which is neither true nor false")
 
 
-def link(text: object) -> str:
+class Link(str):
+    """Text in the target of a link: printed octet by octet as it stands."""
+
+    __slots__ = ()
+
+
+def link(text: object) -> Link:
     """An address for href: http, https or mailto, or ValueError (a `javascript:` in a cell stays harmless)."""
     plain = str(text)
     if not _LINK.match(plain):
         raise ValueError(f"{plain!r} is not an http, https or mailto link")
-    return plain
+    return Link(plain)
 
 
-def link_part(text: object) -> str:
+def link_part(text: object) -> Link:
     """A value in the middle of a link: without blanks and line ends, or ValueError."""
     plain = str(text)
     if plain.split() not in ([plain], []):
         raise ValueError(f"{plain!r} cannot stand in a link: it has blanks; write |urlencode behind it")
-    return plain
+    return Link(plain)
 
 
 def _printed(result: object) -> object:
@@ -120,18 +127,28 @@ def _printed_in_html(result: object) -> object:
     return _printed(result)
 
 
+def _with_apostrophes(printed: Callable[[object], object]) -> Callable[[object], object]:
+    """The same, and apostrophes inside words as a printer sets them (`core.text.curly`)."""
+
+    def finalize(result: object) -> object:
+        return printed(curly(result) if type(result) is str and "'" in result else result)
+
+    return finalize
+
+
 class Environment(ImmutableSandboxedEnvironment):
     """The sandbox: strict about missing fields, deaf to attempts to fill the memory or to take for ever."""
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
     concat = staticmethod(joined)
 
-    def __init__(self, *, html: bool) -> None:
+    def __init__(self, *, html: bool, typographic: bool = False) -> None:
+        printed = _printed_in_html if html else _printed
         super().__init__(
             autoescape=html,
             undefined=StrictUndefined,
             keep_trailing_newline=True,
-            finalize=_printed_in_html if html else _printed,
+            finalize=_with_apostrophes(printed) if typographic else printed,
         )
         self.globals.clear()
         self.filters = {**bounded_filters(), "link": link, "link_part": link_part}
@@ -168,6 +185,8 @@ class Environment(ImmutableSandboxedEnvironment):
 
 TEXT: Final = Environment(html=False)
 HTML: Final = Environment(html=True)
+TYPOGRAPHIC_TEXT: Final = Environment(html=False, typographic=True)
+TYPOGRAPHIC_HTML: Final = Environment(html=True, typographic=True)
 
 Failure = (JinjaError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError, MemoryError)
 """What a template of somebody's writing can raise while it is compiled and filled."""

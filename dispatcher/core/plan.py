@@ -17,13 +17,14 @@ from typing import Final, Protocol
 from dispatcher.core.address import AddressError, is_reserved, parse_mailboxes
 from dispatcher.core.campaign import Campaign, RecipientsList
 from dispatcher.core.errors import CampaignError, Place, Problem, UsageError
+from dispatcher.core.forms import OVERRIDES
 from dispatcher.core.headers import FORBIDDEN
 from dispatcher.core.household import LARGEST, conflicts, require_copy, united
 from dispatcher.core.jinja import Expression
 from dispatcher.core.merge import Merge, Merged, attachment_name
 from dispatcher.core.model import Attachment, Letter, Mailbox, Recipient, Skip, SkipReason
 from dispatcher.core.placeholders import foreign_fields
-from dispatcher.core.render import OVERRIDES, RESERVED
+from dispatcher.core.render import RESERVED
 from dispatcher.core.toml import did_you_mean
 
 KNOWN_COLUMNS: Final = frozenset({"key", "email", "cc", "name", "language", "kind", "rank", "gender"}) | OVERRIDES

@@ -20,17 +20,26 @@ from jinja2 import Template
 
 from dispatcher.core.bounds import joined, words
 from dispatcher.core.errors import Place, Problem, TemplateError
-from dispatcher.core.forms import Forms, parse_forms
+from dispatcher.core.forms import OVERRIDES, Forms, parse_forms
 from dispatcher.core.headers import FORBIDDEN, character
-from dispatcher.core.jinja import HTML, LONGEST_WORD, TEXT, Environment, Failure, in_words, value
+from dispatcher.core.jinja import (
+    HTML,
+    LONGEST_WORD,
+    TEXT,
+    TYPOGRAPHIC_HTML,
+    TYPOGRAPHIC_TEXT,
+    Environment,
+    Failure,
+    in_words,
+    value,
+)
 from dispatcher.core.markdown import Source, twins
 from dispatcher.core.model import LetterParts, Recipient, Rendering
 from dispatcher.core.plain import COUNTER, ItemNumbers, letter_text
 from dispatcher.core.tags import Restored, Tags
+from dispatcher.core.text import curly
 from dispatcher.core.toml import did_you_mean, error_line, key_lines, line_of
 
-OVERRIDES: Final = frozenset({"salutation", "call", "close"})
-"""What the forms of address give, and a column of that name overrides."""
 RESERVED: Final = words("campaign sender attachments today long_date direction subject body letter self loop") | {
     COUNTER
 }
@@ -169,7 +178,8 @@ class _Part:
 class LetterTemplate:
     """A letter in one language, compiled: Markdown and CSS are done, only values are missing."""
 
-    def __init__(self, source: SourceFile, layout: SourceFile) -> None:
+    def __init__(self, source: SourceFile, layout: SourceFile, *, typographic: bool = False) -> None:
+        plain, self._html = (TYPOGRAPHIC_TEXT, TYPOGRAPHIC_HTML) if typographic else (TEXT, HTML)
         front = parse_front(source)
         self.names = front.names
         self._subject_place = Place(source.file, front.subject_line)
@@ -179,10 +189,10 @@ class LetterTemplate:
         body = tags.protect(front.body, source.file, front.body_line)
         frame = tags.protect(layout.text, layout.file, 1)
         both = twins(Source(body, tags, source.file, front.body_line), Source(frame, tags, layout.file, 1))
-        self._subject = _Part(TEXT, tags.restore(subject, source.file), "subject")
-        self._address = _Part(TEXT, tags.restore(address, source.file), "address")
-        self._text = _Part(TEXT, tags.restore(both.text, source.file), "text")
-        self._page = _Part(HTML, tags.restore(both.page, layout.file, html=True), "html")
+        self._subject = _Part(plain, tags.restore(subject, source.file), "subject")
+        self._address = _Part(plain, tags.restore(address, source.file), "address")
+        self._text = _Part(plain, tags.restore(both.text, source.file), "text")
+        self._page = _Part(self._html, tags.restore(both.page, layout.file, html=True), "html")
         self._body = (tags, both.html, source.file)
 
     def subject(self, context: dict[str, Any], recipient: str) -> str:
@@ -216,7 +226,7 @@ class LetterTemplate:
     @cached_property
     def _fragment(self) -> _Part:
         tags, html, file = self._body
-        return _Part(HTML, tags.restore(html, file, html=True), "body")
+        return _Part(self._html, tags.restore(html, file, html=True), "body")
 
 
 def _single_blanks(line: str) -> str:
@@ -229,9 +239,12 @@ class Renderer:
     def __init__(self, source: TemplateSource) -> None:
         self.source = source
         self._date = date.fromisoformat(source.date)
-        self._letters = {code: LetterTemplate(file, source.layout) for code, file in source.letters.items()}
-        self._codes = {code.lower(): code for code in self._letters}
         self._forms = {code: parse_forms(file.text, file.file) for code, file in source.forms.items()}
+        self._letters = {
+            code: LetterTemplate(file, source.layout, typographic=self._forms[code].apostrophe != "'")
+            for code, file in source.letters.items()
+        }
+        self._codes = {code.lower(): code for code in self._letters}
         self._common = {code: self._shared_context(code) for code in self._letters}
         self._house = {code: self._house_parts(code) for code in self._letters}
 
@@ -240,6 +253,10 @@ class Renderer:
         """The words in the tags of all letters and the layout: every column that is read is among them."""
         texts = [file.text for file in (*self.source.letters.values(), self.source.layout)]
         return frozenset(word for text in texts for tag in _TAG.findall(text) for word in _WORD.findall(tag))
+
+    def unreviewed(self, language: str) -> str:
+        """The file of the language's forms if no native reader has looked at them yet, else ''."""
+        return "" if self._forms[language].reviewed else self.source.forms[language].file
 
     def language(self, recipient: Recipient) -> str:
         """The language of the recipient's letter: the one asked for if it is there, else the campaign's own.
@@ -302,9 +319,7 @@ class Renderer:
             **{name: value(text) if len(text) <= LONGEST_WORD else text for name, text in fields.items()},
             **self._common[language],
             "key": recipient.key,
-            "salutation": address.salutation,
-            "call": address.call,
-            "close": address.close,
+            **{name: getattr(address, name) for name in OVERRIDES},
             "attachments": list(attachments),
         }
 
@@ -322,6 +337,8 @@ class Renderer:
     def _house_parts(self, language: str) -> LetterParts:
         """What is the same in all letters of a language."""
         forms, sender = self._forms[language], self.source.senders[language]
+        if forms.apostrophe != "'":
+            sender = {name: curly(text) for name, text in sender.items()}
         return LetterParts(
             language=language,
             direction=_direction(language),

@@ -14,6 +14,8 @@ _PREFIX: Final = re.compile(r"(?:> ?)*[ ]*(?:- |\d{1,3}\. )?")
 # Blocks of which every character takes one column, but for the soft hyphen: most letters hold nothing else.
 _UNUSUAL: Final = re.compile("[^\x20-\xac\xae-\u02ff\u0370-\u0482\u048a-\u0590\u2010-\u2027\u202f-\u205f\u20a0-\u20cf]")
 
+_APOSTROPHE: Final = re.compile(r"(?<=\w)'(?=\w)")
+
 
 class _Widths(dict[str, int]):
     """Columns of a character in a fixed-width font (Unicode Standard Annex #11); marks and joiners take none."""
@@ -84,6 +86,11 @@ def wrap(line: str, width: int = WIDTH) -> list[str]:
         start = cut
         while line.startswith(" ", start):
             start += 1
+
+
+def curly(text: str) -> str:
+    """A typewriter's apostrophes inside words → the printer's (U+2019); addresses and links stay what they are."""
+    return text if "@" in text or "://" in text else _APOSTROPHE.sub("\u2019", text)
 
 
 def printable(text: str) -> str:

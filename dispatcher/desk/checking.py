@@ -132,6 +132,10 @@ def _notes(desk: Desk, draft: Draft, summary: Summary) -> Iterator[str]:
     campaign, relay = draft.campaign, draft.campaign.relay
     sender = campaign.sender
     yield f"from {sender.name} <{sender.address}>, signed {sender.signatory}, dated {campaign.date}"
+    for language, letters in summary.languages.items():
+        if file := draft.merge.renderer.unreviewed(language):
+            todo = "have a native reader look at it and at the letter, then write reviewed = true there"
+            yield f"{letters:,} in {language} by {file}, which nobody has reviewed yet: {todo}"
     for file, dated in draft.dated.items():
         if dated.unmet:
             yield f"{file} has rows for {named(dated.unmet)}, and its list has none: are these the right keys?"
