@@ -8,6 +8,7 @@ may only be made longer within bounds: a template is either done in a moment or 
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from typing import Any, Final
 
 from jinja2 import StrictUndefined, Undefined, UndefinedError, nodes
@@ -18,6 +19,7 @@ from markupsafe import Markup, escape
 
 from dispatcher.core.bounds import bounded, bounded_filters, joined, tame, words
 from dispatcher.core.errors import Place, Problem, TemplateError
+from dispatcher.core.model import LetterParts
 from dispatcher.core.text import curly
 
 _METHODS: Final[Mapping[type, frozenset[str]]] = {
@@ -136,6 +138,9 @@ def _with_apostrophes(printed: Callable[[object], object]) -> Callable[[object],
     return finalize
 
 
+_PARTS: Final = frozenset(part.name for part in fields(LetterParts))
+
+
 class Environment(ImmutableSandboxedEnvironment):
     """The sandbox: strict about missing fields, deaf to attempts to fill the memory or to take for ever."""
 
@@ -164,6 +169,8 @@ class Environment(ImmutableSandboxedEnvironment):
     def getattr(self, obj: Any, attribute: str) -> Any:
         if type(obj) is dict and attribute in obj and attribute not in _OF_A_DICT:
             return obj[attribute]  # where the sandbox would come to by way of an exception
+        if type(obj) is LetterParts and attribute in _PARTS:
+            return getattr(obj, attribute)  # plain text and tuples of it, asked for a dozen times a letter
         return super().getattr(obj, attribute)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
