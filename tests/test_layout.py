@@ -11,6 +11,7 @@ import pytest
 
 from dispatcher.core.merge import Merged
 from dispatcher.core.render import Renderer
+from dispatcher.core.text import finish
 from dispatcher.desk.draft import Draft
 from tests.browser import MISSING, USABLE, Browser
 from tests.command import REPOSITORY
@@ -144,3 +145,34 @@ def test_a_letter_looks_the_same_without_its_style_sheet(letters: dict[str, Path
     assert re.sub(r"@media [^{]+\{(?:[^{}]+\{[^{}]*\})*\s*\}", "", sheet).strip() == ""
     bare = re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
     assert [tag for tag in re.findall(r"<(?:td|p|h1|ol|li|blockquote|th|a)\b[^>]*>", bare) if "style=" not in tag] == []
+
+
+ORDER = """(() => {
+    const text = document.querySelector("pre").firstChild;
+    const place = word => {
+        const range = document.createRange(), at = text.data.indexOf(word);
+        range.setStart(text, at);
+        range.setEnd(text, at + word.length);
+        const box = range.getBoundingClientRect();
+        return [box.top, box.left];
+    };
+    return WORDS.map(place);
+})()"""
+
+
+@pytest.mark.parametrize("direction", ["ltr", "rtl", "auto"])
+def test_plain_text_from_right_to_left_reads_in_order(browser: Browser, tmp_path: Path, direction: str) -> None:
+    """Whatever a mail program takes the whole for: Arabic from right to left, a date and a name in it from left."""
+    words = ["المراجعة", "KMS-2009", "10-01", "الدورية", "Khmer", "Srok", "الشاملة"]
+    line = "المراجعة KMS-2009-10-01 الدورية (Khmer Srok) الشاملة."
+    for style in ("plaintext", "normal") if direction == "auto" else ("normal",):
+        page = tmp_path / f"{style}.html"
+        start = f"<!doctype html><meta charset=utf-8><pre dir={direction} style='unicode-bidi: {style}'>"
+        page.write_text(start + finish(line, "rtl"), encoding="utf-8")
+        browser.show(page, 1280)
+        places = dict(zip(words, browser.run(ORDER.replace("WORDS", json.dumps(words))), strict=True))
+        assert len({top for top, _ in places.values()}) == 1
+        from_left = sorted(words, key=lambda word: places[word][1])
+        assert from_left == ["الشاملة", "Khmer", "Srok", "الدورية", "KMS-2009", "10-01", "المراجعة"]
+        right = places["المراجعة"][1] > 640
+        assert right == (direction != "ltr")

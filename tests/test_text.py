@@ -1,13 +1,16 @@
 """Plain text is wrapped as people would wrap it; conditions over a row mean what they say."""
 
+import re
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dispatcher.core.errors import Place, TemplateError
 from dispatcher.core.jinja import Expression
-from dispatcher.core.text import WIDTH, curly, display_width, finish, printable, wrap
-from tests.rendered import text
+from dispatcher.core.render import Renderer
+from dispatcher.core.text import WIDTH, curly, display_width, finish, printable, typeset, wrap
+from tests.rendered import recipient, source, text
 
 # -- plain text -------------------------------------------------------------------------------------------------------
 
@@ -21,7 +24,8 @@ from tests.rendered import text
         ("日本", 4),
         ("ｆ", 2),
         ("“’–…", 4),
-        ("កម្ពុជា", 5),
+        ("កម្ពុជា", 4),
+        ("ព្រះរាជាណាចក្រ", 10),
         ("a\u00adb\u200d", 2),
         ("עִבְ", 2),
         ("", 0),
@@ -50,7 +54,29 @@ def test_wrap_fills_a_line_to_its_end() -> None:
 
 
 def test_wrap_counts_wide_characters_twice() -> None:
-    assert wrap("日本語 " * 20) == ["日本語 " * 9 + "日本語", "日本語 " * 9 + "日本語 "]
+    assert wrap("한국어 " * 20) == ["한국어 " * 9 + "한국어", "한국어 " * 9 + "한국어 "]
+
+
+@pytest.mark.parametrize(
+    ("line", "lines"),
+    [
+        ("敬启者谨随函附上报告", ["敬启者谨随", "函附上报告"]),
+        ("敬启者谨随，函附上。", ["敬启者谨", "随，函附", "上。"]),
+        ("敬启者谨（随）函", ["敬启者谨", "（随）函"]),
+        ("敬启者 report.pdf 函", ["敬启者", "report.pdf", "函"]),
+        ("report敬启者", ["report敬启", "者"]),
+        ("カードがー", ["カードがー"]),
+        ("カードがカー", ["カードが", "カー"]),
+        ("か\u3099か\u3099か\u3099か\u3099か\u3099か\u3099", ["か\u3099" * 5, "か\u3099"]),
+        ("សូម\u200bគោរព\u200bជូន\u200bលោក\u200bជំទាវ", ["សូម\u200bគោរព\u200bជូន\u200b", "លោក\u200bជំទាវ"]),
+        ("សូមគោរពជូនលោកជំទាវ", ["សូមគោរពជូនលោកជំទាវ"]),
+        ("日" * 4 + "\u00a0" + "日", ["日日日", "日\u00a0日"]),
+        ("-  wwwwwwwwwwww x", ["-  wwwwwwwwwwww", "  x"]),
+    ],
+)
+def test_wrap_within_words_where_a_script_allows(line: str, lines: list[str]) -> None:
+    """Ten columns: Chinese and Japanese between characters, but for closing and opening marks; Khmer at its marks."""
+    assert wrap(line, 10) == lines
 
 
 def test_finish_never_leaves_holes() -> None:
@@ -82,6 +108,73 @@ def test_lines_of_a_letter_fit() -> None:
 
 def test_printable() -> None:
     assert printable("a\x1b]0;b\u202ec\u00a0é\n") == "a\\x1b]0;b\\u202ec\u00a0é\n"
+
+
+# -- typography and direction -----------------------------------------------------------------------------------------
+
+FRENCH = "« Excellence » : venez ; voici ! Oui ?"
+
+
+def test_french_blanks_do_not_break() -> None:
+    """Where one was typed, in the author's text alone; none is added."""
+    found = typeset(FRENCH, "fr-CH")
+    assert found == "«\u202fExcellence\u202f»\u202f: venez\u202f; voici\u202f! Oui\u202f?"
+    assert typeset(FRENCH, "en") == FRENCH
+    assert typeset("à 14:30 (https://example.org/?a:b)", "fr") == "à 14:30 (https://example.org/?a:b)"
+
+
+def test_french_letters_have_french_blanks() -> None:
+    """In text, emphasis and subject, in plain text and HTML; not in code, links and cells."""
+    body = "Voici **tout** : « {{ name }} » ; `a : b` [là !](https://example.org/a:b)"
+    rendering = Renderer(source(body, subject="Objet : {{ name }} !", language="fr")).render(
+        recipient(name="A : b"), ()
+    )
+    shown = "Voici tout\u202f: «\u202fA : b\u202f»\u202f; a : b là\u202f! <https://example.org/a:b>"
+    assert shown in rendering.text.replace("\n", " ")
+    assert "</strong>\u202f: «\u202fA : b\u202f»\u202f; <code>a : b</code>" in rendering.html
+    assert rendering.subject == "Objet\u202f: A : b\u202f!"
+
+
+ARABIC = "المراجعة الدورية"
+
+
+@pytest.mark.parametrize(
+    ("line", "direction", "shown"),
+    [
+        (f"See {ARABIC}.", "ltr", f"See [{ARABIC}]."),
+        (f"{ARABIC} now", "ltr", f"<[{ARABIC} now]"),
+        (f"{ARABIC} KMS", "rtl", f"<[{ARABIC} KMS]"),
+        (f"{ARABIC} (KMS)", "rtl", f"<[{ARABIC} (KMS)]"),
+        (f"{ARABIC} Khmer M'Chas Srok (KMS).", "rtl", f"<[{ARABIC} [Khmer M'Chas Srok (KMS)].]"),
+        (f"{ARABIC} 2009-10-01", "rtl", f"<[{ARABIC} [2009-10-01]]"),
+        (f"{ARABIC} a@example.org, https://example.org/", "rtl", f"<[{ARABIC} [a@example.org, https://example.org]/]"),
+        (f"{ARABIC} a@example.org", "rtl", f"<[{ARABIC} a@example.org]"),
+        ("Khmer M'Chas Srok", "rtl", "Khmer M'Chas Srok"),
+        (f"> KMS {ARABIC}", "rtl", f"> <[KMS {ARABIC}]"),
+        ("> إيران (جمهورية - الإسلامية) said", "ltr", "> <[إيران (جمهورية - الإسلامية) said]"),
+        ("To إيران (جمهورية - الإسلامية).", "ltr", "To [إيران (جمهورية - الإسلامية)]."),
+    ],
+)
+def test_directions_are_isolated(line: str, direction: str, shown: str) -> None:
+    """[ ] are isolates, < says that the line runs from right to left."""
+    marks = str.maketrans({"\u2068": "[", "\u2069": "]", "\u200f": "<"})
+    assert finish(line, direction).translate(marks) == shown + "\n"
+
+
+MIXED = st.text(st.sampled_from("ابج abc12()- .\n>"), max_size=200)
+
+
+@given(MIXED, st.sampled_from(["ltr", "rtl"]))
+def test_isolates_change_nothing_but_order(text: str, direction: str) -> None:
+    """They are balanced in each line, take no column, and without them the text is what it was."""
+    found = finish(text, direction)
+    for line in found.split("\n"):
+        depth = [line[: at + 1].count("\u2068") - line[: at + 1].count("\u2069") for at in range(len(line))]
+        assert min(depth, default=0) >= 0
+        assert (depth or [0])[-1] == 0
+        assert display_width(line) <= WIDTH
+    bare = re.sub("[\u2068\u2069\u200f]", "", found)
+    assert re.sub("[ابج]", "a", bare) == finish(re.sub("[ابج]", "a", text))
 
 
 # -- conditions -------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from markdown_it.token import Token
 from dispatcher.core.errors import Place, Problem, TemplateError
 from dispatcher.core.plain import PlainText
 from dispatcher.core.tags import MARK, Tag, Tags, unmatched
+from dispatcher.core.text import typeset
 
 _ONLY_MARKS: Final = re.compile(rf"(?:[ \t]*{MARK.pattern})+[ \t]*\Z")
 _TARGET: Final = re.compile(rf"(?:https?://|mailto:).|{MARK.pattern}", re.IGNORECASE)
@@ -36,12 +37,13 @@ _FROM_ELSEWHERE: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A protected letter: its text, the tags that were taken out, and the file and line where it begins."""
+    """A protected letter: text, the tags that were taken out, the file and line where it begins, its language."""
 
     text: str
     tags: Tags
     file: str
     line: int
+    language: str = ""
 
     def place(self, line: int) -> Place:
         """The place of a line of the protected text, counted from 0."""
@@ -93,7 +95,7 @@ def twins(source: Source, layout: Source) -> Twins:
     """Both forms of a letter's text."""
     tokens = _PARSER.parse(source.text, {"tags": source.tags})
     for token in tokens:
-        _check_inline(token, source)
+        _inline(token, source)
         if token.type == "th_open":
             token.attrSet("scope", "col")  # so that a screen reader says it with each cell below (WCAG H63)
     tokens = _Arranger(source).arranged(tokens)
@@ -132,11 +134,15 @@ def _as_comments(page: str, tags: Tags) -> Iterator[str]:
     yield page[at:]
 
 
-def _check_inline(token: Token, source: Source) -> None:
-    """Refuse pictures, and links that lead nowhere from a letter; cut found links at a tag that does not print."""
+def _inline(token: Token, source: Source) -> None:
+    """Set text as its language does; refuse pictures, and links that lead nowhere; cut found links at a tag that does
+    not print.
+    """
     line = token.map[0] if token.map else 0
     children = token.children or []
     for number, child in enumerate(children):
+        if child.type == "text":
+            child.content = typeset(child.content, source.language)
         if child.type in ("softbreak", "hardbreak"):
             line += 1
         elif child.type == "image":

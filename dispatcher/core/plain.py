@@ -173,7 +173,7 @@ def letter_text(parts: LetterParts, body: str) -> str:
         parts.enclosures,
     )
     footer = "\n".join((parts.organisation, *parts.sender_address, parts.footer))
-    return finish("\n\n".join(blocks)) + "\n-- \n" + finish(footer)
+    return finish("\n\n".join(blocks), parts.direction) + "\n-- \n" + finish(footer, parts.direction)
 
 
 def inline_text(tokens: Sequence[Token]) -> str:

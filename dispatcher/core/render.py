@@ -19,6 +19,7 @@ from typing import Any, Final
 from jinja2 import Template
 
 from dispatcher.core.bounds import joined, words
+from dispatcher.core.direction import direction
 from dispatcher.core.errors import Place, Problem, TemplateError
 from dispatcher.core.forms import OVERRIDES, Forms, parse_forms
 from dispatcher.core.headers import FORBIDDEN, character
@@ -37,7 +38,7 @@ from dispatcher.core.markdown import Source, twins
 from dispatcher.core.model import LetterParts, Recipient, Rendering
 from dispatcher.core.plain import COUNTER, ItemNumbers, letter_text
 from dispatcher.core.tags import Restored, Tags
-from dispatcher.core.text import curly
+from dispatcher.core.text import curly, typeset
 from dispatcher.core.toml import did_you_mean, error_line, key_lines, line_of
 
 RESERVED: Final = words("campaign sender attachments today long_date direction subject body letter self loop") | {
@@ -47,7 +48,6 @@ RESERVED: Final = words("campaign sender attachments today long_date direction s
 _FRONT: Final = ("subject", "address", "attachments")
 _TAG: Final = re.compile(r"\{[{%](.*?)[%}]\}", re.DOTALL)
 _WORD: Final = re.compile(r"\w+")
-_RIGHT_TO_LEFT: Final = frozenset({"ar", "fa", "he", "ur"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,17 +178,18 @@ class _Part:
 class LetterTemplate:
     """A letter in one language, compiled: Markdown and CSS are done, only values are missing."""
 
-    def __init__(self, source: SourceFile, layout: SourceFile, *, typographic: bool = False) -> None:
+    def __init__(self, source: SourceFile, layout: SourceFile, language: str, *, typographic: bool = False) -> None:
         plain, self._html = (TYPOGRAPHIC_TEXT, TYPOGRAPHIC_HTML) if typographic else (TEXT, HTML)
         front = parse_front(source)
         self.names = front.names
         self._subject_place = Place(source.file, front.subject_line)
         tags = Tags()
-        subject = tags.protect(front.subject, source.file, front.subject_line)
-        address = tags.protect(front.address, source.file, front.address_line)
+        subject = typeset(tags.protect(front.subject, source.file, front.subject_line), language)
+        address = typeset(tags.protect(front.address, source.file, front.address_line), language)
         body = tags.protect(front.body, source.file, front.body_line)
         frame = tags.protect(layout.text, layout.file, 1)
-        both = twins(Source(body, tags, source.file, front.body_line), Source(frame, tags, layout.file, 1))
+        own = Source(body, tags, source.file, front.body_line, language)
+        both = twins(own, Source(frame, tags, layout.file, 1))
         self._subject = _Part(plain, tags.restore(subject, source.file), "subject")
         self._address = _Part(plain, tags.restore(address, source.file), "address")
         self._text = _Part(plain, tags.restore(both.text, source.file), "text")
@@ -239,9 +240,9 @@ class Renderer:
     def __init__(self, source: TemplateSource) -> None:
         self.source = source
         self._date = date.fromisoformat(source.date)
-        self._forms = {code: parse_forms(file.text, file.file) for code, file in source.forms.items()}
+        self._forms = {code: parse_forms(typeset(file.text, code), file.file) for code, file in source.forms.items()}
         self._letters = {
-            code: LetterTemplate(file, source.layout, typographic=self._forms[code].apostrophe != "'")
+            code: LetterTemplate(file, source.layout, code, typographic=self._forms[code].apostrophe != "'")
             for code, file in source.letters.items()
         }
         self._codes = {code.lower(): code for code in self._letters}
@@ -329,7 +330,7 @@ class Renderer:
             "campaign": {"title": self.source.title, "date": self.source.date},
             "sender": dict(self.source.senders[language]),
             "language": language,
-            "direction": _direction(language),
+            "direction": direction(language),
             "today": forms.long_date(self._date),
             "long_date": partial(_long_date, forms),
         }
@@ -341,7 +342,7 @@ class Renderer:
             sender = {name: curly(text) for name, text in sender.items()}
         return LetterParts(
             language=language,
-            direction=_direction(language),
+            direction=direction(language),
             organisation=sender["organisation"],
             sender_address=tuple(filter(None, sender["postal_address"].splitlines())),
             date_line=forms.date_line(self._date, sender["place"]),
@@ -353,10 +354,6 @@ class Renderer:
             footer=forms.labels.unsubscribe.format(address=sender["unsubscribe"]),
             page=forms.labels.page,
         )
-
-
-def _direction(language: str) -> str:
-    return "rtl" if language in _RIGHT_TO_LEFT else "ltr"
 
 
 def _long_date(forms: Forms, iso: str) -> str:
