@@ -1,4 +1,4 @@
-"""Ours alone: lists that grow, how fast a command begins, and how soon the first letter leaves after a crash."""
+"""Ours alone: lists that grow, how fast a command begins, how soon the first letter leaves after a crash, and paper."""
 
 import shutil
 import sys
@@ -16,6 +16,12 @@ _LARGE: Final = 30_000
 """From here on a list is measured once: the run is long enough to be its own average."""
 _STARTS: Final = 11
 _BEFORE_THE_CRASH: Final = 50
+_PRINTED: Final = (
+    ("193 letters, one file", "193"),
+    ("193 letters, a file each", "193", "--each"),
+    ("193 letters, the report behind each", "193", "--behind"),
+    ("1,000 letters, one file", "1000"),
+)
 
 
 @dataclass(frozen=True)
@@ -138,4 +144,30 @@ def recover(race: Race, sizes: Sequence[int]) -> list[Recovery]:
         first, peak = told["first_letter"], told["phases"]["close"]["peak"]
         found.append(Recovery(letters, first["of the process"], first["of the ledger"], peak))
         race.say(f"{letters:,} letters, after a crash: {found[-1].since_ledger:.2f} s to the first letter")
+    return found
+
+
+@dataclass(frozen=True)
+class Paper:
+    """One way to print: seconds from merged letters to PDF, CPU seconds of all threads, peak memory, size; octets."""
+
+    title: str
+    seconds: Spread
+    cpu: float
+    peak: int
+    octets: int
+
+
+def prints(race: Race) -> list[Paper]:
+    """The founding campaign's letters, each way in a process of its own, as often as there are rounds."""
+    found = []
+    for title, *words in _PRINTED:
+        place = race.place()
+        place.mkdir(parents=True)
+        argv = (sys.executable, "-m", "benchmarks.printing", *words)
+        told = [measure(argv, place).told for _ in range(race.rounds)]
+        middle = {name: Spread.of([float(one[name]) for one in told]) for name in ("seconds", "cpu", "peak", "octets")}
+        figures = (int(middle[name].median) for name in ("peak", "octets"))
+        found.append(Paper(title, middle["seconds"], middle["cpu"].median, *figures))
+        race.say(f"{title}: {found[-1].seconds.median:.2f} s")
     return found

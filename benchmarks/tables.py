@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.alone import Growth, Recovery, Starts
+from benchmarks.alone import Growth, Paper, Recovery, Starts
 from benchmarks.race import Lane, Result, Spread
 
 MEGA = 1e6
@@ -128,6 +128,23 @@ def recovery_table(found: Sequence[Recovery]) -> str:
         for one in found
     ]
     return f"### The first letter after a kill -9\n\n{table(head, rows)}"
+
+
+def paper_table(found: Sequence[Paper]) -> str:
+    """How long printing takes."""
+    head = ("", "s", "spread", "CPU s", "memory MB", "PDF MB")
+    rows = [
+        (
+            one.title,
+            figure(one.seconds.median),
+            f"{figure(one.seconds.low)}–{figure(one.seconds.high)}",
+            figure(one.cpu),
+            figure(one.peak / MEGA),
+            figure(one.octets / MEGA),
+        )
+        for one in found
+    ]
+    return f"### The founding campaign on paper\n\n{table(head, rows)}"
 
 
 def as_data(result: Result) -> dict[str, Any]:

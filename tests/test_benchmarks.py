@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import tables
+from benchmarks.__main__ import PARTS
 from benchmarks.chart import chart
 from benchmarks.measured import BenchmarkFailed, measure
 from benchmarks.page import PAGE, write_page
@@ -67,6 +68,16 @@ def test_ours_alone_end_with_json() -> None:
     assert figures["growth"][0]["letters"] == 120
     assert figures["recovery"][0]["since_ledger"] < figures["recovery"][0]["since_start"]
     assert "### Longer lists" in done.stdout
+
+
+def test_paper_is_measured_in_a_process_of_its_own() -> None:
+    argv = [sys.executable, "-m", "benchmarks.printing", "--behind", "3"]
+    done = subprocess.run(argv, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["letters"], told["files"]) == (3, 1)
+    assert told["cpu"] > 0
+    assert told["octets"] > 40_000, "the report is behind"
 
 
 @peers
@@ -208,7 +219,7 @@ def test_the_chart_says_its_figures_in_words() -> None:
 def test_the_page_takes_figures_in(tmp_path: Path) -> None:
     page = tmp_path / PAGE.name
     shutil.copy(PAGE, page)
-    parts = dict.fromkeys(("machine", "workloads", "ledger", "connections", "growth", "starts", "recovery"), "OLD")
+    parts = dict.fromkeys(("machine", *PARTS), "OLD")
     write_page(parts, "<svg/>", page)
     write_page({"growth": "NEW"}, "", page)
     text = page.read_text(encoding="utf-8")

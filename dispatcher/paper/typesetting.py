@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 FOLDER: Final = Path(__file__).parent
 FONTS: Final = FOLDER / "fonts"
+_KEPT: Final = 10
+_LARGE: Final = 100_000
+"""Characters of data, some thirty letters, from which on forgetting is worth its 50 ms."""
 _LINE: Final = re.compile(r"\.typ:(\d+):(\d+)")
 _MISSING: Final = re.compile(r'the text `"((?:[^"\\]|\\.)*)"` could not be displayed')
 _ESCAPE: Final = re.compile(r"\\(?:u\{([0-9a-f]+)\}|(.))")
@@ -88,9 +91,20 @@ def compiled(
         )
     except typst.TypstError as error:
         raise _in_words(error, pieces) from None
+    finally:
+        if sum(map(len, inputs.values())) > _LARGE:
+            _forget(root, fonts)
     if not isinstance(pdf, bytes):
         raise DispatcherError("Typst gave something else than a PDF")
     return pdf
+
+
+def _forget(root: Path, fonts: Path | None) -> None:
+    """Let Typst forget a large document. It keeps what it made until that was not wanted in ten compilations, which is
+    quick for one letter after another, and 120 MB for every 200 letters in one file.
+    """
+    for _ in range(_KEPT + 1):
+        _compiler(root, fonts).compile(b"", format="svg")
 
 
 def _in_words(error: Any, pieces: tuple[Piece, ...]) -> Exception:
