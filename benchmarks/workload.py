@@ -103,9 +103,15 @@ class Content:
 
 @lru_cache(maxsize=1)
 def report() -> bytes:
-    """A PDF as far as its first line goes; the rest does not compress, as in real ones."""
-    head = b"%PDF-1.4\n"
-    return head + random.Random(1).randbytes(REPORT_SIZE - len(head))
+    """A PDF of one empty page; most of it does not compress, as in real ones."""
+    head = b"%PDF-1.4\n1 0 obj\n<< /Type /Catalog /Pages 2 0 R >>\nendobj\n"
+    head += b"2 0 obj\n<< /Type /Pages /Kids [3 0 R] /Count 1 /MediaBox [0 0 595 842] >>\nendobj\n"
+    head += b"3 0 obj\n<< /Type /Page /Parent 2 0 R >>\nendobj\n"
+    places = [head.index(b"%d 0 obj" % number) for number in (1, 2, 3)]
+    table = b"\nxref\n0 4\n0000000000 65535 f \n" + b"".join(b"%010d 00000 n \n" % place for place in places)
+    end = table + b"trailer\n<< /Size 4 /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n"
+    end = end % (REPORT_SIZE - len(end % REPORT_SIZE) + 1)
+    return head + random.Random(1).randbytes(REPORT_SIZE - len(head) - len(end)) + end
 
 
 def write_campaign(folder: Path, job: Job) -> Path:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from tests.pdfs import pdf
+
 TOP: Final = """\
 id = "harvest-2026"
 title = "The harvest report"
@@ -97,7 +99,7 @@ LAYOUT: Final = """\
 </body>
 </html>
 """
-REPORT: Final = b"%PDF-1.4\n" + b"The harvest was good.\n" * 40
+REPORT: Final = pdf(*["The harvest was good."] * 2)
 
 FILES: Final[Mapping[str, str | bytes]] = {
     "people.csv": PEOPLE,

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from dispatcher.core.campaign import Campaign, Rate
 from dispatcher.core.errors import CampaignError, Place, Problem, TemplateError
 from dispatcher.core.toml import key_lines
+from dispatcher.sources.attachments import Attachments
 from dispatcher.sources.campaign import Folder, read_campaign, read_templates
 from tests.campaigns import LETTER, RELAY, SENDER, settings, write_campaign
 
@@ -399,7 +400,7 @@ def test_symbolic_links_stay_inside(tmp_path: Path) -> None:
     reader = Folder(folder)
     for path in ("letters/report.pdf", "out/secret.pdf", "round"):
         with pytest.raises(CampaignError) as caught:
-            reader.attachment(path, "x", "letter", "attachments", 0)
+            Attachments(reader).read(path, "x.pdf", "letter", "attachments", 0)
         (found,) = caught.value.problems
         assert found.where == Place("campaign.toml", line_with(settings(), "report.pdf"), "key letter.attachments.0")
     assert reader.find("within.pdf").read_bytes()
@@ -412,21 +413,21 @@ def test_devices_and_folders_are_no_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.pdf")
     for path in ("letters", ".", "pipe.pdf"):
         with pytest.raises(CampaignError, match="is not a file"):
-            reader.attachment(path, "x")
+            Attachments(reader).read(path, "x")
 
 
 def test_missing_and_empty_attachments(tmp_path: Path) -> None:
-    reader = Folder(write_campaign(tmp_path, files={"letters/empty.pdf": b""}))
+    reader = Attachments(Folder(write_campaign(tmp_path, files={"letters/empty.pdf": b""})))
     with pytest.raises(CampaignError, match=r"reprot\.pdf does not exist\n.*there is: report\.pdf"):
-        reader.attachment("letters/reprot.pdf", "x")
+        reader.read("letters/reprot.pdf", "x")
     with pytest.raises(CampaignError, match=r"empty\.pdf is empty"):
-        reader.attachment("letters/empty.pdf", "x")
+        reader.read("letters/empty.pdf", "x")
     with pytest.raises(CampaignError, match="does not exist"):
-        reader.attachment("no/such/folder.pdf", "x")
+        reader.read("no/such/folder.pdf", "x")
 
 
 def test_attachment_is_described(tmp_path: Path) -> None:
-    found, octets = Folder(write_campaign(tmp_path)).attachment("letters/report.pdf", "Report.pdf")
+    found, octets = Attachments(Folder(write_campaign(tmp_path))).read("letters/report.pdf", "Report.pdf")
     assert (found.name, found.media_type, found.size, found.path) == (
         "Report.pdf",
         "application/pdf",

@@ -19,6 +19,7 @@ from tests.command import (
     tree,
     write_list,
 )
+from tests.pdfs import pdf
 from tests.smtp_server import SmtpServer
 
 
@@ -224,12 +225,12 @@ def test_missing_attachment(folder: Path) -> None:
 def test_missing_attachment_of_one_recipient(folder: Path) -> None:
     (folder / "annexes").mkdir()
     for key in FEW[:-1]:
-        (folder / "annexes" / f"{key}.pdf").write_bytes(b"%PDF-1.7 " + key.encode())
+        (folder / "annexes" / f"{key}.pdf").write_bytes(pdf(f"Annex for {key}"))
     edit(folder / "campaign.toml", '"templates/upr_submission/report.pdf"', '"annexes/{key}.pdf"')
     said = refused(folder)
     assert "annexes/fidh.pdf does not exist\n" in said
     assert "recipient fidh" in said
-    (folder / "annexes" / "fidh.pdf").write_bytes(b"%PDF-1.7 fidh")
+    (folder / "annexes" / "fidh.pdf").write_bytes(pdf("Annex for fidh"))
     assert dispatcher("check", folder=folder).code == 0
 
 

@@ -15,6 +15,7 @@ from dispatcher.desk.sending import send
 from tests.campaigns import ENGLISH, LETTER, PEOPLE, RECIPIENTS, SENDER, settings, write_campaign
 from tests.command import dispatcher
 from tests.disks import SmallDisk, needs_mount
+from tests.pdfs import pdf
 from tests.smtp_server import CLOSE, STORE, Action, Script, SmtpServer
 
 
@@ -75,7 +76,7 @@ def test_the_ledger_alone_says_what_merging_says(tmp_path: Path, server: SmtpSer
 CHANGES: Mapping[str, Mapping[str, str | bytes | None]] = {
     "row": {"people.csv": PEOPLE.replace("nam@", "na@")},
     "letter": {"letters/letter.en.md": ENGLISH.replace("counts", "matters")},
-    "attachment": {"letters/report.pdf": b"another"},
+    "attachment": {"letters/report.pdf": pdf("Another harvest.")},
     "filter": {"campaign.toml": settings(recipients=RECIPIENTS + 'where = "member"')},
     "sender": {"campaign.toml": settings(sender=SENDER.replace("Ada Pomme", "Eve Pomme"))},
     "attached files": {"campaign.toml": settings(letter=LETTER.replace('["letters/report.pdf"]', "[]"))},
@@ -97,12 +98,12 @@ def test_every_change_of_the_folder_is_noticed(tmp_path: Path, name: str) -> Non
 
 
 def test_attachments_of_their_own_are_merged_each_time(tmp_path: Path) -> None:
-    files: dict[str, str | bytes | None] = {f"letters/{key}.pdf": key.encode() for key in ("FRA", "NAM", "TUR", "KHM")}
+    files: dict[str, str | bytes | None] = {f"letters/{key}.pdf": pdf(key) for key in ("FRA", "NAM", "TUR", "KHM")}
     letter = LETTER.replace("report.pdf", "{key}.pdf")
     desk = Desk(write_campaign(tmp_path, files=files, letter=letter), sandbox=True)
     assert send(desk, outlook(desk, limit=1)).exit_code == 0
     assert merged(outlook(desk))
-    (tmp_path / "letters/NAM.pdf").write_bytes(b"another")
+    (tmp_path / "letters/NAM.pdf").write_bytes(pdf("Another for NAM."))
     with pytest.raises(PlanConflict, match="1 changed letters: NAM"):
         outlook(desk)
 

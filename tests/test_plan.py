@@ -23,6 +23,7 @@ from dispatcher.desk.draft import Draft
 from dispatcher.desk.sending import outlook
 from dispatcher.ledgers.unsealed import Unsealed
 from tests.campaigns import ENGLISH, LETTER, PEOPLE, RECIPIENTS, settings, write_campaign
+from tests.pdfs import pdf
 
 HEAD = "key,email,name,language,city,group,member\n"
 
@@ -225,7 +226,7 @@ def test_where_compares_a_no(tmp_path: Path) -> None:
     """`no` and Norway's NO are text to compare with; NO names a file."""
     files = people("A,a@a.example,A,no", "NO,b@b.example,B,yes", head="key,email,name,member")
     files["letters/letter.en.md"] = ENGLISH.replace("{% if member %}", '{% if member == "yes" %}')
-    files["letters/NO.pdf"] = b"for Norway"
+    files["letters/NO.pdf"] = pdf("for Norway")
     where = """where = 'member != "no" and key in ["NO", "SE"]'"""
     letter = LETTER.replace("report.pdf", "{key}.pdf")
     found = letters(write_campaign(tmp_path, files=files, recipients=RECIPIENTS + where, letter=letter))
@@ -386,7 +387,7 @@ PERSONAL = LETTER.replace('"letters/report.pdf"', '"letters/report.pdf", "annexe
 
 def test_attachments_by_row(tmp_path: Path) -> None:
     keys = {"FRA": "Europe", "NAM": "Africa", "TUR": "Europe", "KHM": "Asia"}
-    files: dict[str, str | bytes | None] = {f"annexes/{g}/{k}.pdf": f"for {k}" for k, g in keys.items()}
+    files: dict[str, str | bytes | None] = {f"annexes/{g}/{k}.pdf": pdf(f"for {k}") for k, g in keys.items()}
     found = letters(write_campaign(tmp_path, files=files, letter=PERSONAL))
     assert {key: m.letter.attachments[1].path for key, m in found.items()} == {
         k: f"annexes/{g}/{k}.pdf" for k, g in keys.items()
@@ -396,7 +397,7 @@ def test_attachments_by_row(tmp_path: Path) -> None:
 
 
 def test_attachments_by_language(tmp_path: Path) -> None:
-    files: dict[str, str | bytes | None] = {"en.pdf": b"en", "fr.pdf": b"fr"}
+    files: dict[str, str | bytes | None] = {"en.pdf": pdf("en"), "fr.pdf": pdf("fr")}
     folder = write_campaign(tmp_path, files=files, letter=LETTER.replace("letters/report", "{language}"))
     found = letters(folder)
     assert (found["FRA"].letter.attachments[0].path, found["NAM"].letter.attachments[0].path) == ("fr.pdf", "en.pdf")
@@ -404,7 +405,7 @@ def test_attachments_by_language(tmp_path: Path) -> None:
 
 def test_a_missing_attachment_of_one(tmp_path: Path) -> None:
     """It is that row's matter: named with its recipient, and skipped where bad rows may be."""
-    files: dict[str, str | bytes | None] = {f"annexes/{k}.pdf": "x" for k in ("FRA", "NAM", "KHM")}
+    files: dict[str, str | bytes | None] = {f"annexes/{k}.pdf": pdf(k) for k in ("FRA", "NAM", "KHM")}
     letter = LETTER.replace("letters/report", "annexes/{key}")
     found = problem(write_campaign(tmp_path, files=files, letter=letter))
     line = settings(letter=letter).split("\n").index('attachments = ["annexes/{key}.pdf"]') + 1
@@ -441,7 +442,7 @@ def test_values_that_cannot_name_a_file(tmp_path: Path, value: str) -> None:
 def test_an_attachment_that_changes_is_noticed(tmp_path: Path) -> None:
     draft = Draft(write_campaign(tmp_path))
     digest = next(iter(draft.letters())).attachments[0].digest
-    (tmp_path / "letters" / "report.pdf").write_bytes(b"another")
+    (tmp_path / "letters" / "report.pdf").write_bytes(pdf("Another harvest."))
     with pytest.raises(CampaignError, match="changed while it was read"):
         draft.content(digest)
 
@@ -493,7 +494,7 @@ CHANGED: Mapping[str, Mapping[str, str | bytes | None]] = {
     },
     "letter": {"letters/letter.en.md": ENGLISH.replace("counts", "matters")},
     "subject": {"letters/letter.en.md": ENGLISH.replace("The harvest,", "A harvest,")},
-    "attachment": {"letters/report.pdf": b"another"},
+    "attachment": {"letters/report.pdf": pdf("Another harvest.")},
     "attachment's name": {"letters/letter.en.md": ENGLISH.replace("Harvest report", "Report")},
     "sender": {"campaign.toml": settings().replace("Ada Pomme", "Eve Pomme")},
     "bounces": {"campaign.toml": settings().replace("bounces@", "returns@")},
@@ -576,7 +577,7 @@ def test_a_plan_does_not_grow_with_its_letters(tmp_path: Path) -> None:
     rows = (f"K{n},p{n}@a{n % 97}.example,Bureau nº {n},en,{'x' * 200},g,true" for n in range(3000))
     files: dict[str, str | bytes | None] = {
         "people.csv": HEAD + "\n".join(rows) + "\n",
-        "letters/report.pdf": b"x" * 50_000,
+        "letters/report.pdf": pdf("x" * 50_000),
     }
     draft = Draft(write_campaign(tmp_path, files=files))
     found = Summary()

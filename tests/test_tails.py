@@ -10,7 +10,7 @@ LETTERS = 4
 
 def annex(text: bytes) -> bytes:
     """Attachments of one size, so that nothing but their octets tells one from the other."""
-    return b"%PDF-1.4\n" + b".\r\n" + text.ljust(50_000, b".")
+    return b"\0annex\n" + b".\r\n" + text.ljust(50_000, b".")
 
 
 def test_each_of_two_campaigns_in_one_process_has_its_own_attachment(tmp_path: Path) -> None:
@@ -19,7 +19,7 @@ def test_each_of_two_campaigns_in_one_process_has_its_own_attachment(tmp_path: P
         for folder, server in ((tmp_path / "one", one), (tmp_path / "other", other)):
             folder.mkdir()
             write_campaign(folder, server.port, LETTERS, pace="connections = 1")
-            (folder / "annex.pdf").write_bytes(annex(folder.name.encode()))
+            (folder / "annex.bin").write_bytes(annex(folder.name.encode()))
         for _ in range(LETTERS):
             run(tmp_path / "one", limit=1)
             run(tmp_path / "other", limit=1)

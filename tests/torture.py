@@ -65,7 +65,7 @@ def write_campaign(
         for path in (ROOT / "templates" / name).iterdir():
             (folder / "templates" / name / path.name).write_bytes(path.read_bytes())
     (folder / "templates/letter.md").write_text(LETTER, encoding="utf-8")
-    (folder / "annex.pdf").write_bytes(b"%PDF-1.4\r\n.\r\n\x00\xff annex\n." * 100)
+    (folder / "annex.bin").write_bytes(b"annex\r\n.\r\n\x00\xff annex\n." * 100)
     rows = (f"K{n:05},{to or f'k{n:05}@missions.example.org'},{n * 7919 % 99991:05}" for n in range(letters))
     (folder / "list.csv").write_text("key,email,token\n" + "".join(f"{r.replace(';', chr(44))}\n" for r in rows))
     (folder / "campaign.toml").write_text(
@@ -81,7 +81,7 @@ return_path = "bounces@kms.example.org"
 signatory = "S"
 [letter]
 template = "templates/letter.md"
-attachments = ["annex.pdf"]
+attachments = ["annex.bin"]
 [[recipients]]
 source = "list.csv"
 [relay]

@@ -1,7 +1,7 @@
 """Commands on the campaign folder: init, check, preview. Nothing is sent by any of them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -9,6 +9,8 @@ from dispatcher.cli.options import HERE, AsJson, CampaignFolder, OnSandbox
 from dispatcher.cli.output import as_rows, many, note, note_problems, say, say_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dispatcher.desk.checking import Check
 
 _SHOWN: Final = 3
@@ -39,10 +41,11 @@ def check(campaign: CampaignFolder = HERE, *, sandbox: OnSandbox = False, as_jso
 
     Example: dispatcher check
     """
+    from dispatcher.cli.looking import Looking
     from dispatcher.desk import Desk
     from dispatcher.desk.checking import check_folder
 
-    desk = Desk(campaign, sandbox=sandbox)
+    desk = Desk(campaign, sandbox=sandbox, watch=Looking())
     found = check_folder(desk, listed=None if as_json else _SHOWN)
     if as_json:
         say_json({**found.as_data(), "problems": as_rows(found.problems)})
@@ -70,11 +73,19 @@ def _say_counts(found: "Check") -> None:
     for name, n in found.fallbacks.items():
         say(f"  {n:,} in another language than asked for: {name}", name="yellow")
     for attachment in found.attachments:
-        say(f"  attached to {attachment['letters']:,}: {attachment['name']} ({attachment['size'] / 1000:,.0f} kB)")
+        say(f"  attached to {attachment['letters']:,}: {_attachment_line(attachment)}")
     for table in found.guesses:
         samples = ", ".join(table["samples"])
         say(f"  {table['file']}: encoding guessed as {table['encoding']}; look at: {samples}", name="yellow")
         say('    if that is wrong, add encoding = "…" to its [[recipients]]')
+
+
+def _attachment_line(row: "Mapping[str, Any]") -> str:
+    pages = f", {many(row['pages'], 'page')}" if row["pages"] else ""
+    if row["name"]:
+        return f"{row['name']} ({row['size'] / 1000:,.0f} kB{pages})"
+    pages = f", up to {many(row['pages'], 'page')}" if row["pages"] else ""
+    return f"{row['path']} ({many(row['files'], 'file')}, the largest {row['size'] / 1000:,.0f} kB{pages})"
 
 
 def _say_skips(found: "Check") -> None:
@@ -105,10 +116,11 @@ def preview(
 
     Example: dispatcher preview --open
     """
+    from dispatcher.cli.looking import Looking
     from dispatcher.desk import HIDDEN, Desk
     from dispatcher.web.preview import write_preview
 
-    desk = Desk(campaign)
+    desk = Desk(campaign, watch=Looking())
     folder = out or campaign / HIDDEN / "preview"
     written = write_preview(folder, desk.draft(), when=desk.clock.now().replace(microsecond=0), only_key=recipient)
     if as_json:

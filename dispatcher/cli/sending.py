@@ -41,11 +41,12 @@ def send(
 
     Example: dispatcher send --only 'language == "fr"' --limit 3 --test-to me@example.org
     """
+    from dispatcher.cli.looking import Looking
     from dispatcher.desk import Desk
     from dispatcher.desk.outlook import outlook
 
     _refuse_contradictions(sandbox=sandbox, fresh=fresh, confirm=confirm, test_to=test_to, wait=wait)
-    desk = Desk(campaign, sandbox=sandbox)
+    desk = Desk(campaign, sandbox=sandbox, watch=Looking())
     if fresh:
         desk.forget_sandbox()
     if test_to is not None:
@@ -209,11 +210,12 @@ def amend(
 
     Example: dispatcher amend --confirm 3
     """
+    from dispatcher.cli.looking import Looking
     from dispatcher.desk import Desk
     from dispatcher.desk.deciding import amend as amend_now
     from dispatcher.desk.deciding import changes
 
-    desk = Desk(campaign, sandbox=sandbox)
+    desk = Desk(campaign, sandbox=sandbox, watch=Looking())
     draft, summary, found, lines = changes(desk)
     count = found.count
     command = f"dispatcher amend{desk.flag} --confirm {count}"

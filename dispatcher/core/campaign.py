@@ -164,6 +164,12 @@ class LetterFiles(_Table):
     attachments: Annotated[tuple[FolderPath, ...], Array] = ()
     forms: FolderPath = "templates/forms/{language}.toml"
     layout: FolderPath = "templates/house/layout.html"
+
+    @property
+    def personal(self) -> frozenset[int]:
+        """The positions of attachments that are found by a recipient's columns, not by language alone."""
+        return frozenset(n for n, path in enumerate(self.attachments) if "{" in path.replace("{language}", ""))
+
     paper: FolderPath = "templates/house/letter.typ"
     fonts: FolderPath | None = None
 
@@ -305,6 +311,7 @@ class Campaign(_Table):
     on_duplicate: Literal["refuse", "first", "each"] = "refuse"
     on_invalid: Literal["refuse", "skip"] = "refuse"
     on_conflict: Literal["refuse", "first"] = "refuse"
+    on_mismatch: Literal["refuse", "send"] = "refuse"
     sender: Sender
     letter: LetterFiles
     recipients: Annotated[tuple[RecipientsList, ...], Array, Field(min_length=1)]

@@ -1,7 +1,8 @@
 """Messages as octets: a rendering, a recipient and attachments → RFC 5322 and MIME, gate and digest.
 
 A `Composer` is made once a campaign. What all its letters share is encoded once and then passed on as the same
-`bytes` object: each attachment, and the closing boundary. A letter's own part is its header and its two texts:
+`bytes` object: each attachment's header and octets, and the closing boundary. A letter's own part is its header and
+its two texts:
 
     header, multipart/mixed { multipart/alternative { text/plain, text/html } | attachment … | closing boundary }
     └────────────────────────────── own ──────────────────────────────────┘   └────────── shared ───────────┘
@@ -24,6 +25,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Final
 from urllib.parse import quote
 
 from dispatcher.core.gate import CRLF, has_longer_line
@@ -78,7 +80,7 @@ class Composer:
             raise HeaderError("Content-Type", f"{headers.boundary!r} is not a boundary of ours")
         self.headers = headers
         self._keep = keep
-        self._encoded: OrderedDict[tuple[str, str, str], bytes] = OrderedDict()
+        self._encoded: OrderedDict[str, tuple[bytes, bool]] = OrderedDict()
         self._token = headers.boundary[2:]
         self._outer = f"--{headers.boundary}".encode()
         # Does not begin with the outer one, or an outer boundary could be read in it (RFC 2046 §5.1.1).
@@ -142,7 +144,7 @@ class Composer:
             return ()
         if content is None:
             raise ContentError("there are attachments and no way to read them")
-        return (*(self._attachment(a, content) for a in attachments), self._closing)
+        return (*(piece for a in attachments for piece in self._attachment(a, content)), self._closing)
 
     def _header(self, recipient: Recipient, rendering: Rendering, message_id: str) -> Sequence[bytes]:
         """The header, from From to MIME-Version."""
@@ -183,19 +185,26 @@ class Composer:
         head = f'Content-Type: text/{subtype}; charset="utf-8"\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n'
         return head.encode() + body
 
-    def _attachment(self, attachment: Attachment, content: Callable[[str], bytes]) -> bytes:
-        """The attachment's part with the boundary line before it, encoded now or kept from before."""
-        key = (attachment.digest, attachment.name, attachment.media_type)
-        if key in self._encoded:
-            self._encoded.move_to_end(key)
-            return self._encoded[key]
+    def _attachment(self, attachment: Attachment, content: Callable[[str], bytes]) -> tuple[bytes, bytes]:
+        """The attachment's part: its header with the boundary line before it, and its octets in base64.
+
+        Apart, for one file may go under several names; the second is the same object for all of them.
+        """
+        encoded, is_utf8 = self._octets(attachment, content)
+        return _attachment_header(self._outer, attachment.name, attachment.media_type, is_utf8), encoded
+
+    def _octets(self, attachment: Attachment, content: Callable[[str], bytes]) -> tuple[bytes, bool]:
+        """Octets in base64, encoded now or kept from before, and whether they are UTF-8."""
+        if found := self._encoded.get(attachment.digest):
+            self._encoded.move_to_end(attachment.digest)
+            return found
         octets = content(attachment.digest)
         if hashlib.sha256(octets).hexdigest() != attachment.digest:
             raise ContentError(f"attachment {attachment.name!r} is not the file that was planned: it has changed")
-        self._encoded[key] = b"".join((self._outer, CRLF, *_attachment_header(attachment), _base64(octets)))
+        self._encoded[attachment.digest] = _base64(octets), _is_utf8(octets)
         if len(self._encoded) > self._keep:
             self._encoded.popitem(last=False)
-        return self._encoded[key]
+        return self._encoded[attachment.digest]
 
 
 def message_id(campaign_id: str, key: str, domain: str) -> str:
@@ -229,6 +238,10 @@ def date_line(when: datetime) -> bytes:
         return date_line(when.astimezone(UTC))
     day = f"{_DAYS[when.weekday()]}, {when.day} {_MONTHS[when.month - 1]} {when.year:04}"
     return f"Date: {day} {when:%H:%M:%S %z}\r\n".encode()
+
+
+DATE_SIZE: Final = len(date_line(datetime(2009, 12, 31, tzinfo=UTC)))
+"""Octets that the Date field has at most."""
 
 
 def dated(message: Message, when: datetime) -> Message:
@@ -298,14 +311,27 @@ def _quoted_line(octets: bytes) -> bytes | None:
 _quoted = lru_cache(maxsize=2000)(_quoted_line)  # most lines are the same in most letters
 
 
-def _attachment_header(attachment: Attachment) -> Sequence[bytes]:
-    kind, _, subtype = attachment.media_type.partition("/")
+@lru_cache(maxsize=SHARED_PARTS)
+def _attachment_header(delimiter: bytes, name: str, media_type: str, is_utf8: bool) -> bytes:  # noqa: FBT001
+    kind, _, subtype = media_type.partition("/")
     if not subtype or kind.lower() in ("multipart", "message"):  # these may not be base64 (RFC 2045 §6.4)
-        raise HeaderError("Content-Type", f"{attachment.media_type!r} cannot be attached")
-    name = clean_file_name(attachment.name)
-    return (
-        parameterised("Content-Type", attachment.media_type, old=True, name=name),
-        b"Content-Transfer-Encoding: base64\r\n",
-        parameterised("Content-Disposition", "attachment", filename=name),
-        CRLF,
+        raise HeaderError("Content-Type", f"{media_type!r} cannot be attached")
+    clean = clean_file_name(name)
+    charset = {"charset": "utf-8"} if kind.lower() == "text" and is_utf8 else {}
+    return b"".join(
+        (
+            delimiter + CRLF,
+            parameterised("Content-Type", media_type, old=True, **charset, name=clean),
+            b"Content-Transfer-Encoding: base64\r\n",
+            parameterised("Content-Disposition", "attachment", filename=clean),
+            CRLF,
+        )
     )
+
+
+def _is_utf8(octets: bytes) -> bool:
+    try:
+        octets.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

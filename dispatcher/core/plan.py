@@ -40,8 +40,9 @@ _UNSAFE_IN_PATH: Final = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]|\.\.|[. ]\Z')
 
 Row = tuple[Place, Mapping[str, str]]
 """Where a row stands, and its cells by column."""
-FindAttachment = Callable[[str, str, int], Attachment]
-"""(path in the folder, name the recipient sees, position in letter.attachments) → the attachment. Raises UsageError."""
+FindAttachment = Callable[[str, str, int, Recipient], Attachment]
+"""(path, name the recipient sees, position in letter.attachments, first recipient) → the attachment. Raises UsageError.
+"""
 PlaceOf = Callable[..., Place]
 """The way to a key of campaign.toml → where it stands."""
 Item = Merged | Skip | Problem
@@ -95,7 +96,10 @@ def plan_digest(letters: Iterable[tuple[str, str]]) -> str:
 
 @dataclass(slots=True)
 class Summary:
-    """What a plan comes to, counted while it is made. `rows` are those with a letter; `problems` the first thousand."""
+    """What a plan comes to, counted while it is made. `rows` are those with a letter; `problems` the first thousand.
+
+    Of attachments those at the positions `personal` are counted by position (`own`), all others by file and name.
+    """
 
     letters: int = 0
     languages: Counter[str] = field(default_factory=Counter)
@@ -107,7 +111,10 @@ class Summary:
     problems: list[Problem] = field(default_factory=list)
     rows: int = 0
     largest: int = 0
+    largest_of: str = ""
     reserved: int = 0
+    personal: frozenset[int] = frozenset()
+    own: Counter[int] = field(default_factory=Counter)
     _untold: int = 0
 
     def add(self, item: Item) -> None:
@@ -136,9 +143,13 @@ class Summary:
         self.lists[recipient.place.file] += 1
         if recipient.language and recipient.language.lower() != letter.language.lower():
             self.fallbacks[f"{recipient.language} → {letter.language}"] += 1
-        for attachment in letter.attachments:
-            self.attachments[(attachment.path, attachment.name, attachment.size)] += 1
-        self.largest = max(self.largest, merged.message.size)
+        for number, attachment in enumerate(letter.attachments):
+            if number in self.personal:
+                self.own[number] += 1
+            else:
+                self.attachments[(attachment.path, attachment.name, attachment.size)] += 1
+        if merged.message.size > self.largest:
+            self.largest, self.largest_of = merged.message.size, letter.key
         self.reserved += any(is_reserved(m.address) for m in recipient.mailboxes)
 
 
@@ -316,10 +327,10 @@ class Planner:
         path = _FIELD.sub(lambda found: names[found.group(1)], pattern)
         shown = attachment_name(self._merge.renderer.shown_name(language, path.rpartition("/")[2]))
         if names.keys() <= {"language"}:
-            self._shared[number, language] = self._find(path, shown, number)
+            self._shared[number, language] = self._find(path, shown, number, recipient)
             return self._shared[number, language]
         try:
-            return self._find(path, shown, number)
+            return self._find(path, shown, number, recipient)
         except CampaignError as error:  # the file of this one recipient
             problems = (replace(p, where=replace(p.where, recipient=recipient.key)) for p in error.problems)
             raise UsageError(*problems) from None

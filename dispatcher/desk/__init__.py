@@ -32,6 +32,7 @@ from dispatcher.ledgers.state import state_folder
 
 if TYPE_CHECKING:
     from dispatcher.core.campaign import Campaign, RelayAccount
+    from dispatcher.desk.attached import Watch
     from dispatcher.desk.draft import Draft
 
 HIDDEN: Final = ".dispatcher"
@@ -44,11 +45,18 @@ class Desk:
     """
 
     def __init__(
-        self, root: Path, *, sandbox: bool = False, clock: Clock | None = None, patience: float = PATIENCE
+        self,
+        root: Path,
+        *,
+        sandbox: bool = False,
+        clock: Clock | None = None,
+        patience: float = PATIENCE,
+        watch: "Watch | None" = None,
     ) -> None:
         self.root = root
         self.sandbox = sandbox
         self.clock = clock or SystemClock()
+        self._watch = watch  # is told how far a long look into the folder is
         self._patience = patience  # seconds to wait for another program that writes into the ledger
         hidden = root / HIDDEN / "sandbox" if sandbox else root / HIDDEN
         self.ledger_path = hidden / "ledger.sqlite"
@@ -76,7 +84,7 @@ class Desk:
         """The folder as it is now. Raises CampaignError, TemplateError."""
         from dispatcher.desk.draft import Draft  # noqa: PLC0415
 
-        return Draft(self.root)
+        return Draft(self.root, *((self._watch,) if self._watch else ()))
 
     def reader(self) -> Reader:
         """The ledger for reading. Raises LedgerUnavailable with what to do if there is none yet, or no more."""

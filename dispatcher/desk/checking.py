@@ -73,7 +73,7 @@ def check_folder(desk: Desk, *, listed: int | None = None) -> Check:
         groups=dict(summary.groups),
         lists=dict(summary.lists),
         fallbacks=dict(summary.fallbacks),
-        attachments=[{"name": n, "path": p, "size": s, "letters": c} for (p, n, s), c in summary.attachments.items()],
+        attachments=list(draft.attached.rows(summary)),
         guesses=[{"file": t.file, "encoding": t.encoding, "samples": t.samples} for t in draft.tables if t.guessed],
         skipped=skipped,
         skips={reason: list(islice(_skips(draft, reason), listed)) for reason in skipped},
@@ -131,6 +131,7 @@ def _what_send_would_refuse(desk: Desk, draft: Draft, summary: Summary) -> Itera
 def _notes(desk: Desk, draft: Draft, summary: Summary) -> Iterator[str]:
     campaign, relay = draft.campaign, draft.campaign.relay
     sender = campaign.sender
+    yield from draft.attached.notes()
     yield f"from {sender.name} <{sender.address}>, signed {sender.signatory}, dated {campaign.date}"
     for language, letters in summary.languages.items():
         if file := draft.merge.renderer.unreviewed(language):
@@ -140,7 +141,7 @@ def _notes(desk: Desk, draft: Draft, summary: Summary) -> Iterator[str]:
         if dated.unmet:
             yield f"{file} has rows for {named(dated.unmet)}, and its list has none: are these the right keys?"
     if not desk.sandbox:
-        yield from _of_profile(campaign, summary)
+        yield from _of_profile(campaign)
         yield from (f"no letter goes to {domain}, which has a rate under [pace.domains]" for domain in unmet(draft))
         yield from _other_campaigns(desk, campaign.id)
     if summary.reserved and (desk.sandbox or relay.loopback):
@@ -152,14 +153,11 @@ def _notes(desk: Desk, draft: Draft, summary: Summary) -> Iterator[str]:
             yield f"{error.problems[0].what}: send will want it"
 
 
-def _of_profile(campaign: Campaign, summary: Summary) -> Iterator[str]:
+def _of_profile(campaign: Campaign) -> Iterator[str]:
     profile, relay = profile_of(campaign), campaign.relay
     if profile is None:
         return
     yield f"relay: {profile.title} at {relay.host}:{relay.port}, as the profile {relay.profile} has it; {profile.note}"
-    if profile.size and summary.largest > profile.size:
-        largest, most = f"{summary.largest / 1e6:,.1f} MB", f"{profile.size / 1e6:g} MB"
-        yield f"the largest letter has {largest}; {profile.title} takes at most {most}"
 
 
 def _other_campaigns(desk: Desk, campaign: str) -> Iterator[str]:

@@ -14,10 +14,12 @@ from dispatcher.core.campaign import Campaign, RecipientsList
 from dispatcher.core.dated import Dated
 from dispatcher.core.errors import CampaignError, Place, Problem, UsageError
 from dispatcher.core.merge import Frozen, Merge, Merged
-from dispatcher.core.model import Attachment, Letter
+from dispatcher.core.model import Attachment, Letter, Recipient
 from dispatcher.core.plan import Item, Planner, Row, Summary
+from dispatcher.desk.attached import Attached, Watch, nobody
 from dispatcher.ledgers.unsealed import Unsealed
 from dispatcher.relays.profiles import profiles
+from dispatcher.sources.attachments import Attachments
 from dispatcher.sources.campaign import Folder, read_campaign, read_templates
 from dispatcher.sources.charset import digest_of
 from dispatcher.sources.table import Table, open_table
@@ -25,9 +27,13 @@ from dispatcher.sources.table import Table, open_table
 
 @dataclass(slots=True)
 class Draft:
-    """A campaign folder, read. Raises CampaignError, TemplateError and TableError."""
+    """A campaign folder, read. Raises CampaignError, TemplateError and TableError.
+
+    `watch` is told how far the look into the attachments is.
+    """
 
     root: Path
+    watch: Watch = nobody
     campaign: Campaign = field(init=False)
     merge: Merge = field(init=False)
     frozen: Frozen = field(init=False)
@@ -35,39 +41,54 @@ class Draft:
     paths: dict[str, str] = field(init=False, default_factory=dict)
     dated: dict[str, Dated] = field(init=False, default_factory=dict)
     unsealed: Unsealed = field(init=False)
+    attached: Attached = field(init=False)
     _folder: Folder = field(init=False)
+    _files: Attachments = field(init=False)
     _attached: dict[str, str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.unsealed = Unsealed()
         self.campaign = read_campaign(self.root, profiles())
         self._folder = Folder(self.root)
+        self._begin()
         self.frozen = Frozen.of(self.campaign, read_templates(self.campaign, self._folder))
         self.merge = Merge(self.frozen, self.content)
 
     def content(self, digest: str) -> bytes:
         """An attachment's octets, read anew and by what they were when they were planned."""
         path = self.paths[digest]
-        attachment, octets = self._folder.attachment(path, path)
+        attachment, octets = self._files.read(path, path)
         if attachment.digest != digest:
             todo = "leave the folder alone while it is read, then try again"
             raise CampaignError(Problem(f"{path} changed while it was read", Place("campaign.toml"), todo))
         return octets
 
-    def items(self, *, whole: bool = False) -> Iterator[Item]:
+    def _begin(self) -> None:
+        self._files = Attachments(self._folder)
+        self.attached = Attached(self.campaign, self._folder.root, self._folder.place)
+
+    def items(self, *, whole: bool = False, look: bool = True) -> Iterator[Item]:
         """Letters, skips and problems, in the order of the rows; noted in a new `unsealed` as they come.
 
-        With `whole`, what was noted can be sealed.
+        With `whole`, what was noted can be sealed. At the end come the problems of attachments, if they are to be
+        looked into.
         """
         self.unsealed = Unsealed(whole=whole)
         for known in (self.tables, self.paths, self.dated, self._attached):
             known.clear()
+        self._begin()
         planner = Planner(self.campaign, self.merge, self._find, self._folder.place, self.unsealed)
         yield from planner.items(self._list(number) for number in range(len(self.campaign.recipients)))
+        if look:
+            yield from self.attached.problems(self.watch)
+
+    def blank_summary(self) -> Summary:
+        """A summary that has counted nothing yet."""
+        return Summary(personal=self.campaign.letter.personal)
 
     def summary(self, *, whole: bool = False) -> Summary:
         """The whole plan, added up."""
-        summary = Summary()
+        summary = self.blank_summary()
         for item in self.items(whole=whole):
             summary.add(item)
         return summary
@@ -83,8 +104,7 @@ class Draft:
 
     def origin(self) -> Mapping[str, Any] | None:
         """The same, to be kept; None if it is not to be had in short: recipients have attachments of their own."""
-        personal = any("{" in pattern.replace("{language}", "") for pattern in self.campaign.letter.attachments)
-        return None if personal else self.made_from()
+        return None if self.campaign.letter.personal else self.made_from()
 
     def unchanged(self, origin: Mapping[str, Any]) -> bool:
         """Whether the folder as it is now would, with the same `frozen`, make the plan that was made from this."""
@@ -112,10 +132,11 @@ class Draft:
         except (OSError, UsageError):
             return False
 
-    def _find(self, path: str, name: str, number: int) -> Attachment:
-        attachment, _ = self._folder.attachment(path, name, "letter", "attachments", number)
-        self.paths[attachment.digest] = path
-        self._attached[path] = attachment.digest
+    def _find(self, path: str, name: str, number: int, recipient: Recipient) -> Attachment:
+        attachment, _ = self._files.read(path, name, "letter", "attachments", number)
+        self.paths[attachment.digest] = attachment.path
+        self._attached[attachment.path] = attachment.digest
+        self.attached.note(number, attachment, recipient)
         return attachment
 
     def _list(self, number: int) -> tuple[RecipientsList, Sequence[str], Iterator[Row]]:

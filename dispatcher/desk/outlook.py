@@ -13,6 +13,7 @@ from typing import Any
 from dispatcher.core.address import is_reserved
 from dispatcher.core.campaign import Campaign
 from dispatcher.core.changes import differences
+from dispatcher.core.compose import DATE_SIZE
 from dispatcher.core.errors import Place, PlanConflict, Problem, UsageError
 from dispatcher.core.jinja import Expression
 from dispatcher.core.merge import Merged
@@ -22,6 +23,7 @@ from dispatcher.desk import Desk, quoted
 from dispatcher.desk.draft import Draft
 from dispatcher.ledgers.reader import Reader
 from dispatcher.ledgers.rows import DAMAGED, document, unreadable
+from dispatcher.relays.profiles import profiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,8 @@ def outlook(desk: Desk, *, only: str | None = None, limit: int | None = None) ->
 
 def _of_folder(desk: Desk, draft: Draft, choice: _Choice) -> Outlook:
     """By merging every letter."""
-    summary, condition = Summary(), choice.condition
-    for item in draft.items(whole=True):
+    summary, condition = draft.blank_summary(), choice.condition
+    for item in draft.items(whole=True, look=not _is_sealed(desk, draft)):
         summary.add(item)
         if condition and isinstance(item, Merged) and condition.holds(item.letter.recipient.fields):
             draft.unsealed.choose()
@@ -86,6 +88,14 @@ def _of_folder(desk: Desk, draft: Draft, choice: _Choice) -> Outlook:
         draft.unsealed.pick(Channel.MAIL, chosen=among, limit=choice.limit)
     count, held = draft.unsealed.count_picked(), draft.unsealed.count_held_back()
     return Outlook(draft, summary, revision, count, choice.made, held)
+
+
+def _is_sealed(desk: Desk, draft: Draft) -> bool:
+    """Whether a plan is sealed: it was looked into then, and another one is refused anyway."""
+    if not desk.ledger_path.exists():
+        return False
+    with desk.reader() as reader:
+        return reader.one("latest_plan", campaign=draft.campaign.id) is not None
 
 
 def _sendable(campaign: Campaign) -> set[State]:
@@ -111,7 +121,20 @@ def suppression_of(identities: Collection[str], suppressions: Mapping[str, str])
 
 
 def guard(desk: Desk, campaign: Campaign, summary: Summary) -> None:
-    """Example addresses go nowhere but to this machine. Raises UsageError."""
+    """What would go nowhere: letters to example addresses, and too large ones. Raises UsageError."""
+    _guard_addresses(desk, campaign, summary)
+    profile = profiles().get(campaign.relay.profile or "")
+    most = profile.size if profile and not desk.sandbox else None
+    if profile and most and summary.largest + DATE_SIZE > most:
+        size = f"{(summary.largest + DATE_SIZE) / 1e6:,.1f} MB"
+        what = f"the largest letter has {size} on the wire; {profile.title} takes at most {most / 1e6:g} MB"
+        where = Place("campaign.toml", None, f"relay.profile = {campaign.relay.profile}", summary.largest_of)
+        todo = "make its attachments smaller: on the wire they are a third larger than on the disk; or link to them"
+        raise UsageError(Problem(what, where, todo))
+
+
+def _guard_addresses(desk: Desk, campaign: Campaign, summary: Summary) -> None:
+    """Example addresses go nowhere but to this machine."""
     ours = is_reserved(campaign.sender.address)
     if desk.sandbox or campaign.relay.loopback or not (summary.reserved or ours):
         return

@@ -5,8 +5,6 @@ Paths are relative to the file and cannot leave its folder, symbolic links inclu
 """
 
 import difflib
-import hashlib
-import mimetypes
 import re
 import tomllib
 import unicodedata
@@ -20,16 +18,12 @@ from pydantic import BaseModel, ValidationError
 
 from dispatcher.core.campaign import Campaign
 from dispatcher.core.errors import CampaignError, Place, Problem, TemplateError
-from dispatcher.core.model import Attachment
 from dispatcher.core.profile import Profile, with_profile
 from dispatcher.core.render import SourceFile, TemplateSource
 from dispatcher.core.toml import Path as Keys
 from dispatcher.core.toml import did_you_mean, error_line, key_lines, line_of
 
 FILE: Final = "campaign.toml"
-_TYPES: Final = mimetypes.MimeTypes()
-"""Python's own table, not the machine's: the same file is the same letter everywhere."""
-LARGEST_ATTACHMENT: Final = 50 * 1024 * 1024
 _PLAIN: Final[Mapping[str, str]] = {
     "string_type": "write it as text, in quotes",
     "int_type": "write a whole number, without quotes",
@@ -173,23 +167,6 @@ class Folder:
         except OSError as error:
             raise TemplateError(Problem(f"cannot read: {error.strerror}", Place(path))) from None
         return SourceFile(path, unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")))
-
-    def attachment(self, path: str, name: str, *keys: str | int) -> tuple[Attachment, bytes]:
-        """An attachment and its octets. `name` is what the recipient sees."""
-        full = self.find(path, *keys)
-        try:
-            size = full.stat().st_size
-            octets = full.read_bytes() if size <= LARGEST_ATTACHMENT else b""
-        except OSError as error:
-            raise CampaignError(Problem(f"cannot read {path}: {error.strerror}", self.place(*keys))) from None
-        if size > LARGEST_ATTACHMENT:
-            raise CampaignError(
-                Problem(f"{path} is larger than 50 MB", self.place(*keys), "no relay takes that; link to it")
-            )
-        if not octets:
-            raise CampaignError(Problem(f"{path} is empty", self.place(*keys), "attach the finished file"))
-        kind = _TYPES.guess_type(path)[0] or "application/octet-stream"
-        return Attachment(name, kind, hashlib.sha256(octets).hexdigest(), len(octets), path), octets
 
     def languages(self, pattern: str) -> tuple[str, ...]:
         """The languages for which a file exists at a path with `{language}`; () if the path has none."""

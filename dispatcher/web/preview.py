@@ -226,7 +226,7 @@ def _private(path: Path) -> IO[bytes]:
 def _write(folder: Path, draft: Draft, when: datetime, only_key: str | None) -> tuple[int, int]:
     """Write page and letters into an empty folder; returns how many letters, and how many problems."""
     wanted = None if only_key is None else unicodedata.normalize("NFC", only_key)
-    summary, outliers, count = Summary(), Outliers(_words(draft)), 0
+    summary, outliers, count = draft.blank_summary(), Outliers(_words(draft)), 0
     bodies = folder / "letters.html"
     with _private(bodies) as file:
         for item in draft.items():
