@@ -161,6 +161,18 @@ def test_check_says_that_the_folder_changed_since_it_was_sealed(folder: Path) ->
     assert "dispatcher amend --sandbox" in done.err
 
 
+def test_check_says_whose_letter_mail_programs_would_cut_off(folder: Path) -> None:
+    """Octets count, not characters: here 80,000 of these are 120 kB."""
+    letter = folder / "templates" / "upr_submission" / "letter.en.md"
+    assert "Gmail" not in dispatcher("check", folder=folder).out
+    edit(letter, "{{ close }}", '{% if key in ["GBR", "BHR"] %}\n\n' + "é " * 40_000 + "\n\n{% endif %}\n\n{{ close }}")
+    done = dispatcher("check", folder=folder)
+    assert done.code == 0
+    found = re.search(r"note: letters with more than 100 kB of HTML: 2, the longest (BHR|GBR), 12\d kB", done.out)
+    assert found, done.out
+    assert "shorten templates/upr_submission/letter.en.md" in done.out
+
+
 def test_check_shows_a_guessed_encoding_with_names(folder: Path) -> None:
     columns, rows = read_list(folder, "un_missions.csv")
     write_list(folder, "un_missions.csv", columns, rows)

@@ -22,7 +22,7 @@ from dispatcher.core.headers import FORBIDDEN
 from dispatcher.core.household import LARGEST, conflicts, require_copy, united
 from dispatcher.core.jinja import Expression
 from dispatcher.core.merge import Merge, Merged, attachment_name
-from dispatcher.core.model import Attachment, Letter, Mailbox, Recipient, Skip, SkipReason
+from dispatcher.core.model import Attachment, Channel, Letter, Mailbox, Recipient, Skip, SkipReason
 from dispatcher.core.placeholders import foreign_fields
 from dispatcher.core.render import RESERVED
 from dispatcher.core.toml import did_you_mean
@@ -31,6 +31,8 @@ KNOWN_COLUMNS: Final = frozenset({"key", "email", "cc", "name", "language", "kin
 """Columns that are more than a field for the template."""
 LONGEST_KEY: Final = 254
 """Octets: as many as an address, which is the key where there is none."""
+LONGEST_HTML: Final = 100_000
+"""Octets of HTML. Gmail cuts a letter off a little above, at 102 kB, and its footer is then behind a link."""
 MOST_PROBLEMS: Final = 1000
 """As many are listed; of further ones it is said how many they are."""
 _LANGUAGE: Final = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
@@ -99,6 +101,7 @@ class Summary:
     """What a plan comes to, counted while it is made. `rows` are those with a letter; `problems` the first thousand.
 
     Of attachments those at the positions `personal` are counted by position (`own`), all others by file and name.
+    `clipped` are letters whose HTML is over LONGEST_HTML; `most_clipped` is the longest: octets, key and language.
     """
 
     letters: int = 0
@@ -112,6 +115,8 @@ class Summary:
     rows: int = 0
     largest: int = 0
     largest_of: str = ""
+    clipped: int = 0
+    most_clipped: tuple[int, str, str] = (0, "", "")
     reserved: int = 0
     personal: frozenset[int] = frozenset()
     own: Counter[int] = field(default_factory=Counter)
@@ -150,7 +155,14 @@ class Summary:
                 self.attachments[(attachment.path, attachment.name, attachment.size)] += 1
         if merged.message.size > self.largest:
             self.largest, self.largest_of = merged.message.size, letter.key
+        if recipient.channel is Channel.MAIL and len(merged.rendering.html) > LONGEST_HTML // 4:  # octets a character
+            self._measure(letter, len(merged.rendering.html.encode()))
         self.reserved += any(is_reserved(m.address) for m in recipient.mailboxes)
+
+    def _measure(self, letter: Letter, octets: int) -> None:
+        if octets > LONGEST_HTML:
+            self.clipped += 1
+            self.most_clipped = max(self.most_clipped, (octets, letter.key, letter.language))
 
 
 class Planner:

@@ -140,6 +140,13 @@ def _notes(desk: Desk, draft: Draft, summary: Summary) -> Iterator[str]:
     for file, dated in draft.dated.items():
         if dated.unmet:
             yield f"{file} has rows for {named(dated.unmet)}, and its list has none: are these the right keys?"
+    if summary.clipped:
+        octets, key, language = summary.most_clipped
+        file = draft.merge.renderer.source.letters[language].file
+        yield (
+            f"letters with more than 100 kB of HTML: {summary.clipped:,}, the longest {key}, {octets / 1000:,.0f} kB. "
+            f"Gmail cuts them off at 102 kB and hides the rest, footer included; shorten {file}, or attach what is long"
+        )
     if not desk.sandbox:
         yield from _of_profile(campaign)
         yield from (f"no letter goes to {domain}, which has a rate under [pace.domains]" for domain in unmet(draft))
