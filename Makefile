@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet install
 
-.PHONY: demo test npm lint lock report torture torture-full bench bench-full bench-peers bench-quick bench-profile wheel-test clean
+.PHONY: demo test npm lint lock report screenshots torture torture-full bench bench-full bench-peers bench-quick bench-profile wheel-test clean
 
 demo: $(VENV)/.installed
 	$(BIN)/dispatcher send --sandbox --fresh
@@ -33,6 +33,10 @@ torture-full: $(VENV)/.installed-test
 # The specimen report, byte for byte.
 report: $(VENV)/.installed-test
 	$(BIN)/python docs/report.py
+
+# Pictures of the founding letter for the README. Wants chromium and fonts-crosextra-caladea.
+screenshots: $(VENV)/.installed-test
+	$(BIN)/python -m tests.screenshots
 
 # Speed beside our peers, in one run: docs/benchmarks.md says how, and gets the figures. bench-full has a list of a
 # million recipients too. The last line of bench-quick is one line of JSON.

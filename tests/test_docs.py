@@ -112,3 +112,14 @@ def test_the_example_of_a_pace_is_one() -> None:
     data = tomllib.loads(re.sub(r"(?m)^    ", "", text[0]))
     pace = Pace.model_validate(data["pace"])
     assert (pace.connections, pace.quota, len(pace.domains)) == (2, 300, 2)
+
+
+def test_pictures_in_the_readme_are_there() -> None:
+    """Each as wide as its name says, light and dark, and small enough for a page."""
+    pictures = set(re.findall(r'(?:src|srcset|href)="([^"]+\.png)"', README))
+    assert len(pictures) == 8
+    for name in pictures:
+        octets = (REPOSITORY / name).read_bytes()
+        assert octets.startswith(b"\x89PNG\r\n\x1a\n")
+        assert int.from_bytes(octets[16:20], "big") == int(name.split("-")[-2])
+        assert len(octets) < 100_000
