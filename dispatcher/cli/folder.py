@@ -7,6 +7,7 @@ import typer
 
 from dispatcher.cli.options import HERE, AsJson, CampaignFolder, OnSandbox
 from dispatcher.cli.output import as_rows, many, note, note_problems, say, say_json
+from dispatcher.core.errors import Problem, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,22 +19,67 @@ _SHOWN: Final = 3
 
 def init(
     directory: Annotated[Path, typer.Argument(help="A new folder for the campaign.", show_default=False)],
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[FILES]...", help="With --from-mailmerge: TEMPLATE DATABASE [SERVER_CONF].", show_default=False
+        ),
+    ] = None,
+    *,
+    from_mailmerge: Annotated[
+        bool, typer.Option("--from-mailmerge", help="Make it of mailmerge's files instead; these stay as they are.")
+    ] = False,
 ) -> None:
-    """Make a new campaign folder from the founding campaign, to be edited.
+    """Make a new campaign folder from the founding campaign, to be edited; or from a folder of mailmerge.
 
     Example: dispatcher init spring-appeal
+
+    Example: dispatcher init spring-appeal --from-mailmerge mailmerge_template.txt mailmerge_database.csv
     """
-    from dispatcher.desk import quoted
     from dispatcher.desk.starting import copy_starter
 
+    if from_mailmerge:
+        _from_mailmerge(directory, files or [])
+        return
+    if files:
+        todo = f"name the new folder alone, or add --from-mailmerge to make it of {files[0]}"
+        raise UsageError(Problem(f"{files[0]} is one file too many", todo=todo))
     copy_starter(directory)
     say(f"{directory} is a campaign folder now. It sends nothing before its addresses are yours. Edit:")
     say("  campaign.toml                        who writes, which relay, how fast")
     say("  recipients/*.csv                     who gets it: key, email, name, language, and any column of yours")
     say("  templates/upr_submission/letter.*.md the letter, one file a language")
     say("  templates/upr_submission/report.pdf  what is attached")
+    _say_next(directory)
+
+
+def _say_next(directory: Path) -> None:
+    from dispatcher.desk import quoted
+
     go = f"cd {quoted(str(directory))}"
     say(f"Then: {go} && dispatcher check && dispatcher preview --open && dispatcher send --sandbox")
+
+
+def _from_mailmerge(directory: Path, files: list[Path]) -> None:
+    from dispatcher.desk.clock import SystemClock
+    from dispatcher.desk.starting import convert_mailmerge
+
+    if not 2 <= len(files) <= 3:
+        todo = "type: dispatcher init DIR --from-mailmerge TEMPLATE DATABASE [SERVER_CONF]"
+        raise UsageError(Problem("--from-mailmerge wants mailmerge's template and its database", todo=todo))
+    rows, notes = convert_mailmerge(directory, files, SystemClock().now().date())
+    say(f"{directory} is a campaign folder now, made of {files[0]}; its list has {many(rows, 'row')}.")
+    say(
+        "  campaign.toml           who writes, which relay: put in organisation and signatory as they are to be printed"
+    )
+    say("  templates/letter.en.md  the letter; templates/house puts letterhead, date, subject and signature round it")
+    say("  recipients              who gets it")
+    if notes:
+        say("Not carried over, or to be looked at:")
+    for note_ in notes:
+        say(f"  {note_.where}: {note_.what}" if str(note_.where) else f"  {note_.what}")
+        say(f"    → {note_.todo}")
+    _say_next(directory)
 
 
 def check(campaign: CampaignFolder = HERE, *, sandbox: OnSandbox = False, as_json: AsJson = False) -> None:

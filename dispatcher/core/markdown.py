@@ -250,6 +250,14 @@ class _Arranger:
         return self._source.tags.of(node[0].content) if node[0].type == "tag_line" else []
 
 
+def soft_breaks(text: str, tags: Tags) -> Iterator[int]:
+    """The lines of a protected text, from 0, that end inside a paragraph, where Markdown would run them together."""
+    for token in _PARSER.parse(text, {"tags": tags}):
+        breaks = [child.type for child in token.children or () if child.type in ("softbreak", "hardbreak")]
+        if token.map and len(breaks) == token.map[1] - token.map[0] - 1:  # else code in a sentence holds one of them
+            yield from (token.map[0] + n for n, kind in enumerate(breaks) if kind == "softbreak")
+
+
 def _siblings(tokens: Sequence[Token]) -> Iterator[list[Token]]:
     """Tokens of one level, each with all that it encloses."""
     node: list[Token] = []
