@@ -1132,7 +1132,8 @@ class LedgerContract:
                 gate = at_work(ledger)
                 ledger.submit(lambda c: c.set_trace_callback(commits.append))
                 tasks = [run.intend(each, session, bench.time.at, "x") for each in leased]
-                await asyncio.sleep(0)  # every task has made its call
+                for _ in range(3):  # turns of the loop: they are queued when one has brought no more
+                    await asyncio.sleep(0)
                 gate.set()
                 return await asyncio.gather(*tasks)
 
@@ -1191,7 +1192,7 @@ class LedgerContract:
 
         async def go() -> None:
             gate = at_work(ledger)
-            task = asyncio.ensure_future(run.intend(first, session, bench.time.at, "x"))
+            task = run.intend(first, session, bench.time.at, "x")
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task

@@ -224,7 +224,7 @@ def test_an_outcome_that_nobody_waits_for_is_kept_all_the_same(tmp_path: Path) -
     bench = SqliteBench(tmp_path)
 
     async def cancelled(run: Run, leased: Leased, attempt: int) -> None:
-        run.conclude(leased, 1, attempt, ACCEPTED)
+        run.conclude(leased, 1, attempt, ACCEPTED).cancel()
 
     def broken(run: Run, leased: Leased, attempt: int) -> None:
         def full(_: sqlite3.Connection) -> NoReturn:

@@ -12,12 +12,12 @@ result, or by LedgerUnavailable.
 import asyncio
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Generic, TypeVar, cast, overload
+from typing import Any, Final, overload
 
 from dispatcher.core.errors import LedgerUnavailable
 from dispatcher.core.model import Ending, Leased, Reply
@@ -26,8 +26,6 @@ from dispatcher.ledgers.held import SqliteLedger
 from dispatcher.ledgers.statements import SQL, fence, fenced, insert_rows
 from dispatcher.ledgers.suppressions import suppress_mailbox, suppressed_among
 from dispatcher.ledgers.writer import undone_alone
-
-T = TypeVar("T")
 
 _NO_REPLY: Final[Mapping[str, Any]] = {
     "ended_at": None,
@@ -72,50 +70,8 @@ class Conclusion:
         return self.attempt is not None and not self.ending.suppress
 
 
-class Answer(Generic[T]):
-    """A `core.ports.Pending`: what comes of a step. Whoever waits is called at once, not at the loop's next turn, so
-    that all terminators which one commit allows leave in the turn that brings its answers.
-    """
-
-    __slots__ = ("_calls", "_done", "_error", "_result")
-
-    def __init__(self) -> None:
-        self._calls: list[Callable[[Any], object]] = []
-        self._done = False
-        self._error: BaseException | None = None
-        self._result: T | None = None
-
-    def add_done_callback(self, call: Callable[[Any], object], /) -> None:
-        if self._done:
-            call(self)
-        else:
-            self._calls.append(call)
-
-    def result(self) -> T:
-        if self._error is not None:
-            raise self._error
-        return cast("T", self._result)
-
-    def settle(self, found: T | BaseException) -> None:
-        """The result, or what went wrong, is there. Called once."""
-        self._done = True
-        if isinstance(found, BaseException):
-            self._error = found
-        else:
-            self._result = found
-        for call in self._calls:
-            call(self)
-
-    def __await__(self) -> Generator[Any, None, T]:
-        if not self._done:
-            woken = asyncio.Event()
-            self.add_done_callback(lambda _: woken.set())
-            yield from woken.wait().__await__()
-        return self.result()
-
-
 Step = Intent | Conclusion
-_Asked = tuple[Step, Answer[Any]]
+_Asked = tuple[Step, "asyncio.Future[Any]"]
 
 
 class Batches:
@@ -126,22 +82,32 @@ class Batches:
         self._run = run
         self._account = account
         self._waiting: deque[_Asked] = deque()
-        self._due = False  # to be queued at the end of this turn of the loop
+        self._due = False  # to be queued when no more of them come
+        self._gathered = 0
         self._queued = False
         self._last_attempt: int | None = None
 
     @overload
-    def put(self, step: Intent) -> Answer[int | None]: ...
+    def put(self, step: Intent) -> "asyncio.Future[int | None]": ...
     @overload
-    def put(self, step: Conclusion) -> Answer[None]: ...
-    def put(self, step: Step) -> Answer[Any]:
+    def put(self, step: Conclusion) -> "asyncio.Future[None]": ...
+    def put(self, step: Step) -> "asyncio.Future[Any]":
         """Write it with the next commit; the answer comes when it is durable."""
-        answer: Answer[Any] = Answer()
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((step, answer))
         if not self._queued and not self._due:
             self._due = True
-            asyncio.get_running_loop().call_soon(self.flush)  # what else this turn of the loop brings goes with it
+            self._gathered = 0
+            asyncio.get_running_loop().call_soon(self._gather)
         return answer
+
+    def _gather(self) -> None:
+        """Queue them when a turn of the loop has brought no more: one commit for a few costs nearly that for all."""
+        if len(self._waiting) == self._gathered:
+            self.flush()
+        elif self._due:
+            self._gathered = len(self._waiting)
+            asyncio.get_running_loop().call_soon(self._gather)
 
     def flush(self) -> None:
         """Queue what was put in, before anything else is queued."""
@@ -286,7 +252,12 @@ class Batches:
 def _answer(taken: Sequence[_Asked], results: Sequence[Any]) -> None:
     """On the loop's thread."""
     for (_, answer), result in zip(taken, results, strict=True):
-        answer.settle(result)
+        if answer.done():  # whoever asked has been cancelled
+            continue
+        if isinstance(result, BaseException):
+            answer.set_exception(result)
+        else:
+            answer.set_result(result)
 
 
 def _said(ending: Ending) -> tuple[Any, ...]:

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from dispatcher.core.model import Ending, Lease, Leased, SessionInfo, State
-from dispatcher.ledgers.batch import Answer, Batches, Conclusion, Intent
+from dispatcher.ledgers.batch import Batches, Conclusion, Intent
 from dispatcher.ledgers.file import stamp
 from dispatcher.ledgers.held import SqliteLedger
 from dispatcher.ledgers.pace import Leasing
@@ -98,10 +98,12 @@ class Run:
         }
         return await self._do(lambda c: c.execute(SQL["insert_session"], given).lastrowid or 0)
 
-    def intend(self, letter: Leased, session: int, date: datetime, message_digest: str) -> Answer[int | None]:
+    def intend(self, letter: Leased, session: int, date: datetime, message_digest: str) -> "asyncio.Future[int | None]":
         return self._batches.put(Intent(letter, session, date, message_digest))
 
-    def conclude(self, letter: Leased, session: int | None, attempt: int | None, ending: Ending) -> Answer[None]:
+    def conclude(
+        self, letter: Leased, session: int | None, attempt: int | None, ending: Ending
+    ) -> "asyncio.Future[None]":
         return self._batches.put(Conclusion(letter, session, attempt, ending))
 
     async def give_back(self, letter: Leased) -> None:
