@@ -91,20 +91,38 @@ def gaps(pdf: bytes, area: Box, page: int = 0) -> int:
     return sum(here is None and before is not None for before, here in pairwise(columns))
 
 
-def lines(pdf: bytes, page: int = 0) -> list[str]:
-    """The lines of a page from top to bottom: what stands on one base line, from left to right.
+@dataclass(frozen=True)
+class Line:
+    """What stands on one base line, from left to right, and where it begins."""
+
+    left: float
+    base: float
+    text: str
+
+
+def placed(pdf: bytes, page: int = 0) -> list[Line]:
+    """The lines of a page from top to bottom.
 
     Where several glyphs make one cluster (Khmer), the cluster stands there as often.
     """
     found: dict[int, list[tuple[float, int]]] = {}
     x, y = ctypes.c_double(), ctypes.c_double()
     with opened(pdf) as document:
+        height = document[page].get_height()
         words = document[page].get_textpage()
         for index in range(words.count_chars()):
             raw.FPDFText_GetCharOrigin(words, index, x, y)
-            found.setdefault(round(y.value), []).append((x.value, index))
-        rows = [[index for _, index in sorted(row)] for _, row in sorted(found.items(), reverse=True)]
-        return ["".join(words.get_text_range(index, 1) for index in row).replace(BREAK, "") for row in rows]
+            if words.get_text_range(index, 1) not in ("\r", "\n", BREAK, "\ufffe"):
+                found.setdefault(round(y.value), []).append((x.value, index))
+        return [
+            Line(min(row)[0] / MM, (height - base) / MM, "".join(words.get_text_range(n, 1) for _, n in sorted(row)))
+            for base, row in sorted(found.items(), reverse=True)
+        ]
+
+
+def lines(pdf: bytes, page: int = 0) -> list[str]:
+    """The text of the lines of a page from top to bottom."""
+    return [line.text for line in placed(pdf, page)]
 
 
 def reader(pdf: bytes) -> pypdf.PdfReader:

@@ -1,6 +1,7 @@
 """The founding campaign's letters, octet for octet: a mission for each language, one of the troika, the State under
-review, an NGO. What they must be is kept under golden/founding; after an intended change, look at each with your own
-eyes and write them anew: python -m tests.test_golden --write
+review, an NGO. What they must be is kept under golden/founding, and under golden/paper: where each line stands on its
+sheet, in millimetres from the left and the top. After an intended change, look at each with your own eyes and write
+them anew: python -m tests.test_golden --write
 """
 
 import email
@@ -16,10 +17,16 @@ from pathlib import Path
 import pytest
 
 from dispatcher.core.merge import Merged
+from dispatcher.core.render import Renderer
 from dispatcher.desk.draft import Draft
+from dispatcher.paper.letters import typeset
+from dispatcher.paper.printing import House, PaperLetter
+from dispatcher.sources.campaign import Folder
+from tests import pages
 from tests.command import FEW, REPOSITORY, captured, dispatcher, new_campaign
 
 GOLDEN = Path(__file__).parent / "golden" / "founding"
+PAPER = Path(__file__).parent / "golden" / "paper"
 WHEN = datetime(2009, 10, 1, 9, 30, tzinfo=UTC)
 LANGUAGES = {"GBR": "en", "FRA": "fr", "ESP": "es", "BHR": "en", "KHM": "en", "fidh": "fr"}
 REPORTS = {
@@ -34,6 +41,23 @@ def letters() -> Iterator[tuple[str, bytes]]:
     for item in draft.items():
         if isinstance(item, Merged) and item.letter.key in FEW:
             yield item.letter.key, draft.merge.with_date(item, WHEN).octets
+
+
+def on_paper() -> Iterator[tuple[str, str]]:
+    draft = Draft(REPOSITORY)
+    folder = Folder(REPOSITORY)
+    house = House(folder.text(draft.campaign.letter.paper), folder.root, title=draft.campaign.title)
+    renderer = Renderer(draft.frozen.template)
+    for letter in draft.letters():
+        if letter.key in FEW:
+            names = tuple(attachment.name for attachment in letter.attachments)
+            paper = PaperLetter(letter.key, renderer.parts(letter.recipient, names))
+            pdf = typeset([paper], house, timestamp=WHEN)
+            for page in range(len(pages.texts(pdf))):
+                lines = (
+                    f"{line.left:5.1f} {line.base:5.1f}  {line.text.strip()}\n" for line in pages.placed(pdf, page)
+                )
+                yield f"{letter.key}-{page + 1}", "".join(lines)
 
 
 def golden(key: str) -> bytes:
@@ -58,6 +82,13 @@ def test_founding_letters_are_the_golden_ones() -> None:
     assert sorted(found) == sorted(FEW)
     for key, octets in found.items():
         assert octets == golden(key), f"{key} differs from golden/founding/{key}.eml"
+
+
+def test_founding_letters_on_paper_are_the_golden_ones() -> None:
+    found = dict(on_paper())
+    assert {path.stem for path in PAPER.iterdir()} == set(found)
+    for name, lines in found.items():
+        assert lines == (PAPER / f"{name}.txt").read_text(encoding="utf-8"), f"differs from golden/paper/{name}.txt"
 
 
 def test_sent_letters_are_the_golden_ones(tmp_path: Path) -> None:
@@ -183,3 +214,9 @@ if __name__ == "__main__":
     for name, content in letters():
         (GOLDEN / f"{name}.eml").write_bytes(content)
         print(f"{name}.eml: {len(content):,} octets")
+    for old in PAPER.glob("*.txt"):
+        old.unlink()
+    PAPER.mkdir(parents=True, exist_ok=True)
+    for name, lines in on_paper():
+        (PAPER / f"{name}.txt").write_text(lines, encoding="utf-8", newline="\n")
+        print(f"{name}.txt")

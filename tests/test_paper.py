@@ -261,6 +261,18 @@ def test_whatever_is_written_is_printed_as_it_stands(text: str) -> None:
     assert found.count(f"A{shown}Z".replace(" ", "")) == 4
 
 
+@settings(max_examples=40, deadline=None)
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8))
+def test_any_text_is_printed_or_named_with_its_recipient(text: str) -> None:
+    body = f"<p>{html.escape(text)}</p><p>Accept.</p>"
+    named = []
+    try:
+        printed(PARTS, replace(PARTS, body=body, signature=(text,)))
+    except TemplateError as error:
+        named = [problem.where.recipient for problem in error.problems]
+    assert named in ([], ["K1"])
+
+
 @pytest.mark.parametrize(
     "word", ["w" * 400, "W" * 120, "https://example.org/" + "path/" * 60, "ﷺ" * 40, "e\u0301" * 200]
 )
