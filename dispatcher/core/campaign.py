@@ -164,6 +164,7 @@ class LetterFiles(_Table):
     attachments: Annotated[tuple[FolderPath, ...], Array] = ()
     forms: FolderPath = "templates/forms/{language}.toml"
     layout: FolderPath = "templates/house/layout.html"
+    logo: FolderPath | None = None
 
     @property
     def personal(self) -> frozenset[int]:

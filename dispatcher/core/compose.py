@@ -7,8 +7,16 @@ its two texts:
     header, multipart/mixed { multipart/alternative { text/plain, text/html } | attachment … | closing boundary }
     └────────────────────────────── own ──────────────────────────────────┘   └────────── shared ───────────┘
 
-A letter without attachments is the multipart/alternative alone. The Date field is apart: it is fixed when a letter
-first goes out, all else when it is planned. The same input gives the same octets, always.
+A letter without attachments is the multipart/alternative alone. One with a logo has it beside the HTML that shows it:
+
+    header, mixed { alternative { text/plain, related { text/html | image } } | attachment … | closing boundary }
+    └────────────────────────── own ──────────────────────────────┘   └────────────── shared ──────────────┘
+
+The picture belongs to the HTML alone (RFC 2387), so whoever reads the plain text sees no stray file, and as the last
+part of the alternative it is in the shared tail, encoded and dot-stuffed once a campaign.
+
+The Date field is apart: it is fixed when a letter first goes out, all else when it is planned. The same input gives the
+same octets, always.
 
 The octets are made without the standard library's `email` package; `core.gate` then looks at them.
 
@@ -75,7 +83,7 @@ class Headers:
 class Composer:
     """Composes the letters of one campaign. Holds the last `keep` encoded attachments, and no other state."""
 
-    def __init__(self, headers: Headers, *, keep: int = SHARED_PARTS) -> None:
+    def __init__(self, headers: Headers, *, logo: Attachment | None = None, keep: int = SHARED_PARTS) -> None:
         if not _BOUNDARY.fullmatch(headers.boundary):
             raise HeaderError("Content-Type", f"{headers.boundary!r} is not a boundary of ours")
         self.headers = headers
@@ -86,7 +94,12 @@ class Composer:
         # Does not begin with the outer one, or an outer boundary could be read in it (RFC 2046 §5.1.1).
         inner = f"=_alternative_{self._token}"
         self._inner = f"--{inner}".encode()
+        self._logo = logo
+        related = f"=_related_{self._token}"
+        self._related = f"--{related}".encode()
         self._closing = self._outer + b"--" + CRLF
+        self._closing_logo = self._related + b"--" + CRLF + self._inner + b"--" + CRLF
+        self._with_logo = parameterised("Content-Type", "multipart/related", type="text/html", boundary=related) + CRLF
         self._mixed = parameterised("Content-Type", "multipart/mixed", boundary=headers.boundary) + CRLF
         self._alternative = parameterised("Content-Type", "multipart/alternative", boundary=inner) + CRLF
         self._from = address_list("From", (headers.from_,))
@@ -128,23 +141,29 @@ class Composer:
             self._inner + CRLF,
             self._text("plain", rendering.text),
             CRLF + self._inner + CRLF,
+            self._with_logo + self._related + CRLF if self._logo else b"",
             self._text("html", rendering.html),
-            CRLF + self._inner + b"--" + CRLF,
+            CRLF if self._logo else CRLF + self._inner + b"--" + CRLF,
         )
-        if not attachments:
-            return Message(b"", b"".join((*header, self._alternative, *texts)))
-        own = b"".join((*header, self._mixed, self._outer, CRLF, self._alternative, *texts))
+        outside = (self._mixed, self._outer, CRLF) if attachments else ()
+        own = b"".join((*header, *outside, self._alternative, *texts))
         return Message(b"", own, self.shared(attachments, content))
 
     def shared(
         self, attachments: Sequence[Attachment], content: Callable[[str], bytes] | None = None
     ) -> tuple[bytes, ...]:
         """The parts of a message that letters with these attachments share; see `compose`."""
-        if not attachments:
+        if not (attachments or self._logo):
             return ()
         if content is None:
             raise ContentError("there are attachments and no way to read them")
-        return (*(piece for a in attachments for piece in self._attachment(a, content)), self._closing)
+        pieces: list[bytes] = []
+        if self._logo:
+            encoded, _ = self._octets(self._logo, content)
+            pieces += (_logo_header(self._related, self._logo), encoded, self._closing_logo)
+        for attachment in attachments:
+            pieces += self._attachment(attachment, content)
+        return (*pieces, self._closing) if attachments else tuple(pieces)
 
     def _header(self, recipient: Recipient, rendering: Rendering, message_id: str) -> Sequence[bytes]:
         """The header, from From to MIME-Version."""
@@ -214,6 +233,14 @@ def message_id(campaign_id: str, key: str, domain: str) -> str:
     if not _MESSAGE_ID.fullmatch(text):
         raise HeaderError("Message-ID", f"it cannot be made of campaign id {campaign_id!r} and domain {domain!r}")
     return text
+
+
+def content_id(logo: Attachment) -> str:
+    """The Content-ID of a picture (RFC 2045 §7), by its octets, without brackets. Its URL: `cid:` and this (RFC 2392).
+
+    It need not be known anywhere else, so the domain is one that cannot be.
+    """
+    return f"{logo.digest[:32]}@logo.invalid"
 
 
 def boundary(campaign_id: str) -> str:
@@ -309,6 +336,21 @@ def _quoted_line(octets: bytes) -> bytes | None:
 
 
 _quoted = lru_cache(maxsize=2000)(_quoted_line)  # most lines are the same in most letters
+
+
+@lru_cache(maxsize=SHARED_PARTS)
+def _logo_header(delimiter: bytes, logo: Attachment) -> bytes:
+    name = clean_file_name(logo.name)
+    return b"".join(
+        (
+            delimiter + CRLF,
+            parameterised("Content-Type", logo.media_type, old=True, name=name),
+            b"Content-Transfer-Encoding: base64\r\n",
+            line("Content-ID", f"<{content_id(logo)}>"),
+            parameterised("Content-Disposition", "inline", filename=name),
+            CRLF,
+        )
+    )
 
 
 @lru_cache(maxsize=SHARED_PARTS)

@@ -33,6 +33,11 @@ _FROM_ELSEWHERE: Final = re.compile(
     r"<(?:script|link|img|iframe|object|embed|video|audio|source|base|form|svg)\b|\b(?:src|background)\s*=|url\(|@import",
     re.IGNORECASE,
 )
+_PICTURE: Final = re.compile(rf'<img\b[^<>]*? src="(?P<mark>{MARK.pattern})"[^<>]*>')
+_NOTHING_FROM_ELSEWHERE: Final = (
+    "leave it out: a letter holds all it shows. The only picture is the logo: "
+    '<img src="{{ logo }}" alt="{{ letter.organisation }}">'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +109,10 @@ def twins(source: Source, layout: Source) -> Twins:
 
 
 def _page(body: str, layout: Source) -> str:
-    if found := _FROM_ELSEWHERE.search(layout.text):
+    if found := _FROM_ELSEWHERE.search(_without_logo(layout)):
         what = f"'{found.group()}' in the layout would fetch something from elsewhere, or run it"
         line = layout.text.count("\n", 0, found.start())
-        raise TemplateError(Problem(what, layout.place(line), "leave it out: a letter holds all it shows"))
+        raise TemplateError(Problem(what, layout.place(line), _NOTHING_FROM_ELSEWHERE))
     marks = [
         m.group() for m in MARK.finditer(layout.text) if layout.tags.of(m.group())[0].source.strip("{}+- ") == "body"
     ]
@@ -121,6 +126,16 @@ def _page(body: str, layout: Source) -> str:
     page = "".join(_as_comments(layout.text.replace(marks[0], body), layout.tags))
     inlined = css_inline.CSSInliner(load_remote_stylesheets=False, keep_at_rules=True).inline(page)
     return _COMMENT.sub(r"\1", _STYLE_FIRST.sub(r"\1\3\2\4", inlined))
+
+
+def _without_logo(layout: Source) -> str:
+    """The layout's text, where the logo's picture is no picture any more."""
+
+    def bare(found: re.Match[str]) -> str:
+        (tag,) = layout.tags.of(found["mark"])
+        return found.group().replace("<img", "<   ").replace("src=", "    ") if tag.shows_logo else found.group()
+
+    return _PICTURE.sub(bare, layout.text)
 
 
 def _as_comments(page: str, tags: Tags) -> Iterator[str]:

@@ -18,6 +18,7 @@ from dispatcher.core.compose import (
     ContentError,
     Headers,
     boundary,
+    content_id,
     date_line,
     dated,
     envelope_of,
@@ -47,26 +48,28 @@ class Frozen:
     unsubscribe: Mailbox
     return_path: str
     organisation: str
+    logo: Attachment | None = None
     version: str = __version__
 
     @classmethod
-    def of(cls, campaign: Campaign, template: TemplateSource) -> "Frozen":
+    def of(cls, campaign: Campaign, template: TemplateSource, logo: Attachment | None = None) -> "Frozen":
         """Freeze what a campaign's letters share."""
         sender = campaign.sender
         return cls(
             campaign.id,
-            template,
+            replace(template, logo=f"cid:{content_id(logo)}") if logo else template,
             replace(sender.mailbox("address"), name=sender.name),
             sender.mailbox("reply_to"),
             sender.mailbox("unsubscribe"),
             sender.mailbox("return_path").address,
             sender.organisation,
+            logo,
         )
 
     def composer(self) -> Composer:
         """Composes the messages of the campaign's letters."""
         headers = (self.organisation, self.from_, self.reply_to, self.unsubscribe, self.return_path)
-        return Composer(Headers(*headers, boundary(self.campaign)))
+        return Composer(Headers(*headers, boundary(self.campaign)), logo=self.logo)
 
     def as_data(self) -> dict[str, Any]:
         """Plain data for the ledger."""
@@ -76,7 +79,8 @@ class Frozen:
     def from_data(cls, data: Mapping[str, Any]) -> "Frozen":
         """The inverse of `as_data`."""
         mailboxes = {name: Mailbox(**data[name]) for name in ("from_", "reply_to", "unsubscribe")}
-        return cls(**{**data, **mailboxes, "template": TemplateSource.from_data(data["template"])})
+        logo = data["logo"] and Attachment(**data["logo"])
+        return cls(**{**data, **mailboxes, "logo": logo, "template": TemplateSource.from_data(data["template"])})
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ from dispatcher.core.tags import Restored, Tags
 from dispatcher.core.text import curly, typeset
 from dispatcher.core.toml import did_you_mean, error_line, key_lines, line_of
 
-RESERVED: Final = words("campaign sender attachments today long_date direction subject body letter self loop") | {
+RESERVED: Final = words("campaign sender attachments today long_date direction subject body letter logo self loop") | {
     COUNTER
 }
 """Words a template has from us or from Jinja, which no column may be called."""
@@ -60,7 +60,10 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class TemplateSource:
-    """Everything that all letters of a campaign are made from. Letters, forms and sender by language code."""
+    """Everything that all letters of a campaign are made from. Letters, forms and sender by language code.
+
+    `logo` is where the layout finds the picture, a `cid:` URL, or '' without one.
+    """
 
     letters: Mapping[str, SourceFile]
     forms: Mapping[str, SourceFile]
@@ -69,6 +72,7 @@ class TemplateSource:
     date: str
     title: str
     senders: Mapping[str, Mapping[str, str]]
+    logo: str = ""
 
     def as_data(self) -> dict[str, Any]:
         """Plain data for the ledger."""
@@ -329,6 +333,7 @@ class Renderer:
         return {
             "campaign": {"title": self.source.title, "date": self.source.date},
             "sender": dict(self.source.senders[language]),
+            "logo": self.source.logo,
             "language": language,
             "direction": direction(language),
             "today": forms.long_date(self._date),

@@ -20,6 +20,7 @@ MARK: Final = re.compile(r"zqTAG(\d+)zq")
 _BEGINS: Final = {"variable_begin": "variable_end", "block_begin": "block_end", "comment_begin": "comment_end"}
 _LOOKS_LIKE_A_TAG: Final = re.compile(r"\{(?=[{%#]|\Z)")
 _KEYWORD: Final = re.compile(r"\{%[-+]?\s*(\w+)")
+_LOGO: Final = re.compile(r"\{\{[-+]?\s*logo\s*[-+]?\}\}")
 _OPENERS: Final = frozenset({"if", "for", "with", "filter"})
 
 
@@ -34,6 +35,11 @@ class Tag:
     @property
     def prints(self) -> bool:
         return self.source.startswith("{{")
+
+    @property
+    def shows_logo(self) -> bool:
+        """Whether it prints where the logo is, and nothing else."""
+        return bool(_LOGO.fullmatch(self.source))
 
     @property
     def keyword(self) -> str:
@@ -113,7 +119,7 @@ class Tags:
             line += before.count("\n")
             starts.append(line + 1)
             tags.append(tag)
-            body = _on_its_own_line(tag, _link_filter(text, mark.start()) if html else "")
+            body = _on_its_own_line(tag, _link_filter(text, mark.start(), tag) if html else "")
             line += body.count("\n")
             out += (before, body)
             at = mark.end()
@@ -159,9 +165,14 @@ def unmatched(groups: Iterable[Iterable[Tag]]) -> set[int]:
     return single.union(*open_)
 
 
-def _link_filter(text: str, start: int) -> str:
-    """What guards a value in the target of a link: at its beginning it must be a link, later it must fit into one."""
+def _link_filter(text: str, start: int, tag: Tag) -> str:
+    """What guards a value in the target of a link: at its beginning it must be a link, later it must fit into one.
+
+    The logo is ours, and is in the message itself.
+    """
     quote = text.rfind('"', 0, start)
+    if tag.shows_logo and text[max(0, quote - 5) : quote] == " src=":
+        return ""
     if text[max(0, quote - 5) : quote] not in ("href=", " src="):
         return ""
     return "link" if quote + 1 == start else "link_part"

@@ -51,7 +51,9 @@ class Draft:
         self.campaign = read_campaign(self.root, profiles())
         self._folder = Folder(self.root)
         self._begin()
-        self.frozen = Frozen.of(self.campaign, read_templates(self.campaign, self._folder))
+        template, logo = read_templates(self.campaign, self._folder), self.campaign.letter.logo
+        self.frozen = Frozen.of(self.campaign, template, self._files.logo(logo, "letter", "logo") if logo else None)
+        self._note_logo()
         self.merge = Merge(self.frozen, self.content)
 
     def content(self, digest: str) -> bytes:
@@ -67,6 +69,11 @@ class Draft:
         self._files = Attachments(self._folder)
         self.attached = Attached(self.campaign, self._folder.root, self._folder.place)
 
+    def _note_logo(self) -> None:
+        if logo := self.frozen.logo:
+            self.paths[logo.digest] = logo.path
+            self._attached[logo.path] = logo.digest
+
     def items(self, *, whole: bool = False, look: bool = True) -> Iterator[Item]:
         """Letters, skips and problems, in the order of the rows; noted in a new `unsealed` as they come.
 
@@ -77,6 +84,7 @@ class Draft:
         for known in (self.tables, self.paths, self.dated, self._attached):
             known.clear()
         self._begin()
+        self._note_logo()
         planner = Planner(self.campaign, self.merge, self._find, self._folder.place, self.unsealed)
         yield from planner.items(self._list(number) for number in range(len(self.campaign.recipients)))
         if look:

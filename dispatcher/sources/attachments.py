@@ -11,11 +11,12 @@ from pathlib import Path, PurePath
 from typing import Final
 
 from dispatcher.core.errors import CampaignError, Problem
-from dispatcher.core.filetype import TypeMismatch, media_type
+from dispatcher.core.filetype import JPEG, PNG, TypeMismatch, in_words, media_type
 from dispatcher.core.model import Attachment
 from dispatcher.sources.campaign import Folder
 
 LARGEST: Final = 50 * 1024 * 1024
+LARGEST_LOGO: Final = 100_000
 
 
 class Attachments:
@@ -46,6 +47,18 @@ class Attachments:
             raise CampaignError(Problem(f"{path} is not what it is called: {error}", place, todo)) from None
         self._require_same_ending(path, name, *keys)
         return Attachment(name, kind, hashlib.sha256(octets).hexdigest(), len(octets), there), octets
+
+    def logo(self, path: str, *keys: str | int) -> Attachment:
+        """The picture in the letterhead: PNG or JPEG, for every mail program shows these, and small."""
+        picture, _ = self.read(path, PurePath(path).name, *keys)
+        place = self._folder.place(*keys)
+        if picture.media_type not in (PNG, JPEG):
+            todo = "save it as PNG or JPEG: these are shown everywhere"
+            raise CampaignError(Problem(f"{path} is {in_words(picture.media_type)}", place, todo))
+        if picture.size > LARGEST_LOGO:
+            what = f"{path} has {picture.size / 1000:,.0f} kB; it goes with every letter"
+            raise CampaignError(Problem(what, place, f"make it smaller: at most {LARGEST_LOGO // 1000} kB"))
+        return picture
 
     def _require_same_ending(self, path: str, name: str, *keys: str | int) -> None:
         """Whoever gets it opens it by the ending of the name that is shown."""

@@ -24,6 +24,7 @@ from dispatcher.core.toml import Path as Keys
 from dispatcher.core.toml import did_you_mean, error_line, key_lines, line_of
 
 FILE: Final = "campaign.toml"
+_SHOWS_LOGO: Final = re.compile(r"\bsrc=\"\{\{[-+]?\s*logo\s*[-+]?\}\}\"")
 _PLAIN: Final[Mapping[str, str]] = {
     "string_type": "write it as text, in quotes",
     "int_type": "write a whole number, without quotes",
@@ -192,10 +193,16 @@ def read_templates(campaign: Campaign, folder: Folder) -> TemplateSource:
     def in_all(path: str, key: str) -> dict[str, SourceFile]:
         return {code: folder.text(path.replace("{language}", code), "letter", key) for code in languages}
 
+    layout = folder.text(letter.layout, "letter", "layout")
+    if letter.logo and not _SHOWS_LOGO.search(layout.text):
+        todo = (
+            f'put <img src="{{{{ logo }}}}" alt="{{{{ letter.organisation }}}}"> into it, or leave logo out of {FILE}'
+        )
+        raise CampaignError(Problem(f"{letter.layout} shows no logo", folder.place("letter", "logo"), todo))
     return TemplateSource(
         letters=in_all(letter.template, "template"),
         forms=in_all(letter.forms, "forms"),
-        layout=folder.text(letter.layout, "letter", "layout"),
+        layout=layout,
         language=campaign.language,
         date=campaign.date.isoformat(),
         title=campaign.title,

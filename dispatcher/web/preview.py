@@ -276,9 +276,18 @@ def _top(
         "when": f"{when.day} {when:%B %Y, %H:%M %Z}",
         "only": wanted,
         "count": count,
+        "logo": _logo(draft),
         "script_hash": base64.b64encode(hashlib.sha256(script).digest()).decode(),
     }
     return str(_parts().top(page)).encode()
+
+
+def _logo(draft: Draft) -> str:
+    """The letters' logo as a URL that holds it, '' without one."""
+    logo = draft.frozen.logo
+    if logo is None:
+        return ""
+    return f"data:{logo.media_type};base64,{base64.b64encode(draft.content(logo.digest)).decode()}"
 
 
 def _grouped(problems: Sequence[Problem]) -> list[tuple[str, str, int, list[str]]]:
