@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,17 +19,30 @@ from tests.aftermath import SEND
 from tests.figures import COUNTS, FULL
 from tests.smtp_server import Actions, SmtpServer
 from tests.torture import ROOT, Leap, Rules, command, judge, query, run, write_campaign
-from tests.tracing import needs_strace, trace
 
 LIFE = 0.4
 """Seconds an intent lives in these tests: the real thirty are not waited for."""
 HASTY = f"""
+import os, signal, sys
+from dispatcher.ledgers.batch import Batches, Intent
 from dispatcher.relays import conversation
 assert conversation.INTENT_LIFE == 30
 conversation.INTENT_LIFE = {LIFE}
+write, wanted, seen = Batches._write, int(sys.argv.pop(1)), 0
+
+def stopped(batches, connection, steps):
+    global seen
+    before, results = seen, write(batches, connection, steps)
+    seen += sum(isinstance(step, Intent) for step in steps)
+    if before < wanted <= seen:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return results
+
+Batches._write = stopped
 from dispatcher.cli import main
 main()
 """
+"""The command line, whose intents live but so long, and which stops as a whole while the Nth is being written."""
 LETTERS = 20
 DAYS = timedelta(days=3)
 
@@ -41,42 +53,9 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="limits and signals o
 # Stopped, and woken.
 
 
-def fall_asleep(number: int, tracer: "subprocess.Popen[bytes]") -> None:
-    """Wait until every thread of a traced process stands still, and stays so: a tracer holds each for moments."""
-    still, tasks = 0, Path(f"/proc/{number}/task")
-    while still < 20:
-        assert tracer.poll() is None, "it was never stopped"
-        time.sleep(0.01)
-        with suppress(FileNotFoundError):
-            states = [path.read_text().rpartition(")")[2].split()[0] for path in tasks.glob("*/stat")]
-            still = still + 1 if states and set(states) <= {"t", "T"} else 0
-
-
-def child_of(number: int) -> int:
-    """The child that a tracer has begun; it tries ptrace on one of its own before."""
-    path = Path(f"/proc/{number}/task/{number}/children")
-    while True:
-        for child in path.read_text().split():
-            with suppress(OSError):
-                if Path(f"/proc/{child}/comm").read_text() != "strace\n":
-                    return int(child)
-        time.sleep(0.001)
-
-
-@pytest.fixture(scope="module")
-def syncs(tmp_path_factory: pytest.TempPathFactory) -> list[int]:
-    """The numbers of a run's syncs from its first connection on."""
-    folder = tmp_path_factory.mktemp("traced")
-    with SmtpServer() as server:
-        argv = command(write_campaign(folder, server.port, LETTERS, pace="connections = 1"), *SEND, str(LETTERS))
-        calls = trace(folder, ["fdatasync", "connect"], argv, octets=0)
-    first = next(call.began for call in calls if call.name == "connect" and "AF_INET" in call.arguments)
-    return [call.number for call in calls if call.name == "fdatasync" and call.began > first]
-
-
-@needs_strace()
-@pytest.mark.parametrize("part", [n / 60 for n in range(40)] if FULL else [0.1, 0.3, 0.5])
-def test_no_terminator_leaves_on_an_intent_from_before_a_sleep(tmp_path: Path, syncs: list[int], part: float) -> None:
+@posix
+@pytest.mark.parametrize("intent", range(1, LETTERS + 1) if FULL else (1, LETTERS // 2, LETTERS))
+def test_no_terminator_leaves_on_an_intent_from_before_a_sleep(tmp_path: Path, intent: int) -> None:
     """F07. The run is stopped while an intent is written, and woken when that intent is too old.
 
     What was at risk when it fell asleep is not ended after it wakes: every letter that comes later has an intent from
@@ -85,29 +64,22 @@ def test_no_terminator_leaves_on_an_intent_from_before_a_sleep(tmp_path: Path, s
     """
     with SmtpServer() as server:
         write_campaign(tmp_path, server.port, LETTERS, pace="connections = 1")
-        inject = f"--inject=fdatasync:signal=SIGSTOP:when={syncs[int(part * len(syncs))]}"
-        words = [sys.executable, "-c", HASTY, *SEND, str(LETTERS), "-C", str(tmp_path)]
-        tracer = subprocess.Popen(
-            ["strace", "-f", "-qq", "-o", os.devnull, "-e", "trace=fdatasync", inject, *words],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-        sleeper = child_of(tracer.pid)
+        words = [sys.executable, "-c", HASTY, str(intent), *SEND, str(LETTERS), "-C", str(tmp_path)]
+        sleeper = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            fall_asleep(sleeper, tracer)
-            time.sleep(3 * LIFE)
+            found = os.waitid(os.P_PID, sleeper.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            assert found is not None
+            assert found.si_status == signal.SIGSTOP, "it was never stopped"
+            time.sleep(3 * LIFE)  # what passes for it in no time
             before, woken = len(server.stored), datetime.now(UTC).isoformat()
         finally:
-            os.kill(sleeper, signal.SIGCONT)
-            tracer.communicate(timeout=60)
-        assert tracer.returncode == 0
+            sleeper.send_signal(signal.SIGCONT)
+            sleeper.wait(60)
+        assert sleeper.returncode == 0
         judge(tmp_path, server, LETTERS, complete=True)
     late = query(tmp_path, "SELECT count(*) FROM attempt WHERE outcome = 'accepted' AND at > ?", woken)
     assert late == [(LETTERS - before,)], "a terminator left on an intent from before the sleep"
     COUNTS["sleeps after an intent"] += 1
-
-
-if not FULL:  # standing still under a tracer is for the long round; `test_conversation` and `test_session` have it too
-    del test_no_terminator_leaves_on_an_intent_from_before_a_sleep
 
 
 # The clock.
