@@ -10,11 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dispatcher.core.errors import Place, TemplateError
+from dispatcher.core.render import Renderer
+from dispatcher.desk.draft import Draft
 from dispatcher.paper.letters import typeset
 from dispatcher.paper.printing import PaperLetter
 from tests import pages
 from tests.letters import ARABIC, DATED, HOUSE, KHMER, KHMER_WORDS, PARTS, ROOT, printed
 from tests.pages import Box
+from tests.test_languages import folder
 
 FIELD = Box(20, 45, 105, 90)
 """For the address, DIN 5008 form B."""
@@ -99,6 +102,8 @@ def test_file_is_pdf_a_with_its_fonts_and_the_same_every_time() -> None:
     assert pdf == printed(PARTS, ARABIC, KHMER)
     reader = pages.reader(pdf)
     assert pages.claims_pdf_a(reader)
+    assert reader.metadata
+    assert reader.metadata.creation_date == DATED
     fonts = pages.fonts(reader)
     assert {str(font["/BaseFont"]).partition("+")[2].partition("-")[0] for font in fonts} == {
         "NotoSerif",
@@ -183,6 +188,21 @@ def test_arabic_runs_from_right_to_left_with_latin_and_digits_inside() -> None:
     assert pages.gaps(pdf, SUBJECT) == 0, "letters are joined"
 
 
+@pytest.mark.parametrize("language", ["ar", "km", "ru", "zh"])
+def test_worked_examples_are_printed(language: str, tmp_path: Path) -> None:
+    if language == "zh" and not CHINESE_FONTS.is_dir():
+        pytest.skip("no Chinese font: apt-get install fonts-droid-fallback")
+    draft = Draft(folder(tmp_path / "campaign", language))
+    letter = next(draft.letters())
+    parts = Renderer(draft.frozen.template).parts(letter.recipient, ())
+    pdf = printed(parts, house=replace(HOUSE, fonts=CHINESE_FONTS if language == "zh" else None))
+    assert len(pages.texts(pdf)) == 1
+    address = pages.ink(pdf, FIELD)
+    assert address
+    assert Box(20, 50, 105, 90).holds(address)
+    assert pages.ink(pdf, Box(TEXT.right + 1.5, 0, 210, 297)) is None
+
+
 def test_lines_of_an_address_in_latin_keep_their_order_in_arabic() -> None:
     pdf = printed(replace(ARABIC, address=("الممثل الدائم", "7 Sample Street")))
     number, street = pages.place(pdf, "7"), pages.place(pdf, "Sample")
@@ -204,8 +224,8 @@ def test_house_shows_pictures_of_its_folder_and_none_from_outside(tmp_path: Path
     root = tmp_path / "campaign"
     root.mkdir()
     square = '<svg xmlns="http://www.w3.org/2000/svg" width="40" height="40"><rect width="40" height="40"/></svg>'
-    for folder in (root, tmp_path):
-        (folder / "logo.svg").write_text(square)
+    for place in (root, tmp_path):
+        (place / "logo.svg").write_text(square)
     first = "#let first-page(it) = {"
 
     def with_logo(path: str) -> bytes:

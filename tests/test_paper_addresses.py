@@ -29,7 +29,9 @@ def test_each_address_stands_on_its_label(name: str) -> None:
     pdf = labels(letters(*several), name, HOUSE, timestamp=DATED)
     assert len(pages.texts(pdf)) == 2
     for number in range(count):
-        assert label(sheet, number).holds(pages.place(pdf, f"Number {number} of all"))
+        first = pages.place(pdf, f"Number {number} of all")
+        assert label(sheet, number).holds(first)
+        assert first.left - label(sheet, number).left == pytest.approx(4, abs=0.5), "on all labels at the same place"
         printed = pages.ink(pdf, label(sheet, number))
         assert printed
         assert printed.bottom < label(sheet, number).bottom - 1, "nothing stands over the edge"
