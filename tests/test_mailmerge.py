@@ -60,6 +60,7 @@ def moved(
     assert {path: found for path, found in tree(root).items() if not path.startswith("moved")} == before
     assert all(note.what and note.todo for note in notes)
     found = Moved(root / "moved", [str(note).split("\n")[0].replace(f"{root}/", "") for note in notes])
+    found.todos = [note.todo for note in notes]
     assert count == len(found.rows)
     assert check_folder(Desk(root / "moved", sandbox=True)).problems == []
     return found
@@ -69,6 +70,7 @@ class Moved:
     def __init__(self, root: Path, notes: list[str]) -> None:
         self.root = root
         self.notes = notes
+        self.todos: list[str] = []
         self.draft = Draft(root)
         self.letters = [item for item in self.draft.items() if isinstance(item, Merged)]
 
@@ -238,7 +240,8 @@ def test_the_examples_of_inline_images(tmp_path: Path, kind: str) -> None:
     assert (found.root / "attachments" / "image-2.jpg").read_bytes() == JPEG + b"second"
     assert "one" in found.text()
     assert "Second: two" in found.text()
-    assert sum("the picture" in note for note in found.notes) == 2
+    pictures = [todo for note, todo in zip(found.notes, found.todos, strict=True) if "the picture" in note]
+    assert ["the file is attached" in todo for todo in pictures] == [True, True]
 
 
 def test_oneself_first(tmp_path: Path) -> None:

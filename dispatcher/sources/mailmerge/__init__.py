@@ -281,7 +281,9 @@ class _Conversion:
             text = of_typed(text, tags)
         for picture in pictures:
             shown = MARK.sub(lambda found: tags.all[int(found[1])].source, picture)
-            todo = "attach the file, or say it in words: a letter carries no pictures in its text"
+            todo = "a letter carries no pictures in its text: attach the file, or say it in words"
+            if any(header.value in shown for header in self._template.all("attachment")):
+                todo = "nothing: the file is attached, as it was; look whether the words beside it still make sense"
             self._note(f"the picture {shown} is not carried over; its description stands in its place", line, todo)
         return text
 
