@@ -16,6 +16,8 @@ from dispatcher.core.household import LARGEST, conflicts, united
 from dispatcher.core.merge import Merged
 from dispatcher.core.model import Mailbox, Recipient, Skip, SkipReason
 from dispatcher.core.plan import Planner, Row, Summary
+from dispatcher.desk import Desk
+from dispatcher.desk.checking import check_folder
 from dispatcher.desk.draft import Draft
 from dispatcher.ledgers.unsealed import Unsealed
 from tests.campaigns import LETTER, RECIPIENTS, SENDER, settings, write_campaign
@@ -109,6 +111,8 @@ def test_the_first_row_that_says_something_wins_by_decision(tmp_path: Path) -> N
     rows = ("FRA,a@fra.example,,,,,", "FRA,b@fra.example,,,fr,Paris,", "FRA,c@fra.example,,,en,Lyon,")
     letters, _, problems, _ = read(households(tmp_path, *rows, top='on_conflict = "first"'))
     assert problems == []
+    said = next(note for note in check_folder(Desk(tmp_path)).notes if "household" in note)
+    assert said.endswith("the first that says something is taken: FRA (language), FRA (city)"), "it is not silent"
     assert (letters["FRA"].rendering.language, "Paris" in letters["FRA"].rendering.text) == ("fr", True)
 
 
@@ -149,7 +153,8 @@ def test_a_copy_has_a_name_and_rank_of_its_own_but_not_a_language(tmp_path: Path
 
 def test_mail_and_paper_in_one_household_is_a_conflict() -> None:
     rows = [recipient(1, channel="mail"), recipient(2, channel="paper", copy="cc"), recipient(3, channel="")]
-    (problem,) = conflicts("FRA", rows, frozenset())
+    ((column, problem),) = conflicts("FRA", rows, frozenset())
+    assert column == "channel"
     assert "column channel: 'mail' at people.csv:1, 'paper' at people.csv:2" in problem.what
 
 

@@ -17,7 +17,7 @@ from dispatcher.core.changes import Changes, Kind, Standing, differences
 from dispatcher.core.errors import CampaignError, Place, PlanConflict, Problem, TemplateError
 from dispatcher.core.merge import Frozen, Merged, Press
 from dispatcher.core.model import Leased, Letter, Mailbox, Recipient, Skip, SkipReason, State
-from dispatcher.core.plan import Summary, plan_digest
+from dispatcher.core.plan import Item, Summary, plan_digest
 from dispatcher.desk import Desk
 from dispatcher.desk.draft import Draft
 from dispatcher.desk.sending import outlook
@@ -595,7 +595,7 @@ def test_a_plan_does_not_grow_with_its_letters(tmp_path: Path) -> None:
     assert peak < 4_000_000
 
 
-def _take(items: Iterator[Merged | Skip | Problem], found: Summary, count: int) -> None:
+def _take(items: Iterator[Item], found: Summary, count: int) -> None:
     for _, item in zip(range(count), items, strict=False):
         found.add(item)
 

@@ -24,8 +24,8 @@ _READ: Final = _OF_ALL | OVERRIDES | {"kind", "rank", "gender"}
 """Columns that decide on a letter without being named in it."""
 
 
-def conflicts(key: str, rows: Sequence[Recipient], used: frozenset[str]) -> Iterator[Problem]:
-    """A problem for each column that the letter reads (`used`, and those with a meaning) and its rows disagree in.
+def conflicts(key: str, rows: Sequence[Recipient], used: frozenset[str]) -> Iterator[tuple[str, Problem]]:
+    """Columns that the letter reads (`used`, and those with a meaning) and the rows disagree in, each with its problem.
 
     An empty cell agrees with every other.
     """
@@ -33,7 +33,7 @@ def conflicts(key: str, rows: Sequence[Recipient], used: frozenset[str]) -> Iter
         if column not in _OF_ROWS and column in used | _READ:
             values = list(_values(column, rows))
             if len(values) > 1:
-                yield _conflict(key, column, values)
+                yield column, _conflict(key, column, values)
 
 
 def _values(column: str, rows: Iterable[Recipient]) -> Iterator[tuple[str, Place]]:

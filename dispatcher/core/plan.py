@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 from dispatcher.core.address import AddressError, is_reserved, parse_mailboxes
 from dispatcher.core.campaign import Campaign, RecipientsList
+from dispatcher.core.changes import Kind
 from dispatcher.core.errors import CampaignError, Place, Problem, UsageError
 from dispatcher.core.forms import OVERRIDES
 from dispatcher.core.headers import FORBIDDEN
@@ -47,7 +48,17 @@ FindAttachment = Callable[[str, str, int, Recipient], Attachment]
 """
 PlaceOf = Callable[..., Place]
 """The way to a key of campaign.toml → where it stands."""
-Item = Merged | Skip | Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """The rows of a household disagree in a column, and the campaign says that the first one wins."""
+
+    key: str
+    column: str
+
+
+Item = Merged | Skip | Problem | Decided
 
 
 class Register(Protocol):
@@ -112,6 +123,7 @@ class Summary:
     attachments: Counter[tuple[str, str, int]] = field(default_factory=Counter)
     skips: Counter[SkipReason] = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
+    decided: Kind = field(default_factory=Kind)
     rows: int = 0
     largest: int = 0
     largest_of: str = ""
@@ -128,6 +140,8 @@ class Summary:
             self._problem(item)
         elif isinstance(item, Skip):
             self.skips[item.reason] += 1
+        elif isinstance(item, Decided):
+            self.decided.add(f"{item.key} ({item.column})")
         else:
             self._letter(item)
 
@@ -255,9 +269,11 @@ class Planner:
         if twin := self._met_key(members[0]):
             yield from (replace(twin, place=m.place) for m in members) if isinstance(twin, Skip) else [twin]
             return
-        if self._campaign.on_conflict == "refuse" and (found := list(conflicts(key, members, self._used))):
-            yield from found
+        found = dict(conflicts(key, members, self._used))
+        if found and self._campaign.on_conflict == "refuse":
+            yield from found.values()
             return
+        yield from (Decided(key, column) for column in found)
         try:
             recipient = united(key, members)
             merged = self._merge.merge(recipient, self._attachments(recipient))

@@ -137,6 +137,8 @@ def _notes(desk: Desk, draft: Draft, summary: Summary) -> Iterator[str]:
         if file := draft.merge.renderer.unreviewed(language):
             todo = "have a native reader look at it and at the letter, then write reviewed = true there"
             yield f"{letters:,} in {language} by {file}, which nobody has reviewed yet: {todo}"
+    if summary.decided.count:
+        yield f"rows of a household differ, and the first that says something is taken: {summary.decided}"
     for file, dated in draft.dated.items():
         if dated.unmet:
             yield f"{file} has rows for {named(dated.unmet)}, and its list has none: are these the right keys?"
