@@ -2,6 +2,8 @@
 
 import html
 import re
+import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -237,6 +239,27 @@ def test_house_shows_pictures_of_its_folder_and_none_from_outside(tmp_path: Path
     assert (seen.left, seen.top) == (200, 0)
     with pytest.raises(TemplateError):
         with_logo("/../logo.svg")
+
+
+def test_logo_stands_in_place_of_the_name(tmp_path: Path) -> None:
+    (tmp_path / "logo.png").write_bytes(png(40, 20))
+    pdf = printed(PARTS, house=replace(HOUSE, root=tmp_path, logo="logo.png"))
+    logo = pages.ink(pdf, Box(0, 0, 210, 25))
+    assert logo
+    assert (logo.left, logo.top, logo.right) == pytest.approx((25, 12, 47), abs=0.3)
+    (text,) = pages.texts(pdf)
+    assert text.count("Orchard Society") == 1, "in the line above the address alone"
+    assert pages.claims_pdf_a(pages.reader(pdf))
+
+
+def png(width: int, height: int) -> bytes:
+    """A black picture."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(width + 1) * height)) + chunk(b"IEND", b"")
 
 
 def test_report_behind_each_letter() -> None:

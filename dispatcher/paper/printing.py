@@ -37,13 +37,15 @@ class House:
     """What all letters of a house share: the source of its page (`letter.typ`), where its pictures are, its own fonts.
 
     `root` is the folder that paths in the source begin at ("/templates/house/logo.svg"); nothing outside it is read.
-    `fonts` is a folder with fonts beside those of the package. `title` stands in the properties of the file.
+    `fonts` is a folder with fonts beside those of the package. `title` stands in the properties of the file. `logo` is
+    the path of a picture from `root` on, '' without one.
     """
 
     source: SourceFile
     root: Path = FONTS
     fonts: Path | None = None
     title: str = ""
+    logo: str = ""
 
 
 def printed(
@@ -66,6 +68,7 @@ def printed(
     inputs = {
         "letters": json.dumps(data, ensure_ascii=False),
         "title": house.title,
+        "logo": f"/{house.logo}" if house.logo else "",
         "author": data[0]["organisation"],
         **{name: json.dumps(value) for name, value in (settings or {}).items()},
     }
