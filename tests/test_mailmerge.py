@@ -389,7 +389,7 @@ def test_no_sign_of_a_typed_text_is_lost(lines: list[str]) -> None:
     tags = Tags()
     words = of_typed(tags.protect("\n".join(lines), "x", 1), tags)
     layout = Source("<html><body>zqTAG0zq</body></html>", _body(), "layout", 1)
-    both = twins(Source(words, Tags(), "x", 1), layout)
+    both = twins(Source(words, Tags(), "x", 1), layout, {})
     assert _signs(finish(both.text)) == _signs("\n".join(lines))
 
 

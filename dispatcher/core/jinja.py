@@ -7,8 +7,7 @@ may only be made longer within bounds: a template is either done in a moment or 
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from jinja2 import StrictUndefined, Undefined, UndefinedError, nodes
@@ -19,7 +18,6 @@ from markupsafe import Markup, escape
 
 from dispatcher.core.bounds import bounded, bounded_filters, joined, tame, words
 from dispatcher.core.errors import Place, Problem, TemplateError
-from dispatcher.core.model import LetterParts
 from dispatcher.core.text import curly
 
 _METHODS: Final[Mapping[type, frozenset[str]]] = {
@@ -129,6 +127,12 @@ def _printed_in_html(result: object) -> object:
     return _printed(result)
 
 
+def as_lines(lines: Sequence[str]) -> Markup:
+    """Plain lines as HTML, one below the other, each with a direction of its own."""
+    inside = "</bdi><br><bdi>".join(map(escape, lines))
+    return Markup(f"<bdi>{inside}</bdi>" if lines else "")  # noqa: S704 (every line is escaped)
+
+
 def _with_apostrophes(printed: Callable[[object], object]) -> Callable[[object], object]:
     """The same, and apostrophes inside words as a printer sets them (`core.text.curly`)."""
 
@@ -136,9 +140,6 @@ def _with_apostrophes(printed: Callable[[object], object]) -> Callable[[object],
         return printed(curly(result) if type(result) is str and "'" in result else result)
 
     return finalize
-
-
-_PARTS: Final = frozenset(part.name for part in fields(LetterParts))
 
 
 class Environment(ImmutableSandboxedEnvironment):
@@ -169,8 +170,6 @@ class Environment(ImmutableSandboxedEnvironment):
     def getattr(self, obj: Any, attribute: str) -> Any:
         if type(obj) is dict and attribute in obj and attribute not in _OF_A_DICT:
             return obj[attribute]  # where the sandbox would come to by way of an exception
-        if type(obj) is LetterParts and attribute in _PARTS:
-            return getattr(obj, attribute)  # plain text and tuples of it, asked for a dozen times a letter
         return super().getattr(obj, attribute)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:

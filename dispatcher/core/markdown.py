@@ -8,7 +8,7 @@ http, https or mailto. Raises TemplateError with file and line.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final
@@ -96,8 +96,8 @@ class Twins:
     page: str
 
 
-def twins(source: Source, layout: Source) -> Twins:
-    """Both forms of a letter's text."""
+def twins(source: Source, layout: Source, house: Mapping[str, str]) -> Twins:
+    """Both forms of a letter's text. `house` is HTML that the layout prints in every letter, by its expression."""
     tokens = _PARSER.parse(source.text, {"tags": source.tags})
     for token in tokens:
         _inline(token, source)
@@ -105,17 +105,15 @@ def twins(source: Source, layout: Source) -> Twins:
             token.attrSet("scope", "col")  # so that a screen reader says it with each cell below (WCAG H63)
     tokens = _Arranger(source).arranged(tokens)
     body = str(_PARSER.renderer.render(tokens, _PARSER.options, {}))
-    return Twins(PlainText(source.tags).write(tokens), body, _page(body, layout))
+    return Twins(PlainText(source.tags).write(tokens), body, _page(body, layout, house))
 
 
-def _page(body: str, layout: Source) -> str:
+def _page(body: str, layout: Source, house: Mapping[str, str]) -> str:
     if found := _FROM_ELSEWHERE.search(_without_logo(layout)):
         what = f"'{found.group()}' in the layout would fetch something from elsewhere, or run it"
         line = layout.text.count("\n", 0, found.start())
         raise TemplateError(Problem(what, layout.place(line), _NOTHING_FROM_ELSEWHERE))
-    marks = [
-        m.group() for m in MARK.finditer(layout.text) if layout.tags.of(m.group())[0].source.strip("{}+- ") == "body"
-    ]
+    marks = [m.group() for m in MARK.finditer(layout.text) if layout.tags.of(m.group())[0].expression == "body"]
     if len(marks) != 1:
         what = "the layout has no {{ body }}" if not marks else "the layout has {{ body }} twice"
         raise TemplateError(Problem(what, Place(layout.file), "put {{ body }} once, where the letter's text goes"))
@@ -123,7 +121,8 @@ def _page(body: str, layout: Source) -> str:
         raise TemplateError(
             Problem("the layout has no <body>", Place(layout.file), "put {{ body }} between <body> and </body>")
         )
-    page = "".join(_as_comments(layout.text.replace(marks[0], body), layout.tags))
+    frame = MARK.sub(lambda mark: house.get(layout.tags.of(mark.group())[0].expression, mark.group()), layout.text)
+    page = "".join(_as_comments(frame.replace(marks[0], body), layout.tags))
     inlined = css_inline.CSSInliner(load_remote_stylesheets=False, keep_at_rules=True).inline(page)
     return _COMMENT.sub(r"\1", _STYLE_FIRST.sub(r"\1\3\2\4", inlined))
 

@@ -158,22 +158,22 @@ class PlainText:
         self._line(" | ".join(cells))
 
 
-def letter_text(parts: LetterParts, body: str) -> str:
-    """A whole letter as plain text, from its parts and its filled body; lines end in LF.
+class LetterText:
+    """Whole letters of one language as plain text. What is the same in all of them is set once."""
 
-    The footer stands below the mark that mail programs know a signature block by (RFC 3676 §4.3).
-    """
-    blocks = (
-        parts.organisation,
-        parts.date_line,
-        "\n".join(parts.address),
-        parts.subject,
-        body,
-        "\n".join(parts.signature),
-        parts.enclosures,
-    )
-    footer = "\n".join((parts.organisation, *parts.sender_address, parts.footer))
-    return finish("\n\n".join(blocks), parts.direction) + "\n-- \n" + finish(footer, parts.direction)
+    def __init__(self, house: LetterParts) -> None:
+        self._direction = house.direction
+        self._head = finish(f"{house.organisation}\n\n{house.date_line}", house.direction)
+        self._signature = finish("\n".join(house.signature), house.direction)
+        # Below the mark that mail programs know a signature block by (RFC 3676 §4.3).
+        footer = "\n".join((house.organisation, *house.sender_address, house.footer))
+        self._footer = "\n-- \n" + finish(footer, house.direction)
+
+    def write(self, address: Sequence[str], subject: str, body: str, enclosures: str) -> str:
+        """A letter, from its parts and its filled body; lines end in LF."""
+        own = finish("\n\n".join(("\n".join(address), subject, body)), self._direction)
+        below = "\n" + finish(enclosures, self._direction) if enclosures else ""
+        return f"{self._head}\n{own}\n{self._signature}{below}{self._footer}"
 
 
 def inline_text(tokens: Sequence[Token]) -> str:

@@ -17,6 +17,7 @@ from types import CodeType
 from typing import Any, Final
 
 from jinja2 import Template
+from markupsafe import escape
 
 from dispatcher.core.bounds import joined, words
 from dispatcher.core.direction import direction
@@ -31,13 +32,14 @@ from dispatcher.core.jinja import (
     TYPOGRAPHIC_TEXT,
     Environment,
     Failure,
+    as_lines,
     in_words,
     value,
 )
 from dispatcher.core.markdown import Source, twins
 from dispatcher.core.model import LetterParts, Recipient, Rendering
-from dispatcher.core.plain import COUNTER, ItemNumbers, letter_text
-from dispatcher.core.tags import Restored, Tags
+from dispatcher.core.plain import COUNTER, ItemNumbers, LetterText
+from dispatcher.core.tags import MARK, Restored, Tags
 from dispatcher.core.text import curly, typeset
 from dispatcher.core.toml import did_you_mean, error_line, key_lines, line_of
 
@@ -182,7 +184,15 @@ class _Part:
 class LetterTemplate:
     """A letter in one language, compiled: Markdown and CSS are done, only values are missing."""
 
-    def __init__(self, source: SourceFile, layout: SourceFile, language: str, *, typographic: bool = False) -> None:
+    def __init__(
+        self,
+        source: SourceFile,
+        layout: SourceFile,
+        language: str,
+        house: Mapping[str, str],
+        *,
+        typographic: bool = False,
+    ) -> None:
         plain, self._html = (TYPOGRAPHIC_TEXT, TYPOGRAPHIC_HTML) if typographic else (TEXT, HTML)
         front = parse_front(source)
         self.names = front.names
@@ -193,7 +203,7 @@ class LetterTemplate:
         body = tags.protect(front.body, source.file, front.body_line)
         frame = tags.protect(layout.text, layout.file, 1)
         own = Source(body, tags, source.file, front.body_line, language)
-        both = twins(own, Source(frame, tags, layout.file, 1))
+        both = twins(own, Source(frame, tags, layout.file, 1), house)
         self._subject = _Part(plain, tags.restore(subject, source.file), "subject")
         self._address = _Part(plain, tags.restore(address, source.file), "address")
         self._text = _Part(plain, tags.restore(both.text, source.file), "text")
@@ -245,13 +255,20 @@ class Renderer:
         self.source = source
         self._date = date.fromisoformat(source.date)
         self._forms = {code: parse_forms(typeset(file.text, code), file.file) for code, file in source.forms.items()}
-        self._letters = {
-            code: LetterTemplate(file, source.layout, code, typographic=self._forms[code].apostrophe != "'")
-            for code, file in source.letters.items()
-        }
+        self._house = {code: self._house_parts(code) for code in source.letters}
+        self._texts = {code: LetterText(house) for code, house in self._house.items()}
+        self._shown = {code: _shown(house) for code, house in self._house.items()}
+        self._letters = {code: self._template(code) for code in source.letters}
         self._codes = {code.lower(): code for code in self._letters}
         self._common = {code: self._shared_context(code) for code in self._letters}
-        self._house = {code: self._house_parts(code) for code in self._letters}
+
+    def _template(self, language: str) -> LetterTemplate:
+        house: dict[str, str] = {f"letter.{name}": escape(part) for name, part in self._shown[language].items()}
+        house |= {"language": escape(language), "direction": direction(language)}
+        known = {name: part for name, part in house.items() if not MARK.search(part)}
+        typographic = self._forms[language].apostrophe != "'"
+        source = self.source
+        return LetterTemplate(source.letters[language], source.layout, language, known, typographic=typographic)
 
     @cached_property
     def words(self) -> frozenset[str]:
@@ -281,30 +298,28 @@ class Renderer:
         """One letter in its parts. `attachments` are the names the recipient sees. Raises TemplateError."""
         language = self.language(recipient)
         context = self._context(recipient, language, attachments)
-        subject = self._letters[language].subject(context, recipient.key)
-        body = self._letters[language].body(context, recipient.key)
-        return replace(self._frame(recipient, language, context, subject), body=body)
+        letter, forms = self._letters[language], self._forms[language]
+        return replace(
+            self._house[language],
+            address=letter.address(context, recipient.key),
+            subject=forms.labels.subject.format(subject=letter.subject(context, recipient.key)),
+            body=letter.body(context, recipient.key),
+            enclosures=forms.enclosures(attachments),
+        )
 
     def render(self, recipient: Recipient, attachments: tuple[str, ...]) -> Rendering:
         """One letter as mail shows it. `attachments` are the names the recipient sees. Raises TemplateError."""
         language = self.language(recipient)
         context = self._context(recipient, language, attachments)
-        letter = self._letters[language]
+        letter, forms = self._letters[language], self._forms[language]
         subject = letter.subject(context, recipient.key)
-        parts = self._frame(recipient, language, context, subject)
-        text = letter_text(parts, letter.text(context, recipient.key))
-        html = letter.page({**context, "subject": subject, "letter": parts}, recipient.key)
+        line = forms.labels.subject.format(subject=subject)
+        address = letter.address(context, recipient.key)
+        enclosures = forms.enclosures(attachments)
+        text = self._texts[language].write(address, line, letter.text(context, recipient.key), enclosures)
+        own = {"address": as_lines(address), "subject": line, "enclosures": enclosures}
+        html = letter.page({**context, "subject": subject, "letter": {**self._shown[language], **own}}, recipient.key)
         return Rendering(subject, text, html, language)
-
-    def _frame(self, recipient: Recipient, language: str, context: dict[str, Any], subject: str) -> LetterParts:
-        """All but the body."""
-        forms = self._forms[language]
-        return replace(
-            self._house[language],
-            address=self._letters[language].address(context, recipient.key),
-            subject=forms.labels.subject.format(subject=subject),
-            enclosures=forms.enclosures(context["attachments"]),
-        )
 
     def _context(self, recipient: Recipient, language: str, attachments: tuple[str, ...]) -> dict[str, Any]:
         """What a letter's templates may print."""
@@ -359,6 +374,17 @@ class Renderer:
             footer=forms.labels.unsubscribe.format(address=sender["unsubscribe"]),
             page=forms.labels.page,
         )
+
+
+def _shown(house: LetterParts) -> dict[str, str]:
+    """What the layout may print of the house, as `letter.…`; beside it stand address, subject and enclosures."""
+    return {
+        "organisation": house.organisation,
+        "sender_address": as_lines(house.sender_address),
+        "date_line": house.date_line,
+        "signature": as_lines(house.signature),
+        "footer": house.footer,
+    }
 
 
 def _long_date(forms: Forms, iso: str) -> str:

@@ -20,7 +20,6 @@ MARK: Final = re.compile(r"zqTAG(\d+)zq")
 _BEGINS: Final = {"variable_begin": "variable_end", "block_begin": "block_end", "comment_begin": "comment_end"}
 _LOOKS_LIKE_A_TAG: Final = re.compile(r"\{(?=[{%#]|\Z)")
 _KEYWORD: Final = re.compile(r"\{%[-+]?\s*(\w+)")
-_LOGO: Final = re.compile(r"\{\{[-+]?\s*logo\s*[-+]?\}\}")
 _OPENERS: Final = frozenset({"if", "for", "with", "filter"})
 
 
@@ -37,9 +36,14 @@ class Tag:
         return self.source.startswith("{{")
 
     @property
+    def expression(self) -> str:
+        """What it prints, as it is written there; '' if it prints nothing."""
+        return self.source.strip("{}+- \t\n") if self.prints else ""
+
+    @property
     def shows_logo(self) -> bool:
         """Whether it prints where the logo is, and nothing else."""
-        return bool(_LOGO.fullmatch(self.source))
+        return self.expression == "logo"
 
     @property
     def keyword(self) -> str:

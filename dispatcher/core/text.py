@@ -75,12 +75,11 @@ def finish(text: str, direction: str = "ltr") -> str:
     out: list[str] = []
     for line in text.splitlines():
         bare = line.rstrip()
-        if len(bare) > WIDTH // 2:  # a character takes two columns at most
+        if bare.isascii() and len(bare) <= WIDTH // 2:
+            if bare or (out and out[-1]):
+                out.append(bare)
+        else:
             out += _finished(bare, direction) if len(bare) <= _REMEMBERED else _lines(bare, direction)
-        elif bare:
-            out.append(bare) if bare.isascii() else out.extend(_lines(bare, direction))
-        elif out and out[-1]:
-            out.append(bare)
     return "\n".join(out).rstrip() + "\n"
 
 
