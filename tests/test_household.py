@@ -403,6 +403,19 @@ def test_a_household_on_the_command_line(tmp_path: Path) -> None:
     assert b"\r\nCc: Deputy <deputy@fra.example>" in octets
 
 
+def test_a_second_row_does_not_make_a_second_letter(tmp_path: Path) -> None:
+    """The mission is the key, also after its letter has left: who joins it later gets none in its name."""
+    folder = households(tmp_path, *MISSIONS)
+    assert dispatcher("send", "--sandbox", folder=folder).code == 0
+    households(tmp_path, "FRA,aaa@fra.example,New,cc,,,", *MISSIONS, "MCO,m@mco.example,,,en,Monaco,")
+    said = dispatcher("amend", "--sandbox", "--confirm", "1", folder=folder).out
+    assert "1 new letters: MCO" in said
+    assert "at another address than the list has now: FRA" in said
+    assert dispatcher("send", "--sandbox", folder=folder).code == 0
+    sent = [row["key"] for row in dispatcher("log", "--json", "--sandbox", folder=folder).json["rows"]]
+    assert sorted(sent) == ["FRA", "MCO", "NAM", "alone@press.example"]
+
+
 def test_one_suppressed_mailbox_holds_the_letter_of_its_household_back(tmp_path: Path) -> None:
     """As for any letter to several: the sealed one names them all. Taken out of the list, the others get theirs."""
     folder = households(tmp_path, *MISSIONS)

@@ -22,7 +22,7 @@ def init(
     files: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[FILES]...", help="With --from-mailmerge: TEMPLATE DATABASE [SERVER_CONF].", show_default=False
+            metavar="FILES", help="With --from-mailmerge: TEMPLATE DATABASE [SERVER_CONF].", show_default=False
         ),
     ] = None,
     *,
