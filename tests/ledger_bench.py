@@ -23,7 +23,7 @@ from dispatcher.core.model import (
     State,
 )
 from dispatcher.ledgers import sealing
-from dispatcher.ledgers.printing import OnPaper, PrintedFile, record
+from dispatcher.ledgers.printing import Printed, PrintedFile, record
 from dispatcher.ledgers.reader import Reader
 from dispatcher.ledgers.rows import deflater, letter_row, new_dictionary
 from dispatcher.ledgers.sealing import Sealable
@@ -183,7 +183,7 @@ def printed(bench: Bench, ledger: SqliteLedger, *keys: str, at: State | None = N
         number = reader.one("next_printing", campaign=CAMPAIGN)
         rows = [reader.one("to_be_printed", campaign=CAMPAIGN, key=key) for key in keys]
     made = [
-        OnPaper(row["id"], row["key"], at or State(row["state"]), row["digest"], "letters.pdf") for row in rows if row
+        Printed(row["id"], row["key"], at or State(row["state"]), row["digest"], "letters.pdf") for row in rows if row
     ]
     assert number
     return record(ledger, number["number"], CAMPAIGN, made, [PrintedFile("letters.pdf", "letters", 5, "ab")], "Ada")

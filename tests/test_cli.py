@@ -45,7 +45,7 @@ NAMES = [" ".join(words) for words, _ in COMMANDS]
 
 
 def test_every_command_of_the_plan_is_there() -> None:
-    asked_for = {"init", "check", "preview", "send", "amend", "status", "log", "resolve", "sandbox", "adopt"}
+    asked_for = {"init", "check", "preview", "send", "amend", "status", "log", "resolve", "sandbox", "adopt", "paper"}
     assert asked_for | {f"suppress {verb}" for verb in ("add", "remove", "list", "import")} == set(NAMES)
 
 

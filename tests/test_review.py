@@ -33,8 +33,16 @@ def ledger_row(**changed: Any) -> dict[str, Any]:
     to = [{"name": "Mission of Türkiye", "address": "tur@missions.example", "identity": "tur@missions.example"}]
     cc = [{"name": "", "address": "desk@missions.example", "identity": "desk@missions.example"}]
     row: dict[str, Any] = {name: None for name in LOG_COLUMNS if name not in ("name", "addresses", "relay")}
-    row |= {"host": None, "port": None, "tls_version": None, "state": "accepted", "key": "TUR", "attempts": 1}
-    return row | {"recipient": json.dumps({"to": to, "cc": cc})} | changed
+    row |= {
+        "channel": "mail",
+        "host": None,
+        "port": None,
+        "tls_version": None,
+        "state": "accepted",
+        "key": "TUR",
+        "attempts": 1,
+    }
+    return row | {"recipient": json.dumps({"to": to, "cc": cc, "fields": {}})} | changed
 
 
 def test_a_row_has_every_column_in_order() -> None:
@@ -46,6 +54,27 @@ def test_a_row_has_every_column_in_order() -> None:
     assert row["relay"] == "relay.example:587"
     assert row["code"] == 250
     assert row["due_at"] == ""
+
+
+@pytest.mark.parametrize(
+    ("sealed", "state", "channel", "message_id"),
+    [
+        ("mail", "failed", "mail", "<n>"),
+        ("mail", "posted", "paper", "<n>"),
+        ("paper", "to_print", "paper", ""),
+        ("paper", "cancelled", "paper", ""),
+    ],
+)
+def test_a_row_says_which_way_its_letter_went(sealed: str, state: str, channel: str, message_id: str) -> None:
+    """One that failed by mail and was posted went on paper; one without a mailbox is known by its field `name`."""
+    recipient = json.dumps({"to": [], "cc": [], "fields": {"name": "Mission of Türkiye"}})
+    row = log_row(ledger_row(channel=sealed, state=state, message_id="<n>", recipient=recipient))
+    assert (row["channel"], row["message_id"], row["name"], row["addresses"]) == (
+        channel,
+        message_id,
+        "Mission of Türkiye",
+        "",
+    )
 
 
 @pytest.mark.parametrize("state", list(State))

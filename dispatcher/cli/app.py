@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from dispatcher import __version__
-from dispatcher.cli import folder, ledger, sending
+from dispatcher.cli import folder, ledger, paper, sending
 
 app = typer.Typer(
     name="dispatcher",
@@ -38,6 +38,7 @@ app.command()(folder.check)
 app.command()(folder.preview)
 app.command()(sending.send)
 app.command()(sending.amend)
+app.command()(paper.paper)
 app.command()(ledger.status)
 app.command()(ledger.log)
 app.command()(ledger.resolve)

@@ -114,7 +114,10 @@ def _say_counts(found: "Check") -> None:
     of_rows = f" for {found.rows:,} rows" if found.rows != found.letters else ""
     size = f"the largest {found.largest / 1000:,.0f} kB"
     say(f"{many(found.letters, 'letter')}{of_rows}, {size}; plan {found.digest[:16]}")
-    for words, counts in (("by language", found.languages), ("by group", found.groups), ("by list", found.lists)):
+    by = [("by language", found.languages), ("by group", found.groups), ("by list", found.lists)]
+    if set(found.channels) - {"mail"}:
+        by.append(("by channel", found.channels))
+    for words, counts in by:
         say(f"  {words}: " + (", ".join(f"{name} {n:,}" for name, n in counts.items()) or "none"))
     for name, n in found.fallbacks.items():
         say(f"  {n:,} in another language than asked for: {name}", name="yellow")

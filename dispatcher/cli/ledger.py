@@ -86,6 +86,10 @@ def status(campaign: CampaignFolder = HERE, *, sandbox: OnSandbox = False, as_js
     for run in found["runs"][-5:]:
         ending = f"{run['ending']} {moment(run['ended_at'])} UTC" if run["ended_at"] else "did not end"
         say(f"run {run['id']}, {moment(run['started_at'])} UTC, {run['account']}: {ending}")
+    for printing in found["printings"][-5:]:
+        files = ", ".join(f"{file['name']} ({file['size']:,} octets)" for file in printing["files"][:3])
+        more = f" and {len(printing['files']) - 3:,} more" if len(printing["files"]) > 3 else ""
+        say(f"printing {printing['id']}, {moment(printing['at'])} UTC, {printing['who']}: {files}{more}")
 
 
 def log(
@@ -147,7 +151,7 @@ def _write_csv(rows: Iterable[dict[str, Any]]) -> None:
 
 def _say_story(found: dict[str, Any]) -> None:
     say(f"{found['key']}: {found['state']}", name="bold")
-    for name in ("reason", "to", "cc", "language", "message_id", "date", "due_at", "revision", "digest"):
+    for name in ("reason", "channel", "to", "cc", "language", "message_id", "date", "due_at", "revision", "digest"):
         value = ", ".join(found[name]) if isinstance(found[name], list) else found[name]
         if value:
             say(f"  {name.replace('_', '-')}: {value}")

@@ -58,13 +58,14 @@ def send(
     if not plan.count and not (plan.sealed and not plan.chosen):
         _say_nothing_to_send(desk, plan, as_json=as_json)
         return
-    if not _confirmed(plan, forecast, confirm, command, sandbox=sandbox, as_json=as_json):
+    if not _confirmed(desk, plan, forecast, confirm, command, as_json=as_json):
         return
     if confirm is not None and not as_json:
         for line in forecast.words if forecast else ():
             note(line)
     result = _send(desk, plan, wait=wait, as_json=as_json)
     _say_result(desk, result, forecast, as_json=as_json)
+    _say_paper(desk, plan, as_json=as_json)
     raise typer.Exit(result.exit_code)
 
 
@@ -93,20 +94,22 @@ def _command(desk: "Desk", count: int, *, only: str | None, limit: int | None) -
 
 
 def _confirmed(
-    plan: "Outlook", forecast: "Expected | None", confirm: int | None, command: str, *, sandbox: bool, as_json: bool
+    desk: "Desk", plan: "Outlook", forecast: "Expected | None", confirm: int | None, command: str, *, as_json: bool
 ) -> bool:
     """Whether this very number is meant; if not, this was a dry run, and says so."""
     if confirm is not None and confirm != plan.count:
         what = f"--confirm {confirm}, but {many(plan.count, 'letter')} would be sent"
         raise UsageError(Problem(what, todo=f"look again, then: {command}"))
-    if sandbox or not plan.count or confirm is not None:
+    if desk.sandbox or not plan.count or confirm is not None:
         return True
     if as_json:
         held = {"letters": plan.summary.letters, "held_back": plan.held_back, "sealed": plan.sealed}
+        held["to_print"] = plan.to_print
         when = {"forecast": forecast.as_data() if forecast else None}
         say_json({"sent": 0, "to_send": plan.count, **held, **when, "command": command})
         return False
     say(f"{many(plan.count, 'letter')} would be sent{_by_language(plan)}.")
+    _say_paper(desk, plan, as_json=as_json)
     if plan.held_back:
         say(f"{plan.held_back:,} suppressed, and held back.")
     for line in forecast.words if forecast else ():
@@ -125,11 +128,19 @@ def _by_language(plan: "Outlook") -> str:
 
 def _say_nothing_to_send(desk: "Desk", plan: "Outlook", *, as_json: bool) -> None:
     if as_json:
-        say_json({"sent": 0, "to_send": 0, "letters": plan.summary.letters, "held_back": plan.held_back})
+        counts = {"letters": plan.summary.letters, "held_back": plan.held_back, "to_print": plan.to_print}
+        say_json({"sent": 0, "to_send": 0, **counts})
     elif plan.sealed:
         say(f"Nothing was sent: no letter that waits is among the chosen. See: dispatcher status{desk.flag}")
     else:
         say(f"Nothing was sent: there is no letter to send. See: dispatcher check{desk.flag}")
+    _say_paper(desk, plan, as_json=as_json)
+
+
+def _say_paper(desk: "Desk", plan: "Outlook", *, as_json: bool) -> None:
+    """What no mail run sends."""
+    if plan.to_print and not as_json:
+        say(f"{plan.to_print:,} more {'is' if plan.to_print == 1 else 'are'} for paper: dispatcher paper{desk.flag}")
 
 
 def _send(desk: "Desk", plan: "Outlook", *, wait: bool, as_json: bool) -> "Result":

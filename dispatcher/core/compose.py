@@ -228,7 +228,7 @@ class Composer:
 
 def message_id(campaign_id: str, key: str, domain: str) -> str:
     """The Message-ID of one campaign's letter to one recipient: always the same, and no other letter's."""
-    digest = hashlib.sha256(_framed(campaign_id.encode(), require_plain("Message-ID", key).encode())).hexdigest()
+    digest = hashlib.sha256(framed(campaign_id.encode(), require_plain("Message-ID", key).encode())).hexdigest()
     text = f"<{digest[:24]}.{campaign_id}@{domain}>"
     if not _MESSAGE_ID.fullmatch(text):
         raise HeaderError("Message-ID", f"it cannot be made of campaign id {campaign_id!r} and domain {domain!r}")
@@ -281,14 +281,14 @@ def letter_digest(envelope: Envelope, message: Message) -> str:
 
     A shared part goes in by its own digest, made once, so that the work for a letter does not grow with it.
     """
-    paths = _framed(*[path.encode() for path in envelope.forward_paths])
-    shared = _framed(*[_digest(part) for part in message.shared])
-    return hashlib.sha256(_framed(envelope.return_path.encode(), paths, message.own, shared)).hexdigest()
+    paths = framed(*[path.encode() for path in envelope.forward_paths])
+    shared = framed(*[_digest(part) for part in message.shared])
+    return hashlib.sha256(framed(envelope.return_path.encode(), paths, message.own, shared)).hexdigest()
 
 
 def message_digest(message: Message) -> str:
     """SHA-256, hex, over what left: the Date field, the letter's own part, and the digest of each shared part."""
-    whole = hashlib.sha256(_framed(message.date, message.own))
+    whole = hashlib.sha256(framed(message.date, message.own))
     for part in message.shared:
         whole.update(_digest(part))
     return whole.hexdigest()
@@ -299,7 +299,7 @@ def _digest(part: bytes) -> bytes:
     return hashlib.sha256(part).digest()
 
 
-def _framed(*values: bytes) -> bytes:
+def framed(*values: bytes) -> bytes:
     """Values one after the other, each behind its length, so that no two lists of values give the same octets."""
     return b"".join([piece for value in values for piece in (len(value).to_bytes(8, "big"), value)])
 

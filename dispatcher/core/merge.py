@@ -1,4 +1,4 @@
-"""What was sealed and one recipient → the letter, its message and its envelope, bound together in one value.
+"""What was sealed and one recipient → a letter with its message and envelope, or on paper with its parts, in one value.
 
 Planning and preview come through `Merge`. Dispatch comes through `Press`, which takes the octets that were sealed, so
 that what was looked at is what leaves. Pure functions: the same input gives the same octets. Raises UsageError naming
@@ -26,10 +26,21 @@ from dispatcher.core.compose import (
     message_digest,
     message_id,
 )
-from dispatcher.core.errors import PlanConflict, Problem, UsageError
+from dispatcher.core.errors import CampaignError, PlanConflict, Problem, UsageError
 from dispatcher.core.gate import gate, gate_date
 from dispatcher.core.headers import HeaderError, clean_file_name
-from dispatcher.core.model import Attachment, Envelope, Leased, Letter, Mailbox, Message, Recipient, Rendering
+from dispatcher.core.model import (
+    Attachment,
+    Envelope,
+    Leased,
+    Letter,
+    LetterParts,
+    Mailbox,
+    Message,
+    Recipient,
+    Rendering,
+)
+from dispatcher.core.onpaper import octets_of, paper_digest
 from dispatcher.core.render import Renderer, TemplateSource
 
 Content = Callable[[str], bytes]
@@ -93,6 +104,14 @@ class Merged:
     envelope: Envelope
 
 
+@dataclass(frozen=True, slots=True)
+class OnPaper:
+    """A letter that is to be printed, in its parts."""
+
+    letter: Letter
+    parts: LetterParts
+
+
 class Merge:
     """Merges letters of one frozen campaign. Holds compiled templates and a few encoded attachments, nothing else."""
 
@@ -106,10 +125,26 @@ class Merge:
         """One letter, through the gate. Raises UsageError naming the recipient, and field and place if known."""
         shown = tuple(a.name for a in attachments)
         rendering = self.renderer.render(recipient, shown)
-        domain = self.frozen.from_.address.rpartition("@")[2]
-        return self._bind(
-            recipient, rendering, tuple(attachments), message_id(self.frozen.campaign, recipient.key, domain)
-        )
+        return self._bind(recipient, rendering, tuple(attachments), self._number(recipient))
+
+    def on_paper(self, recipient: Recipient, attachments: Sequence[Attachment]) -> OnPaper:
+        """One letter to be printed. Raises UsageError as `merge` does; CampaignError if the house has no page."""
+        page = self.frozen.template.page
+        if not page.text:
+            todo = "put the page there in Typst (dispatcher init DIR makes one), or name it: paper under [letter]"
+            raise CampaignError(Problem(f"{page.file} does not exist, and letters on paper are set in it", todo=todo))
+        parts = self.renderer.parts(recipient, tuple(a.name for a in attachments))
+        if not parts.address:
+            place = replace(recipient.place, recipient=recipient.key)
+            todo = "fill the columns that the letter's `address` reads, or give it lines, between the two +++"
+            raise UsageError(Problem("nobody is addressed: the letter on paper has no address", place, todo))
+        own = octets_of(parts)
+        digest = paper_digest(own, page.text, attachments)
+        number = self._number(recipient)
+        return OnPaper(Letter(recipient, parts.language, number, tuple(attachments), digest, own), parts)
+
+    def _number(self, recipient: Recipient) -> str:
+        return message_id(self.frozen.campaign, recipient.key, self.frozen.from_.address.rpartition("@")[2])
 
     def _bind(
         self, recipient: Recipient, rendering: Rendering, attachments: tuple[Attachment, ...], number: str
@@ -182,4 +217,4 @@ def attachment_name(name: str) -> str:
     return clean_file_name(name)
 
 
-__all__ = ["Content", "Frozen", "Merge", "Merged", "Press", "attachment_name", "message_digest"]
+__all__ = ["Content", "Frozen", "Merge", "Merged", "OnPaper", "Press", "attachment_name", "message_digest"]

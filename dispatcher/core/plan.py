@@ -22,13 +22,15 @@ from dispatcher.core.forms import OVERRIDES
 from dispatcher.core.headers import FORBIDDEN
 from dispatcher.core.household import LARGEST, conflicts, require_copy, united
 from dispatcher.core.jinja import Expression
-from dispatcher.core.merge import Merge, Merged, attachment_name
+from dispatcher.core.merge import Merge, Merged, OnPaper, attachment_name
 from dispatcher.core.model import Attachment, Channel, Letter, Mailbox, Recipient, Skip, SkipReason
 from dispatcher.core.placeholders import foreign_fields
 from dispatcher.core.render import RESERVED
 from dispatcher.core.toml import did_you_mean
 
-KNOWN_COLUMNS: Final = frozenset({"key", "email", "cc", "name", "language", "kind", "rank", "gender"}) | OVERRIDES
+KNOWN_COLUMNS: Final = (
+    frozenset({"key", "email", "cc", "name", "language", "channel", "kind", "rank", "gender"}) | OVERRIDES
+)
 """Columns that are more than a field for the template."""
 LONGEST_KEY: Final = 254
 """Octets: as many as an address, which is the key where there is none."""
@@ -58,7 +60,7 @@ class Decided:
     column: str
 
 
-Item = Merged | Skip | Problem | Decided
+Item = Merged | OnPaper | Skip | Problem | Decided
 
 
 class Register(Protocol):
@@ -117,6 +119,7 @@ class Summary:
 
     letters: int = 0
     languages: Counter[str] = field(default_factory=Counter)
+    channels: Counter[str] = field(default_factory=Counter)
     groups: Counter[str] = field(default_factory=Counter)
     lists: Counter[str] = field(default_factory=Counter)
     fallbacks: Counter[str] = field(default_factory=Counter)
@@ -143,7 +146,9 @@ class Summary:
         elif isinstance(item, Decided):
             self.decided.add(f"{item.key} ({item.column})")
         else:
-            self._letter(item)
+            self._letter(item.letter)
+            if isinstance(item, Merged):
+                self._mail(item)
 
     def _problem(self, problem: Problem) -> None:
         if len(self.problems) < MOST_PROBLEMS:
@@ -152,12 +157,12 @@ class Summary:
         self._untold += 1
         self.problems[MOST_PROBLEMS:] = [Problem(f"and {self._untold:,} more", todo="mend the first ones first")]
 
-    def _letter(self, merged: Merged) -> None:
-        letter = merged.letter
+    def _letter(self, letter: Letter) -> None:
         recipient = letter.recipient
         self.letters += 1
         self.rows += recipient.rows
         self.languages[letter.language] += 1
+        self.channels[recipient.channel] += 1
         self.groups[recipient.fields.get("group") or "(no group)"] += 1
         self.lists[recipient.place.file] += 1
         if recipient.language and recipient.language.lower() != letter.language.lower():
@@ -167,11 +172,14 @@ class Summary:
                 self.own[number] += 1
             else:
                 self.attachments[(attachment.path, attachment.name, attachment.size)] += 1
+
+    def _mail(self, merged: Merged) -> None:
+        letter = merged.letter
         if merged.message.size > self.largest:
             self.largest, self.largest_of = merged.message.size, letter.key
-        if recipient.channel is Channel.MAIL and len(merged.rendering.html) > LONGEST_HTML // 4:  # octets a character
+        if len(merged.rendering.html) > LONGEST_HTML // 4:  # octets a character
             self._measure(letter, len(merged.rendering.html.encode()))
-        self.reserved += any(is_reserved(m.address) for m in recipient.mailboxes)
+        self.reserved += any(is_reserved(m.address) for m in letter.recipient.mailboxes)
 
     def _measure(self, letter: Letter, octets: int) -> None:
         if octets > LONGEST_HTML:
@@ -236,13 +244,17 @@ class Planner:
             recipient = self._recipient(place, fields)
             if twin := self._twin(recipient):
                 return twin
-            merged = self._merge.merge(recipient, self._attachments(recipient))
+            merged = self._merged(recipient)
         except CampaignError:
             raise
         except UsageError as error:
             return self._invalid(_own_key(fields), place, error)
         self._register.add(merged.letter)
         return merged
+
+    def _merged(self, recipient: Recipient) -> Merged | OnPaper:
+        merge = self._merge.on_paper if recipient.channel is Channel.PAPER else self._merge.merge
+        return merge(recipient, self._attachments(recipient))
 
     def _household(self, key: str, rows: Sequence[Row], count: int) -> Iterator[Item]:
         """One letter for its rows, and an item for each row that does not belong to it."""
@@ -276,7 +288,7 @@ class Planner:
         yield from (Decided(key, column) for column in found)
         try:
             recipient = united(key, members)
-            merged = self._merge.merge(recipient, self._attachments(recipient))
+            merged = self._merged(recipient)
         except CampaignError:
             raise
         except UsageError as error:
@@ -287,7 +299,9 @@ class Planner:
             yield merged
 
     def _recipient(self, place: Place, fields: Mapping[str, str], household: str = "") -> Recipient:
-        to = _parsed("email", place, fields.get("email", ""))
+        channel = _channel(place, fields.get("channel", ""))
+        written = channel is Channel.PAPER and not fields.get("email")
+        to = () if written else _parsed("email", place, fields.get("email", ""))
         cc = _parsed("cc", place, fields["cc"]) if fields.get("cc") else ()
         if len(to) == 1 and not to[0].name and fields.get("name"):
             to = (Mailbox(to[0].address, fields["name"], to[0].identity),)
@@ -295,14 +309,18 @@ class Planner:
             if mailbox.identity in self._own:
                 todo = "take it off the list: bounces and answers to oneself go in circles"
                 raise UsageError(Problem(f"{mailbox.address} is our own sender or bounce address", place, todo))
-        key = unicodedata.normalize("NFC", household or fields.get("key") or to[0].identity)
+        key = unicodedata.normalize("NFC", household or fields.get("key") or (to[0].identity if to else ""))
+        if not key:
+            what = "a letter on paper without an e-mail address needs a key"
+            raise UsageError(Problem(what, replace(place, column="column key"), "give the row a short code as key"))
         if FORBIDDEN.search(key) or len(key.encode()) > LONGEST_KEY:
             what = f"the key has a line break or control character in it, or more than {LONGEST_KEY} octets"
             where = place if household else replace(place, column="column key")
             raise UsageError(Problem(what, where, "use a short plain code as key"))
         there = {mailbox.identity for mailbox in to}
         cc = tuple(mailbox for mailbox in cc if mailbox.identity not in there)
-        return Recipient(key, to, cc, _language(place, fields.get("language", "")), fields, place)
+        language = _language(place, fields.get("language", ""))
+        return Recipient(key, to, cc, language, fields, place, channel=channel)
 
     def _twin(self, recipient: Recipient) -> Skip | Problem | None:
         """What to do with a row whose key or mailbox has been met before."""
@@ -385,6 +403,17 @@ def _language(place: Place, text: str) -> str:
     return code
 
 
+def _channel(place: Place, text: str) -> Channel:
+    """What carries the letter; mail unless the row says otherwise."""
+    word = text.casefold()
+    if word in ("", Channel.MAIL):
+        return Channel.MAIL
+    if word == Channel.PAPER:
+        return Channel.PAPER
+    todo = f"{did_you_mean(text, list(Channel))}Write mail or paper, or leave it empty: then it goes by mail"
+    raise UsageError(Problem(f"there is no channel {text!r}", replace(place, column="column channel"), todo))
+
+
 def _path_part(name: str, recipient: Recipient, language: str, place: Place) -> str:
     own = {"key": recipient.key, "language": language}
     text = own.get(name, recipient.fields.get(name))
@@ -399,7 +428,7 @@ def _path_part(name: str, recipient: Recipient, language: str, place: Place) -> 
 
 def _column_problems(spec: RecipientsList, columns: Sequence[str]) -> Iterator[Problem]:
     here = Place(spec.source, 1)
-    if "email" not in columns:
+    if "email" not in columns and "channel" not in columns:
         known = ", ".join(columns)
         near = next((c for c in columns if "mail" in c.lower()), None)
         todo = f"rename column '{near}' to 'email'" if near else "add a column 'email'"

@@ -64,7 +64,8 @@ class SourceFile:
 class TemplateSource:
     """Everything that all letters of a campaign are made from. Letters, forms and sender by language code.
 
-    `logo` is where the layout finds the picture, a `cid:` URL, or '' without one.
+    `logo` is where the layout finds the picture, a `cid:` URL, or '' without one; `page` is what letters on paper
+    are set in, '' where there is none.
     """
 
     letters: Mapping[str, SourceFile]
@@ -75,6 +76,7 @@ class TemplateSource:
     title: str
     senders: Mapping[str, Mapping[str, str]]
     logo: str = ""
+    page: SourceFile = SourceFile("", "")
 
     def as_data(self) -> dict[str, Any]:
         """Plain data for the ledger."""
@@ -84,7 +86,7 @@ class TemplateSource:
     def from_data(cls, data: Mapping[str, Any]) -> "TemplateSource":
         """The inverse of `as_data`."""
         files = {name: {k: SourceFile(**v) for k, v in data[name].items()} for name in ("letters", "forms")}
-        return cls(**{**data, **files, "layout": SourceFile(**data["layout"])})
+        return cls(**{**data, **files, "layout": SourceFile(**data["layout"]), "page": SourceFile(**data["page"])})
 
 
 @dataclass(frozen=True, slots=True)

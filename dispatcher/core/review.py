@@ -6,11 +6,11 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any, Final
 
-from dispatcher.core.model import State
+from dispatcher.core.model import Channel, State
 
 LOG_COLUMNS: Final = (
-    "key", "name", "addresses", "language", "state", "outcome", "at", "attempts", "code", "enhanced", "reply",
-    "queue_id", "relay", "tls_version", "message_id", "digest", "message_digest", "due_at", "reason",
+    "key", "name", "addresses", "language", "channel", "state", "outcome", "at", "attempts", "code", "enhanced",
+    "reply", "queue_id", "relay", "tls_version", "message_id", "digest", "message_digest", "due_at", "reason",
 )  # fmt: skip
 WORDS: Final[Mapping[str, str]] = {
     "ready": "waiting",
@@ -47,9 +47,13 @@ def log_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the ledger's log, for a table or an export: LOG_COLUMNS, in that order."""
     recipient = json.loads(row["recipient"])
     mailboxes = [*recipient["to"], *recipient["cc"]]
+    fields = recipient["fields"]
+    on_paper = row["channel"] == Channel.PAPER or row["state"] in (State.PRINTED, State.POSTED)
     given = {
         **row,
-        "name": recipient["to"][0]["name"],
+        "name": recipient["to"][0]["name"] if recipient["to"] else fields.get("name", ""),
+        "channel": Channel.PAPER if on_paper else Channel.MAIL,
+        "message_id": "" if row["channel"] == Channel.PAPER else row["message_id"],
         "addresses": ", ".join(m["address"] for m in mailboxes),
         "state": WORDS.get(row["state"], row["state"]),
         "relay": f"{row['host']}:{row['port']}" if row["host"] else "",

@@ -155,6 +155,11 @@ def _may_break(line: str, at: int) -> bool:
     return bool(ideograph and _WIDTHS[after]) and after not in _NOT_FIRST and before not in _NOT_LAST
 
 
+def file_stem(number: int, key: str) -> str:
+    """The name of a letter's file, without its ending: its number, and as much of its key as any file system takes."""
+    return f"{number:03}-{re.sub(r'[^A-Za-z0-9_-]+', '_', key)[:60]}"
+
+
 def printable(text: str) -> str:
     """Text from lists, templates and relays as it may go to a terminal: controls and bidi overrides made visible."""
     if text.isascii() and text.isprintable():

@@ -33,6 +33,7 @@ class Check:
     digest: str
     largest: int
     languages: dict[str, int]
+    channels: dict[str, int]
     groups: dict[str, int]
     lists: dict[str, int]
     fallbacks: dict[str, int]
@@ -70,6 +71,7 @@ def check_folder(desk: Desk, *, listed: int | None = None) -> Check:
         digest=draft.unsealed.digest(),
         largest=summary.largest,
         languages=dict(summary.languages),
+        channels=dict(summary.channels),
         groups=dict(summary.groups),
         lists=dict(summary.lists),
         fallbacks=dict(summary.fallbacks),

@@ -30,7 +30,8 @@ from dispatcher.relays.profiles import profiles
 class Outlook:
     """What a `send` would do now: `count` letters, of a plan that is sealed already (`revision`) or not yet (0).
 
-    `chosen` says that there was a choice, and `picked` then gives its keys; `held_back` is how many are suppressed.
+    `chosen` says that there was a choice, and `picked` then gives its keys; `held_back` is how many are suppressed;
+    `to_print` how many are for paper and wait, chosen or not.
     """
 
     draft: Draft
@@ -39,6 +40,7 @@ class Outlook:
     count: int
     chosen: bool
     held_back: int
+    to_print: int
 
     @property
     def sealed(self) -> bool:
@@ -87,7 +89,13 @@ def _of_folder(desk: Desk, draft: Draft, choice: _Choice) -> Outlook:
     else:
         draft.unsealed.pick(Channel.MAIL, chosen=among, limit=choice.limit)
     count, held = draft.unsealed.count_picked(), draft.unsealed.count_held_back()
-    return Outlook(draft, summary, revision, count, choice.made, held)
+    paper = _to_print(desk, draft) if revision else draft.unsealed.count_in(Channel.PAPER)
+    return Outlook(draft, summary, revision, count, choice.made, held, paper)
+
+
+def _to_print(desk: Desk, draft: Draft) -> int:
+    with desk.reader() as reader:
+        return reader.counts(draft.campaign.id).get(State.TO_PRINT, 0)
 
 
 def _is_sealed(desk: Desk, draft: Draft) -> bool:
@@ -104,11 +112,14 @@ def _sendable(campaign: Campaign) -> set[State]:
     return {State.READY, State.LEASED} | again
 
 
-def hold_back(desk: Desk, draft: Draft) -> None:
-    """Note who of a draft is suppressed. A rehearsal holds back whom the real run would, too."""
+def hold_back(desk: Desk, draft: Draft, *, on_paper: bool = False) -> None:
+    """Note who of a draft is suppressed; `on_paper`: if every letter were to be printed.
+
+    A rehearsal holds back whom the real run would, too.
+    """
     for path in dict.fromkeys((desk.ledger_path, desk.real_ledger_path)):
         if path.exists():
-            draft.unsealed.hold_back(path)
+            draft.unsealed.hold_back(path, on_paper=on_paper)
 
 
 def suppression_of(identities: Collection[str], suppressions: Mapping[str, str]) -> str:
@@ -187,7 +198,12 @@ def origin_text(draft: Draft, summary: Summary) -> str:
     origin = draft.origin()
     if origin is None:
         return ""
-    came_to = {"letters": summary.letters, "languages": dict(summary.languages), "reserved": summary.reserved}
+    came_to = {
+        "letters": summary.letters,
+        "languages": dict(summary.languages),
+        "channels": dict(summary.channels),
+        "reserved": summary.reserved,
+    }
     return document({**origin, "summary": came_to})
 
 
@@ -203,7 +219,8 @@ def sealed_plan(desk: Desk, draft: Draft) -> tuple[int, Summary] | None:
     try:
         origin = json.loads(plan["origin"])
         came_to = origin["summary"]
-        summary = Summary(came_to["letters"], Counter(came_to["languages"]), reserved=came_to["reserved"])
+        languages, channels = Counter(came_to["languages"]), Counter(came_to["channels"])
+        summary = Summary(came_to["letters"], languages, channels, reserved=came_to["reserved"])
         return (plan["revision"], summary) if draft.unchanged(origin) else None
     except DAMAGED:
         return None
@@ -220,14 +237,16 @@ def _of_sealed(desk: Desk, draft: Draft, choice: _Choice) -> Outlook | None:
         stopped = dict(_stopped(desk, reader, draft.campaign.id))
         counts = reader.counts(draft.campaign.id)
         held = counts.get(State.SUPPRESSED, 0) + len(stopped)
+        to_print = counts.get(State.TO_PRINT, 0)
         if choice.made:
             for key in _picked(reader, draft.campaign, choice, stopped):
                 draft.unsealed.pick_key(key)
-            return Outlook(draft, summary, revision, draft.unsealed.count_picked(), chosen=True, held_back=held)
+            count = draft.unsealed.count_picked()
+            return Outlook(draft, summary, revision, count, chosen=True, held_back=held, to_print=to_print)
         states = _sendable(draft.campaign)
         left = sum(1 for state in stopped.values() if state in states)
         count = sum(counts.get(state, 0) for state in states) - left
-    return Outlook(draft, summary, revision, count, chosen=False, held_back=held)
+    return Outlook(draft, summary, revision, count, chosen=False, held_back=held, to_print=to_print)
 
 
 def _stopped(desk: Desk, reader: Reader, campaign: str) -> Iterator[tuple[str, State]]:

@@ -1,16 +1,18 @@
 """Where everything stands: status, log, one letter's story. Plain data; nothing is ever changed."""
 
+import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
 from dispatcher.core.errors import Problem, UsageError
-from dispatcher.core.model import State
+from dispatcher.core.model import Channel, State
 from dispatcher.core.review import log_row, tally
 from dispatcher.desk import Desk
 from dispatcher.ledgers.file import stamp
 from dispatcher.ledgers.reader import Reader
+from dispatcher.ledgers.rows import DAMAGED, unreadable
 
 
 def status(desk: Desk, *, listed: bool = True) -> dict[str, Any]:
@@ -35,9 +37,17 @@ def status(desk: Desk, *, listed: bool = True) -> dict[str, Any]:
             "skipped": (reader.one("count_skips", **rows) or {}).get("rows", 0),
             "skips": list(reader.rows("skips", **rows)) if listed else [],
             "runs": list(reader.rows("runs", campaign=campaign)),
+            "printings": [_printing(row) for row in reader.rows("printings", campaign=campaign)],
             "tests": list(reader.rows("tests", campaign=campaign)),
             "decisions": list(reader.rows("decisions")),
         }
+
+
+def _printing(row: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return {**row, "files": json.loads(row["files"])}
+    except DAMAGED as error:
+        raise unreadable(f"printing {row['id']}", error) from None
 
 
 def log(desk: Desk, *, state: str = "", recipient: str = "", since: str = "") -> Iterator[dict[str, Any]]:
@@ -85,10 +95,11 @@ def story(desk: Desk, key: str) -> dict[str, Any]:
             "key": key,
             "state": row["state"],
             "reason": row["reason"],
+            "channel": row["channel"],
             "language": row["language"],
             "to": [m.address for m in letter.recipient.to],
             "cc": [m.address for m in letter.recipient.cc],
-            "message_id": row["message_id"],
+            "message_id": "" if row["channel"] == Channel.PAPER else row["message_id"],
             "date": row["date"],
             "due_at": row["due_at"] if row["state"] == State.READY else None,
             "revision": row["revision"],

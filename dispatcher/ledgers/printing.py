@@ -29,7 +29,7 @@ class PrintedFile:
 
 
 @dataclass(frozen=True, slots=True)
-class OnPaper:
+class Printed:
     """A letter that is in a file: its number and key, where it stood, the digest it is sealed with, and the file."""
 
     id: int
@@ -40,7 +40,7 @@ class OnPaper:
 
 
 def record(
-    ledger: SqliteLedger, number: int, campaign: str, letters: Sequence[OnPaper], files: Sequence[PrintedFile], who: str
+    ledger: SqliteLedger, number: int, campaign: str, letters: Sequence[Printed], files: Sequence[PrintedFile], who: str
 ) -> list[str]:
     """Record the printing of this number; its files must be durable. Letters that are printed already are reprinted.
 
@@ -56,7 +56,7 @@ def record(
     return ledger.do(job)
 
 
-def _record_one(ledger: SqliteLedger, connection: sqlite3.Connection, letter: OnPaper, number: int, who: str) -> bool:
+def _record_one(ledger: SqliteLedger, connection: sqlite3.Connection, letter: Printed, number: int, who: str) -> bool:
     again = letter.state is State.PRINTED
     if not again:
         reason = f"printed in {letter.file}, to be posted"

@@ -303,7 +303,7 @@ FROM rcpt r CROSS JOIN attempt a ON a.id = r.attempt CROSS JOIN letter l ON l.id
 WHERE r.outcome <> 'accepted' AND a.outcome = 'accepted' AND l.campaign = :campaign AND l.state = 'accepted';
 
 -- name: letter_by_key
-SELECT l.id, l.key, l.revision, l.state, s.language, s.message_id, s.digest, s.recipient, s.attachments, l.date, l.due_at,
+SELECT l.id, l.key, l.revision, l.state, s.channel, s.language, s.message_id, s.digest, s.recipient, s.attachments, l.date, l.due_at,
     l.attempts, l.reason
 FROM letter l JOIN sealed s ON s.letter = l.id WHERE l.campaign = :campaign AND l.key = :key;
 
@@ -319,16 +319,19 @@ SELECT mailbox, outcome, code, enhanced, reply FROM rcpt WHERE attempt = :attemp
 SELECT at, kind, subject, who, why FROM event WHERE letter = :letter ORDER BY id;
 
 -- name: log
-SELECT l.key, l.state, d.language, d.recipient, d.message_id, d.digest, l.revision, l.attempts, l.due_at, l.reason,
-    a.at, a.ended_at, a.phase, a.outcome, a.code, a.enhanced, a.reply, a.queue_id, a.message_digest, s.host, s.port, s.tls_version
+SELECT l.key, l.state, d.channel, d.language, d.recipient, d.message_id, d.digest, l.revision, l.attempts, l.due_at, l.reason,
+    coalesce(e.at, a.at) AS at, a.ended_at, a.phase, a.outcome, a.code, a.enhanced, a.reply, a.queue_id, a.message_digest,
+    s.host, s.port, s.tls_version
 FROM letter l JOIN sealed d ON d.letter = l.id
 LEFT JOIN attempt a ON a.id = (SELECT max(id) FROM attempt WHERE letter = l.id)
 LEFT JOIN session s ON s.id = a.session
+LEFT JOIN event e ON e.id = CASE WHEN l.state IN ('printed', 'posted') THEN (
+    SELECT max(id) FROM event WHERE letter = l.id AND kind IN ('printed', 'reprinted', 'posted')) END
 WHERE l.campaign = :campaign
   AND (:state = '' OR l.state = :state OR (:state = 'waiting' AND l.state IN ('ready', 'leased', 'at_risk'))
        OR (:state = 'deferred' AND l.state = 'ready' AND l.attempts > 0))
   AND (:key = '' OR l.key = :key OR instr(d.recipient, :key) > 0)
-  AND (:since = '' OR a.at >= :since)
+  AND (:since = '' OR coalesce(e.at, a.at) >= :since)
 ORDER BY l.id;
 
 -- name: skips
@@ -404,7 +407,7 @@ SELECT coalesce(max(id), 0) + 1 AS number FROM printing;
 SELECT id, at, who, files FROM printing WHERE campaign = :campaign ORDER BY id;
 
 -- name: on_paper
-SELECT l.id, l.key, l.state, s.recipient FROM letter l JOIN sealed s ON s.letter = l.id
+SELECT l.id, l.key, l.state, l.reason, s.recipient FROM letter l JOIN sealed s ON s.letter = l.id
 WHERE l.campaign = :campaign AND l.lease IS NULL AND l.state IN ('to_print', 'printed', 'posted') ORDER BY l.id;
 
 -- name: post

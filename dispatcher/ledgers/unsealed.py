@@ -18,10 +18,18 @@ from typing import Any, Final
 
 from dispatcher.core.changes import REACHED, REWRITABLE, Changes, Standing
 from dispatcher.core.errors import LedgerUnavailable, Place
-from dispatcher.core.model import Channel, Letter, Skip, SkipReason, State
+from dispatcher.core.model import Attachment, Channel, Letter, Recipient, Skip, SkipReason, State
 from dispatcher.core.plan import plan_digest
 from dispatcher.ledgers.file import unusable
-from dispatcher.ledgers.rows import DAMAGED, deflater, letter_row, new_dictionary
+from dispatcher.ledgers.rows import (
+    DAMAGED,
+    attachments_of,
+    deflater,
+    inflate,
+    letter_row,
+    new_dictionary,
+    recipient_of,
+)
 from dispatcher.ledgers.statements import UNSEALED
 from dispatcher.ledgers.suppressions import REFUSED
 
@@ -181,6 +189,17 @@ class Unsealed:
     def picked(self) -> Iterator[str]:
         """The keys of those that were picked, in order."""
         return (key for (key,) in self._rows("picked"))
+
+    def picked_whole(self) -> Iterator[tuple[str, Recipient, tuple[Attachment, ...], bytes]]:
+        """The same with what was kept of each: its digest, recipient, attachments, and its own part."""
+        for _, digest, recipient, attachments, own in self._rows("picked_whole"):
+            yield digest, recipient_of(recipient), attachments_of(attachments), inflate(own, self.dictionary)
+
+    def chosen_states(self, ledger: Path, campaign: str, *, chosen: bool) -> Iterator[tuple[str, bool, int]]:
+        """Where the letters of this plan, or the chosen ones, stand in a ledger: state, whether tried, and how many."""
+        self._index()
+        with self._beside(ledger):
+            yield from self._rows("chosen_states", {"campaign": campaign, "chosen": chosen})
 
     def count_picked(self) -> int:
         return int(self._run("count_picked").fetchone()[0])

@@ -173,6 +173,10 @@ INSERT INTO picked (key) VALUES (?);
 -- name: picked
 SELECT key FROM picked ORDER BY n;
 
+-- name: picked_whole
+SELECT l.key, l.digest, s.recipient, s.attachments, s.own
+FROM picked p JOIN letter l ON l.key = p.key JOIN sealed s ON s.letter = l.id ORDER BY p.n;
+
 -- name: count_picked
 SELECT count(*) FROM picked;
 

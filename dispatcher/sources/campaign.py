@@ -169,6 +169,10 @@ class Folder:
             raise TemplateError(Problem(f"cannot read: {error.strerror}", Place(path))) from None
         return SourceFile(path, unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")))
 
+    def text_if_there(self, path: str) -> SourceFile:
+        """The same of a file that need not be there: then it has no text."""
+        return self.text(path) if (self.root / path).exists() else SourceFile(path, "")
+
     def languages(self, pattern: str) -> tuple[str, ...]:
         """The languages for which a file exists at a path with `{language}`; () if the path has none."""
         head, *rest = pattern.split("{language}")
@@ -207,4 +211,5 @@ def read_templates(campaign: Campaign, folder: Folder) -> TemplateSource:
         date=campaign.date.isoformat(),
         title=campaign.title,
         senders={code: campaign.printed_sender(code) for code in languages},
+        page=folder.text_if_there(letter.paper),
     )

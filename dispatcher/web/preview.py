@@ -1,7 +1,7 @@
 """The preview: every letter of a draft as it would leave, in one folder to look at before anything is sent.
 
     index.html              one page, whole in itself: what the plan comes to, the letters to look at first, all letters
-    eml/NNN-<key>.eml       one file a letter: the octets themselves, with the moment of the preview as Date
+    eml/NNN-<key>.eml       one file a letter by mail: the octets themselves, with the moment of the preview as Date
     .dispatcher-preview     says that the folder is ours to write anew
 
 The page loads nothing from anywhere and works without scripts; its one script finds and turns letters. What comes from
@@ -34,10 +34,10 @@ from typing import IO, Any, Final
 from jinja2 import Environment, StrictUndefined
 
 from dispatcher.core.errors import Place, Problem, UsageError
-from dispatcher.core.merge import Merged
-from dispatcher.core.model import Skip
+from dispatcher.core.merge import Merged, OnPaper
+from dispatcher.core.model import Letter, Rendering, Skip
 from dispatcher.core.plan import Summary
-from dispatcher.core.text import printable
+from dispatcher.core.text import file_stem, printable
 from dispatcher.desk.draft import Draft
 
 MARKER: Final = ".dispatcher-preview"
@@ -91,16 +91,16 @@ class Outliers:
         self._filled: Counter[tuple[str, str]] = Counter()
         self._empty: dict[tuple[str, str], Finding] = {}
 
-    def see(self, number: int, merged: Merged) -> None:
-        """Take one letter into account."""
-        letter, recipient = merged.letter, merged.letter.recipient
-        length = len(merged.rendering.text)
+    def see(self, number: int, letter: Letter, rendering: Rendering, octets: int) -> None:
+        """Take one letter into account; on paper it has no octets."""
+        recipient = letter.recipient
+        length = len(rendering.text)
         in_characters = (length, Pointer(number, letter.key, f"{length:,} characters of text"))
-        in_octets = (merged.message.size, Pointer(number, letter.key, f"{size(merged.message.size)} as mail"))
+        in_octets = (octets, Pointer(number, letter.key, f"{size(octets)} as mail"))
         first = number == 1
         self._longest = in_characters if first else max(self._longest, in_characters, key=_measure)
         self._shortest = in_characters if first else min(self._shortest, in_characters, key=_measure)
-        self._largest = in_octets if first else max(self._largest, in_octets, key=_measure)
+        self._largest = max(self._largest, in_octets, key=_measure)
         if recipient.language and recipient.language != letter.language:
             why = f"asked for {recipient.language}, written in {letter.language}"
             self._language.add(Pointer(number, letter.key, why))
@@ -123,7 +123,8 @@ class Outliers:
             return
         yield Finding("Longest letter", 1, [self._longest[1]])
         yield Finding("Shortest letter", 1, [self._shortest[1]])
-        yield Finding("Largest message", 1, [self._largest[1]])
+        if self._largest[0]:
+            yield Finding("Largest message", 1, [self._largest[1]])
         gaps = [gap for where, gap in self._empty.items() if self._filled[where] > gap.count]
         gaps.sort(key=lambda gap: gap.count)
         pointers = [pointer for gap in gaps for pointer in gap.letters][:_LISTED]
@@ -160,13 +161,13 @@ def size(octets: int) -> str:
 
 
 def safe_name(number: int, key: str) -> str:
-    """The file name of a letter: its number in the plan, and as much of its key as any file system takes."""
-    return f"{number:03}-{re.sub(r'[^A-Za-z0-9_-]+', '_', key)[:60]}.eml"
+    """The file name of a letter, by its number in the plan."""
+    return f"{file_stem(number, key)}.eml"
 
 
 @cache
 def _parts() -> Any:
-    """The page's parts, as functions: `script`, `top`, `letter`, `bottom`."""
+    """The page's parts, as functions: `script`, `top`, `letter`, `on_paper`, `bottom`."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(shown=printable, size=size)
     text = files("dispatcher.web").joinpath("preview.html").read_text(encoding="utf-8")
@@ -231,12 +232,15 @@ def _write(folder: Path, draft: Draft, when: datetime, only_key: str | None) -> 
     with _private(bodies) as file:
         for item in draft.items():
             summary.add(item)
-            if isinstance(item, Merged):
-                number = summary.letters
-                outliers.see(number, item)
+            if isinstance(item, Merged | OnPaper):
+                number, rendering, octets = summary.letters, _shown(item, draft), _octets(item)
+                outliers.see(number, item.letter, rendering, octets)
                 if wanted in (None, item.letter.key):
-                    name = safe_name(number, item.letter.key)
-                    file.write(_letter(folder / "eml" / name, number, item, draft, when))
+                    if isinstance(item, Merged):
+                        name = safe_name(number, item.letter.key)
+                        file.write(_letter(folder / "eml" / name, number, item, draft, when))
+                    else:
+                        file.write(str(_parts().on_paper(number, item, rendering)).encode())
                     count += 1
     if wanted is not None and not count:
         raise _no_such_letter(wanted, draft, summary)
@@ -252,6 +256,17 @@ def _words(draft: Draft) -> frozenset[str]:
     template = draft.frozen.template
     texts = [file.text for file in (*template.letters.values(), *template.forms.values())]
     return frozenset(word for text in texts for word in re.findall(r"\w+", text))
+
+
+def _shown(item: Merged | OnPaper, draft: Draft) -> Rendering:
+    """A letter as people read it: on paper it says the same as by mail."""
+    if isinstance(item, Merged):
+        return item.rendering
+    return draft.merge.renderer.render(item.letter.recipient, tuple(a.name for a in item.letter.attachments))
+
+
+def _octets(item: Merged | OnPaper) -> int:
+    return item.message.size if isinstance(item, Merged) else 0
 
 
 def _letter(path: Path, number: int, merged: Merged, draft: Draft, when: datetime) -> bytes:

@@ -1,0 +1,388 @@
+"""Letters on paper: which are printed, what is written, and what people say became of the sheets.
+
+The folder is read and merged, and must be what was sealed, as for a `send`; if nothing is sealed yet, this seals it.
+The files are made before anything is sealed, so that a glyph that no font has stops everything; they are written whole
+and synced, and only then recorded. Letters stand in them in the order of the lists.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from dispatcher.core.errors import Place, Problem, UsageError
+from dispatcher.core.jinja import Expression
+from dispatcher.core.merge import Merged, OnPaper
+from dispatcher.core.model import Channel, State
+from dispatcher.core.onpaper import parts_of
+from dispatcher.core.plan import Summary
+from dispatcher.core.text import file_stem
+from dispatcher.desk import Desk, person
+from dispatcher.desk.draft import Draft
+from dispatcher.desk.outlook import hold_back, sealed_revision
+from dispatcher.desk.sending import seal_revision
+from dispatcher.ledgers import printing
+from dispatcher.ledgers.file import sync_names
+from dispatcher.ledgers.printing import Printed, PrintedFile
+from dispatcher.ledgers.reader import Reader
+from dispatcher.ledgers.rows import DAMAGED, unreadable
+from dispatcher.ledgers.sealing import borrow_suppressions
+from dispatcher.ledgers.sqlite import SqliteLedger
+from dispatcher.paper.addresses import envelopes, labels
+from dispatcher.paper.letters import typeset
+from dispatcher.paper.printing import House, PaperLetter
+
+Observe = Callable[[int, int], None]
+"""Told how many letters are set, of how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to print: letters that wait, with `again` also those that are printed; or those that `failed` by mail.
+
+    `labels` names a sheet, `envelopes` a kind; '' is none.
+    """
+
+    only: str | None = None
+    again: bool = False
+    failed: bool = False
+    per_letter: bool = False
+    with_report: bool = False
+    labels: str = ""
+    envelopes: str = ""
+
+    @property
+    def states(self) -> set[State]:
+        """Where the letters stand that are meant."""
+        if self.failed:
+            return {State.FAILED}
+        return {State.TO_PRINT, State.PRINTED} if self.again else {State.TO_PRINT}
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A file that was written: where it is, its name there, what it holds, how many letters, octets, their SHA-256."""
+
+    path: str
+    name: str
+    holds: str
+    letters: int
+    size: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Papered:
+    """What a printing came to.
+
+    `withdrawn` are letters in the files that were suppressed meanwhile, and must not be posted; `left` is how many wait
+    to be printed now; `others` counts the letters of the choice that are not to be printed, by where they stand.
+    """
+
+    printed: int
+    reprinted: int
+    files: tuple[Written, ...]
+    withdrawn: tuple[str, ...]
+    left: int
+    others: Mapping[str, int]
+
+    def as_data(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def print_letters(desk: Desk, order: Order, out: Path, observe: Observe | None = None) -> Papered:
+    """Print letters into the folder `out`, and record it; if nothing is to be printed nothing is sealed or written.
+
+    Raises UsageError (also for what cannot be typeset), PlanConflict, RunActive, LedgerInDoubt, LedgerUnavailable.
+    """
+    draft, summary = _read(desk, order)
+    if not sealed_revision(desk, draft):
+        hold_back(desk, draft)
+        draft.unsealed.pick(Channel.PAPER, chosen=order.only is not None)
+        if order.failed or not draft.unsealed.count_picked():
+            left = draft.unsealed.count_in(Channel.PAPER)
+            return Papered(0, 0, (), (), left, {})
+    with desk.ledger() as ledger:
+        if desk.sandbox:
+            borrow_suppressions(ledger, desk.real_ledger_path)
+        ledger.recover()
+        sealed = bool(sealed_revision(desk, draft))
+        if sealed:
+            hold_back(desk, draft, on_paper=order.failed)
+            chosen = order.only is not None
+            draft.unsealed.pick_to_print(desk.ledger_path, draft.campaign.id, order.states, chosen=chosen)
+        elif not draft.unsealed.count_picked():
+            return _papered(desk, draft, order)
+        return _print(desk, ledger, draft, order, out, observe, None if sealed else summary)
+
+
+def _read(desk: Desk, order: Order) -> tuple[Draft, Summary]:
+    """The whole folder, and whom the order chose."""
+    condition = Expression(order.only, Place("--only")) if order.only is not None else None
+    draft, summary = desk.draft(), Summary()
+    for item in draft.items(whole=True):
+        summary.add(item)
+        if condition and isinstance(item, Merged | OnPaper) and condition.holds(item.letter.recipient.fields):
+            draft.unsealed.choose()
+    if summary.problems:
+        raise UsageError(*summary.problems)
+    return draft, summary
+
+
+@dataclass(frozen=True, slots=True)
+class _Sheet:
+    """A letter that is to be printed, and the digest that it must be sealed with."""
+
+    letter: PaperLetter
+    digest: str
+
+
+def _print(
+    desk: Desk,
+    ledger: SqliteLedger,
+    draft: Draft,
+    order: Order,
+    out: Path,
+    observe: Observe | None,
+    to_seal: Summary | None,
+) -> Papered:
+    sheets = list(_sheets(draft, order))
+    if not sheets:
+        return _papered(desk, draft, order)
+    if to_seal is None:
+        _require_sealed(desk, draft, sheets)
+    with desk.reader() as reader:
+        number = int((reader.one("next_printing") or {"number": 1})["number"])
+    made = _typeset(desk, draft, order, [sheet.letter for sheet in sheets], number, observe)
+    if to_seal is not None:
+        seal_revision(desk, ledger, draft, to_seal, 1)
+    files = _write(out, made)
+    letters = _to_record(desk, draft, sheets, made)
+    kept = [PrintedFile(f.name, f.holds, f.size, f.digest) for f in files]
+    withdrawn = printing.record(ledger, number, draft.campaign.id, letters, kept, person())
+    again = sum(letter.state is State.PRINTED for letter in letters)
+    return _papered(desk, draft, order, len(letters) - again - len(withdrawn), again, files, withdrawn)
+
+
+def _papered(
+    desk: Desk,
+    draft: Draft,
+    order: Order,
+    printed: int = 0,
+    reprinted: int = 0,
+    files: Sequence[Written] = (),
+    withdrawn: Sequence[str] = (),
+) -> Papered:
+    campaign, chosen = draft.campaign.id, order.only is not None
+    with desk.reader() as reader:
+        left = reader.counts(campaign).get(State.TO_PRINT, 0)
+    others: dict[str, int] = {}
+    for state, tried, count in draft.unsealed.chosen_states(desk.ledger_path, campaign, chosen=chosen):
+        if state is not None and State(state) not in {*order.states, State.PRINTED}:
+            name = "deferred" if state == State.READY and tried else state
+            others[name] = others.get(name, 0) + count
+    return Papered(printed, reprinted, tuple(files), tuple(withdrawn), left, others)
+
+
+def _sheets(draft: Draft, order: Order) -> Iterator[_Sheet]:
+    """What is to be printed of each letter that was picked."""
+    content = lru_cache(maxsize=8)(draft.content)
+    for digest, recipient, attachments, own in draft.unsealed.picked_whole():
+        if recipient.channel is Channel.PAPER:
+            parts = parts_of(own)
+        else:  # what failed by mail says the same on paper
+            parts = draft.merge.on_paper(recipient, attachments).parts
+        behind = tuple(content(each.digest) for each in attachments) if order.with_report else ()
+        yield _Sheet(PaperLetter(recipient.key, parts, behind), digest)
+
+
+def _require_sealed(desk: Desk, draft: Draft, sheets: Sequence[_Sheet]) -> None:
+    """A letter that was printed, and amended since, is not printed again beside the sheets that there are of it."""
+    with desk.reader() as reader:
+        for sheet in sheets:
+            row = reader.one("standing", campaign=draft.campaign.id, key=sheet.letter.key)
+            if row and row["digest"] != sheet.digest:
+                what = f"letter {sheet.letter.key} was amended after it was printed"
+                todo = f"say what became of the sheets: dispatcher paper --posted … or --thrown-away{desk.flag}"
+                raise UsageError(Problem(what, todo=todo))
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file to write: its name (and that of its folder), what it holds, whose letters, and its octets."""
+
+    name: str
+    folder: str
+    holds: str
+    keys: tuple[str, ...]
+    octets: bytes
+
+    @property
+    def shown(self) -> str:
+        """Its name in the folder of the printing's files."""
+        return f"{self.folder}/{self.name}" if self.folder else self.name
+
+
+def _typeset(
+    desk: Desk, draft: Draft, order: Order, letters: Sequence[PaperLetter], number: int, observe: Observe | None
+) -> list[_File]:
+    """All files of one printing, which has this number in the ledger. Raises TemplateError, UsageError."""
+    house, when = house_of(draft)
+    stem = f"{'rehearsal-' if desk.sandbox else ''}{draft.campaign.id}"
+    keys = tuple(letter.key for letter in letters)
+    files = []
+    if order.labels:
+        pdf = labels(letters, order.labels, house, timestamp=when)
+        files.append(_File(f"{stem}-labels-{number}.pdf", "", f"labels {order.labels}", keys, pdf))
+    if order.envelopes:
+        pdf = envelopes(letters, order.envelopes, house, timestamp=when)
+        files.append(_File(f"{stem}-envelopes-{number}.pdf", "", f"envelopes {order.envelopes}", keys, pdf))
+    if not order.per_letter:
+        pdf = typeset(letters, house, timestamp=when)
+        return [_File(f"{stem}-letters-{number}.pdf", "", "letters", keys, pdf), *files]
+    singles = []
+    for n, letter in enumerate(letters, 1):
+        pdf = typeset([letter], house, timestamp=when)
+        folder = f"{stem}-letters-{number}"
+        singles.append(_File(f"{file_stem(n, letter.key)}.pdf", folder, "letter", (letter.key,), pdf))
+        if observe:
+            observe(n, len(letters))
+    return [*singles, *files]
+
+
+def house_of(draft: Draft) -> tuple[House, datetime]:
+    """What all letters of a campaign are set in, and the date of their files: the campaign's."""
+    campaign = draft.campaign
+    fonts = draft.root / campaign.letter.fonts if campaign.letter.fonts else None
+    if fonts and not fonts.is_dir():
+        where = Place("campaign.toml", None, "key letter.fonts")
+        raise UsageError(
+            Problem(f"{campaign.letter.fonts} is not a folder", where, "put the fonts there, or leave it out")
+        )
+    house = House(draft.frozen.template.page, draft.root, fonts, campaign.title)
+    return house, datetime.combine(campaign.date, time(), UTC)
+
+
+def _write(out: Path, files: Sequence[_File]) -> list[Written]:
+    """Write each file whole, and sync it with its folder. A folder of single letters is written anew."""
+    try:
+        folders = dict.fromkeys(out / file.folder for file in files)
+        for folder in folders:
+            if folder != out:  # of a printing that was not recorded
+                shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        written = [_write_one(out / file.folder / file.name, file) for file in files]
+        for folder in (*folders, out, out.parent):
+            sync_names(folder)
+    except OSError as error:
+        what = f"cannot write: {error.strerror or error}"
+        raise UsageError(Problem(what, Place(str(error.filename or out)), "give another folder with --out")) from None
+    return written
+
+
+def _write_one(path: Path, file: _File) -> Written:
+    unfinished = path.with_name(path.name + ".unfinished")
+    with suppress(FileNotFoundError):
+        unfinished.unlink()
+    unfinished.touch(mode=0o600, exist_ok=False)  # it holds addresses
+    with unfinished.open("wb") as there:
+        there.write(file.octets)
+        there.flush()
+        os.fsync(there.fileno())
+    unfinished.replace(path)
+    digest = hashlib.sha256(file.octets).hexdigest()
+    return Written(str(path), file.shown, file.holds, len(file.keys), len(file.octets), digest)
+
+
+def _to_record(desk: Desk, draft: Draft, sheets: Sequence[_Sheet], files: Sequence[_File]) -> list[Printed]:
+    """The letters as they stand, each with the file that it is in."""
+    there = {key: file.shown for file in files if file.holds.startswith("letter") for key in file.keys}
+    found = []
+    with desk.reader() as reader:
+        for sheet in sheets:
+            row = reader.one("to_be_printed", campaign=draft.campaign.id, key=sheet.letter.key) or {}
+            found.append(Printed(row["id"], row["key"], State(row["state"]), sheet.digest, there[row["key"]]))
+    return found
+
+
+# What people say.
+
+
+def post(desk: Desk, on: str, *, only: str | None, why: str, who: str = "") -> list[str]:
+    """A person's word that printed letters were posted, and on which day. Returns their keys. Raises UsageError.
+
+    Without a choice all that are printed and not posted; a choice may hold no other on paper, and nothing is recorded
+    if it does.
+    """
+    day = _day(desk, on)
+    name = who or person()
+    return _say(desk, only, why, "posted", lambda ledger, ids: printing.post(ledger, ids, day, who=name, why=why))
+
+
+def throw_away(desk: Desk, *, only: str | None, why: str, who: str = "") -> list[str]:
+    """A person's word that printed letters will not be posted: they wait again, or stay failed. As `post`."""
+    name = who or person()
+    return _say(desk, only, why, "thrown away", lambda ledger, ids: printing.throw_away(ledger, ids, who=name, why=why))
+
+
+def _say(
+    desk: Desk,
+    only: str | None,
+    why: str,
+    what: str,
+    record: Callable[[SqliteLedger, Sequence[int]], None],
+) -> list[str]:
+    if not why.strip():
+        raise UsageError(Problem("--why is empty", todo="say how you know, in words: they are kept for the record"))
+    condition = Expression(only, Place("--only")) if only is not None else None
+    with desk.reader() as reader:
+        rows = list(_on_paper(reader, desk.campaign_id(), condition))
+    others = [row for row in rows if row["state"] != State.PRINTED]
+    if condition and others:
+        raise UsageError(*(_not_printed(row, what, desk.flag) for row in others))
+    rows = [row for row in rows if row["state"] == State.PRINTED]
+    if not rows:
+        among = "among the chosen " if condition else ""
+        todo = f"see where they stand: dispatcher status{desk.flag}"
+        raise UsageError(Problem(f"there is no letter {among}that is printed and not posted yet", todo=todo))
+    with desk.ledger(hold=False) as ledger:
+        record(ledger, [row["id"] for row in rows])
+    return [row["key"] for row in rows]
+
+
+def _on_paper(reader: Reader, campaign: str, condition: Expression | None) -> Iterator[dict[str, Any]]:
+    """The letters that are on paper, or wait for it, and that a choice holds."""
+    for row in reader.rows("on_paper", campaign=campaign):
+        try:
+            fields = json.loads(row["recipient"])["fields"]
+        except DAMAGED as error:
+            raise unreadable(f"letter {row['key']}", error) from None
+        if condition is None or condition.holds(fields):
+            yield row
+
+
+def _not_printed(row: Mapping[str, Any], what: str, flag: str) -> Problem:
+    if row["state"] == State.POSTED:
+        todo = "leave it out of --only: a letter is posted once"
+        return Problem(f"letter {row['key']} is posted already: {row['reason']}", todo=todo)
+    return Problem(
+        f"letter {row['key']} is not printed, so it cannot be {what}", todo=f"print it: dispatcher paper{flag}"
+    )
+
+
+def _day(desk: Desk, text: str) -> date:
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        raise UsageError(Problem(f"--posted {text} is not a date", todo="write it as 2009-10-02")) from None
+    if day > (desk.clock.now() + timedelta(days=1)).date():
+        raise UsageError(Problem(f"--posted {text} has not come yet", todo="say it when they are in the post"))
+    return day
