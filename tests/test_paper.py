@@ -84,6 +84,20 @@ def test_close_and_signature_stand_on_one_page(words: int) -> None:
     assert "We thank you. Accept our highest consideration. Ada Pomme" in last
 
 
+def test_letter_of_a_few_lines_too_many_is_set_smaller_and_its_neighbours_are_not() -> None:
+    def pages_of(pdf: bytes) -> list[int]:
+        marks = pages.reader(pdf)
+        starts = [marks.get_destination_page_number(mark) or 0 for mark in marks.outline]  # type: ignore[arg-type]
+        return [end - start for start, end in zip(starts, [*starts[1:], len(marks.pages)], strict=True)]
+
+    several = [replace(PARTS, body=body(f"<p>{'some words ' * words}</p>")) for words in range(130, 260, 5)]
+    never = replace(HOUSE, source=replace(HOUSE.source, text=HOUSE.source.text.replace("0.95 * full", "full")))
+    smaller, full = pages_of(printed(*several)), pages_of(printed(*several, house=never))
+    assert full == sorted(full)
+    assert smaller == sorted(smaller)
+    assert 1 <= full.count(2) - smaller.count(2) <= 6
+
+
 def test_what_a_body_may_hold() -> None:
     fragment = (
         "<h2>What we ask</h2><ol start='4'><li>to speak;</li><li>to ask.</li></ol>"
