@@ -1,7 +1,7 @@
 """The founding campaign's letters, octet for octet: a mission for each language, one of the troika, the State under
-review, an NGO. What they must be is kept under golden/founding, and under golden/paper: where each line stands on its
-sheet, in millimetres from the left and the top. After an intended change, look at each with your own eyes and write
-them anew: python -m tests.test_golden --write
+review, an NGO. What they must be is kept under golden/founding, their plain text beside it as people read it, and under
+golden/paper: where each line stands on its sheet, in millimetres from the left and the top. After an intended change,
+look at each with your own eyes and write them anew: python -m tests.test_golden --write
 """
 
 import email
@@ -68,11 +68,17 @@ def parsed(key: str) -> EmailMessage:
     return email.message_from_bytes(golden(key), policy=policy.default)
 
 
+def plain(octets: bytes) -> str:
+    """The plain text of a message, lines ending in LF."""
+    message = email.message_from_bytes(octets, policy=policy.default)
+    part = message.get_body(("plain",))
+    assert part is not None
+    return str(part.get_content()).replace("\r\n", "\n")
+
+
 def text_of(key: str) -> str:
     """The plain text, its lines joined, without the mark above the footer."""
-    part = parsed(key).get_body(("plain",))
-    assert part is not None
-    letter, mark, footer = part.get_content().replace("\r\n", "\n").partition("\n-- \n")
+    letter, mark, footer = plain(golden(key)).partition("\n-- \n")
     assert mark
     return " ".join(f"{letter} {footer}".split())
 
@@ -89,6 +95,11 @@ def test_founding_letters_on_paper_are_the_golden_ones() -> None:
     assert {path.stem for path in PAPER.iterdir()} == set(found)
     for name, lines in found.items():
         assert lines == (PAPER / f"{name}.txt").read_text(encoding="utf-8"), f"differs from golden/paper/{name}.txt"
+
+
+@pytest.mark.parametrize("key", FEW)
+def test_plain_text_is_the_golden_one(key: str) -> None:
+    assert plain(golden(key)) == (GOLDEN / f"{key}.txt").read_text(encoding="utf-8")
 
 
 def test_sent_letters_are_the_golden_ones(tmp_path: Path) -> None:
@@ -213,6 +224,7 @@ if __name__ == "__main__":
     GOLDEN.mkdir(parents=True, exist_ok=True)
     for name, content in letters():
         (GOLDEN / f"{name}.eml").write_bytes(content)
+        (GOLDEN / f"{name}.txt").write_text(plain(content), encoding="utf-8", newline="\n")
         print(f"{name}.eml: {len(content):,} octets")
     for old in PAPER.glob("*.txt"):
         old.unlink()

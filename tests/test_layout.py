@@ -1,10 +1,12 @@
 """The house's layout in a real browser, and under two judges of HTML: what a letter looks like wherever it is read."""
 
+import base64
 import json
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from dispatcher.core.text import finish
 from dispatcher.desk.draft import Draft
 from tests.browser import MISSING, USABLE, Browser
 from tests.command import REPOSITORY
+from tests.pictures import png
 from tests.rendered import recipient, source
 
 NPM = Path(__file__).parent / "npm"
@@ -51,20 +54,27 @@ MUCH = """\
 {{ close }}
 """
 FULL = (320, 1280)
+LOGO = "cid:logo@kms.example.org"
+SHOWN = f"data:image/png;base64,{base64.b64encode(png(900, 90)).decode()}"
 
 
 @pytest.fixture(scope="module")
 def letters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The founding letters' HTML by language; one with all that Markdown makes; and that one from right to left."""
+    """The founding letters' HTML by language; one with all that Markdown makes; that from right to left; with a logo
+    that is wider than a telephone, and with one that is not shown.
+    """
     folder = tmp_path_factory.mktemp("letters")
     pages = {}
     for item in Draft(REPOSITORY).items():
         if isinstance(item, Merged) and item.letter.key in LETTERS.values():
             pages[item.letter.language] = item.rendering.html
     layout = (REPOSITORY / "templates" / "house" / "layout.html").read_text(encoding="utf-8")
-    for name, language in (("much", "en"), ("rtl", "ar")):
-        frozen = source(MUCH, layout=layout, language=language)
+    for name, language in (("much", "en"), ("rtl", "ar"), ("logo", "en"), ("no picture", "en")):
+        frozen = replace(
+            source(MUCH, layout=layout, language=language), logo=LOGO if name in ("logo", "no picture") else ""
+        )
         pages[name] = Renderer(frozen).render(recipient(), ("report-" + "x" * 90 + ".pdf",)).html
+    pages["logo"] = pages["logo"].replace(LOGO, SHOWN)
     for name, page in pages.items():
         (folder / f"{name}.html").write_text(page, encoding="utf-8")
     return {name: folder / f"{name}.html" for name in pages}
@@ -78,7 +88,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield opened
 
 
-NAMES = (*LETTERS, "much", "rtl")
+NAMES = (*LETTERS, "much", "rtl", "logo", "no picture")
 
 
 @pytest.mark.skipif(not (VALIDATE.exists() and shutil.which("node")), reason="needs node and npm: make npm")
@@ -112,16 +122,34 @@ def test_dark_is_dark(browser: Browser, letters: dict[str, Path]) -> None:
         assert browser.run("getComputedStyle(document.querySelector('.sheet')).color") != ground
 
 
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_is_cut_off_or_fetched(browser: Browser, letters: dict[str, Path], name: str) -> None:
+def test_nothing_is_cut_off_or_fetched(browser: Browser, letters: dict[str, Path], name: str, *, dark: bool) -> None:
     """No scrolling to the side, nothing outside the screen; and the page asks for itself alone."""
     for width in (*FULL, 375):
-        browser.show(letters[name], width)
+        browser.show(letters[name], width, dark=dark)
         assert browser.run("document.documentElement.scrollWidth") == width
         edges = "[...document.querySelectorAll('body *')].map(e => e.getBoundingClientRect())"
+        margin = 20 if width < 480 else 0
+        inside = "[...document.querySelectorAll('.logo, .text *, .foot *')].map(e => e.getBoundingClientRect())"
+        assert browser.run(f"Math.max(...{inside}.map(r => r.right))") <= width - margin
         assert browser.run(f"Math.max(...{edges}.map(r => r.right))") <= width
         assert browser.run(f"Math.min(...{edges}.map(r => r.left))") >= 0
-        assert browser.fetched() == [letters[name].as_uri()]
+        assert [url for url in browser.fetched() if url not in (SHOWN, LOGO)] == [letters[name].as_uri()]
+
+
+def test_a_logo_keeps_its_shape_and_without_pictures_its_name_is_there(
+    browser: Browser, letters: dict[str, Path]
+) -> None:
+    box = "document.querySelector('.logo').getBoundingClientRect()"
+    for width in FULL:
+        browser.show(letters["logo"], width)
+        shape = browser.run(f"[{box}.width, {box}.height]")
+        assert shape[0] / shape[1] == pytest.approx(10, rel=0.02)
+        assert shape[1] <= 56
+    browser.show(letters["no picture"], 320)
+    assert browser.run("document.querySelector('.logo').alt") == "Orchard Society"
+    assert browser.run(f"{box}.width") > 100  # the name takes its room
 
 
 def test_right_to_left_is_mirrored(browser: Browser, letters: dict[str, Path]) -> None:
