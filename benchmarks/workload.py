@@ -45,6 +45,28 @@ We would be grateful if {{ name }} raised these points in the dialogue, and stan
 
 {{ close }}
 """
+_LAYOUT: Final = """\
+<!doctype html>
+<html lang="{{ language }}" dir="{{ direction }}">
+<head>
+<meta charset="utf-8">
+<title>{{ subject }}</title>
+<style>
+body { font-family: Georgia, serif; font-size: 16px; line-height: 1.5; }
+p, ol { margin: 0 0 1em; }
+</style>
+</head>
+<body>
+<p>{{ letter.date_line }}</p>
+<p>{% for line in letter.address %}{{ line }}<br>{% endfor %}</p>
+<h1>{{ letter.subject }}</h1>
+{{ body }}
+<p>{% for line in letter.signature %}{{ line }}<br>{% endfor %}</p>
+<p>{{ letter.footer }}</p>
+</body>
+</html>
+"""
+"""Plain, so that a letter has the 4 kB of the small one whatever the house's layout comes to."""
 _CAMPAIGN: Final = """\
 id = "bench"
 title = "Benchmark"
@@ -117,10 +139,12 @@ def report() -> bytes:
 def write_campaign(folder: Path, job: Job) -> Path:
     """A campaign folder for this job."""
     folder.mkdir(parents=True)
-    for name in ("forms/en.toml", "house/layout.html"):
-        (folder / "templates" / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / "templates" / name, folder / "templates" / name)
-    (folder / "templates/letter.md").write_text(_LETTER, encoding="utf-8")
+    templates = folder / "templates"
+    (templates / "forms").mkdir(parents=True)
+    (templates / "house").mkdir()
+    shutil.copy(ROOT / "templates/forms/en.toml", templates / "forms")
+    (templates / "house/layout.html").write_text(_LAYOUT, encoding="utf-8")
+    (templates / "letter.md").write_text(_LETTER, encoding="utf-8")
     attachments = f'"{REPORT}"' if job.report else ""
     if job.report:
         (folder / REPORT).write_bytes(report())
