@@ -266,6 +266,18 @@ def test_one_address_for_all_and_a_script_of_ones_own(tmp_path: Path, end: str) 
     assert found.letters[0].envelope.forward_paths == ("all@press.example",)
 
 
+def test_oneself_in_copy(tmp_path: Path) -> None:
+    """mailmerge sends it; here it is taken out of Cc, and out of a row that has somebody else besides."""
+    head = HEAD + 'CC: "The Office, Bern" <office@orchard.example.org>, "Desk, Bern" <{{name}}@home.example>\n'
+    rows = ROWS.replace("ada@press.example", '"OFFICE@orchard.example.org, ada@press.example"')
+    found = moved(tmp_path, head + "\nHi.\n", rows)
+    recipient = found.letters[0].letter.recipient
+    assert [m.address for m in recipient.mailboxes] == ["ada@press.example", "Ada@home.example"]
+    assert recipient.cc[0].name == "Desk, Bern"
+    said = "mailmerge_database.csv:2: the sender's own address was taken out of To or Cc, in rows: 2"
+    assert said in found.notes
+
+
 # -- the list ---------------------------------------------------------------------------------------------------------
 
 
@@ -521,6 +533,7 @@ T, D, S = "mailmerge_template.txt", "mailmerge_database.csv", "mailmerge_server.
         (HEAD + "Hi.\n", ROWS, None, T + ":4", "no header line"),
         ("TO: {{email}}\n\nHi.\n", ROWS, None, T + ":1", "no line SUBJECT:"),
         (HEAD + "CC: a@x.example\nCC: b@x.example\n", ROWS, None, T + ":5", "CC stands twice"),
+        (HEAD + "From: a@x.example\n", ROWS, None, T + ":4", "From stands twice"),
         (HEAD.replace("<office", "<office <"), ROWS, None, T + ":3", "put the whole of a name"),
         (HEAD.replace("{{email}}", "{{mial}}"), ROWS, None, T + ":1", f"'mial' is missing (for {D}:2)"),
         (HEAD.replace("{{email}}", "{{email"), ROWS, None, T + ":1", "unexpected"),

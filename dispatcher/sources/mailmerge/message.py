@@ -64,7 +64,7 @@ def read_template(path: Path) -> Template:
         todo = "mailmerge's template begins with TO:, SUBJECT: and FROM:, then an empty line"
         raise UsageError(*(Problem(f"there is no line {name}:", Place(shown, 1), todo) for name in missing))
     for name in REQUIRED:
-        if (header := found.all(name)[0]).value == "":
+        if (header := found.one(name)) and not header.value:
             todo = "write what it is to be; mailmerge does not send without it"
             raise UsageError(Problem(f"there is nothing behind {header.name}:", Place(shown, header.line), todo))
     given = _content_type(found)
