@@ -19,6 +19,7 @@ from tests.browser import MISSING, USABLE, Browser
 from tests.command import REPOSITORY
 from tests.pictures import png
 from tests.rendered import recipient, source
+from tests.test_languages import LANGUAGES, merged
 
 NPM = Path(__file__).parent / "npm"
 AXE = NPM / "node_modules" / "axe-core" / "axe.min.js"
@@ -60,8 +61,8 @@ SHOWN = f"data:image/png;base64,{base64.b64encode(png(900, 90)).decode()}"
 
 @pytest.fixture(scope="module")
 def letters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The founding letters' HTML by language; one with all that Markdown makes; that from right to left; with a logo
-    that is wider than a telephone, and with one that is not shown.
+    """HTML by name: the founding and example letters; one with all that Markdown makes, and that from right to left;
+    one with a logo that is wider than a telephone, and one whose logo is not shown.
     """
     folder = tmp_path_factory.mktemp("letters")
     pages = {}
@@ -75,6 +76,8 @@ def letters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         )
         pages[name] = Renderer(frozen).render(recipient(), ("report-" + "x" * 90 + ".pdf",)).html
     pages["logo"] = pages["logo"].replace(LOGO, SHOWN)
+    for language in LANGUAGES:
+        pages[language] = merged(tmp_path_factory.mktemp(language), language).rendering.html
     for name, page in pages.items():
         (folder / f"{name}.html").write_text(page, encoding="utf-8")
     return {name: folder / f"{name}.html" for name in pages}
@@ -88,7 +91,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield opened
 
 
-NAMES = (*LETTERS, "much", "rtl", "logo", "no picture")
+NAMES = (*LETTERS, *LANGUAGES, "much", "rtl", "logo", "no picture")
 
 
 @pytest.mark.skipif(not (VALIDATE.exists() and shutil.which("node")), reason="needs node and npm: make npm")
@@ -191,8 +194,8 @@ ORDER = """(() => {
 @pytest.mark.parametrize("direction", ["ltr", "rtl", "auto"])
 def test_plain_text_from_right_to_left_reads_in_order(browser: Browser, tmp_path: Path, direction: str) -> None:
     """Whatever a mail program takes the whole for: Arabic from right to left, a date and a name in it from left."""
-    words = ["المراجعة", "KMS-2009", "10-01", "الدورية", "Khmer", "Srok", "الشاملة"]
-    line = "المراجعة KMS-2009-10-01 الدورية (Khmer Srok) الشاملة."
+    words = ["office@example.org", "المراجعة", "KMS-2009", "10-01", "الدورية", "Khmer", "Srok", "الشاملة"]
+    line = "office@example.org المراجعة KMS-2009-10-01 الدورية (Khmer Srok) الشاملة."
     for style in ("plaintext", "normal") if direction == "auto" else ("normal",):
         page = tmp_path / f"{style}.html"
         start = f"<!doctype html><meta charset=utf-8><pre dir={direction} style='unicode-bidi: {style}'>"
@@ -201,6 +204,15 @@ def test_plain_text_from_right_to_left_reads_in_order(browser: Browser, tmp_path
         places = dict(zip(words, browser.run(ORDER.replace("WORDS", json.dumps(words))), strict=True))
         assert len({top for top, _ in places.values()}) == 1
         from_left = sorted(words, key=lambda word: places[word][1])
-        assert from_left == ["الشاملة", "Khmer", "Srok", "الدورية", "KMS-2009", "10-01", "المراجعة"]
-        right = places["المراجعة"][1] > 640
+        assert from_left == [
+            "الشاملة",
+            "Khmer",
+            "Srok",
+            "الدورية",
+            "KMS-2009",
+            "10-01",
+            "المراجعة",
+            "office@example.org",
+        ]
+        right = places["office@example.org"][1] > 640
         assert right == (direction != "ltr")

@@ -150,7 +150,7 @@ ARABIC = "المراجعة الدورية"
         (f"{ARABIC} a@example.org, https://example.org/", "rtl", f"<[{ARABIC} [a@example.org, https://example.org]/]"),
         (f"{ARABIC} a@example.org", "rtl", f"<[{ARABIC} a@example.org]"),
         ("Khmer M'Chas Srok", "rtl", "Khmer M'Chas Srok"),
-        (f"> KMS {ARABIC}", "rtl", f"> <[KMS {ARABIC}]"),
+        (f"> KMS {ARABIC}", "rtl", f"> <[<KMS {ARABIC}]"),
         ("> إيران (جمهورية - الإسلامية) said", "ltr", "> <[إيران (جمهورية - الإسلامية) said]"),
         ("To إيران (جمهورية - الإسلامية).", "ltr", "To [إيران (جمهورية - الإسلامية)]."),
     ],

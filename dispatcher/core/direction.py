@@ -44,7 +44,9 @@ def isolated(line: str, *, leftwards: bool) -> str:
         return _with_isolates(line, _RIGHT_RUN)
     quoted = _QUOTED.match(line)
     start = quoted.end() if quoted else 0
-    return f"{line[:start]}{_MARK}{_OPEN}{_with_isolates(line[start:], _LEFT_RUN)}{_SHUT}"
+    inside = _with_isolates(line[start:], _LEFT_RUN)
+    begin = "" if _RIGHT_TO_LEFT.match(inside) else _MARK  # an isolate too goes by its first letter
+    return f"{line[:start]}{_MARK}{_OPEN}{begin}{inside}{_SHUT}"
 
 
 def _with_isolates(line: str, run: re.Pattern[str]) -> str:
