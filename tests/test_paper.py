@@ -17,7 +17,7 @@ from dispatcher.desk.draft import Draft
 from dispatcher.paper.letters import typeset
 from dispatcher.paper.printing import PaperLetter
 from tests import pages
-from tests.letters import ARABIC, DATED, HOUSE, KHMER, KHMER_WORDS, PARTS, ROOT, printed
+from tests.letters import ARABIC, DATED, HOUSE, KHMER, KHMER_WORDS, PARTS, ROOT, letters, printed
 from tests.pages import Box
 from tests.test_languages import folder
 
@@ -26,6 +26,7 @@ FIELD = Box(20, 45, 105, 90)
 SUBJECT = Box(20, 97, 190, 105)
 TEXT = Box(25, 95, 188.5, 275)
 """Where the letter's text may stand on its first page."""
+SHEET = Box(0, 0, 210, 297)
 CHINESE_FONTS = Path("/usr/share/fonts-droid-fallback/truetype")
 
 
@@ -282,13 +283,32 @@ def test_report_behind_each_letter() -> None:
     several = [PaperLetter("K0", long, (report,)), PaperLetter("K1", PARTS), PaperLetter("K2", PARTS, (report, report))]
     pdf = typeset(several, HOUSE, timestamp=DATED)
     assert pdf == typeset(several, HOUSE, timestamp=DATED)
-    whose = ["report" if "SPECIMEN" in text else "letter" for text in pages.texts(pdf)]
+    whose = [kind(text) for text in pages.texts(pdf)]
     assert whose == ["letter"] * 2 + ["report"] * 5 + ["letter"] * 2 + ["report"] * 10
     reader = pages.reader(pdf)
     starts = [reader.get_destination_page_number(mark) for mark in reader.outline]  # type: ignore[arg-type]
     assert starts == [0, 7, 8]
     assert not pages.claims_pdf_a(reader), "nobody has checked what is behind"
     assert len(pdf) < 3 * len(report), "the report is held once"
+
+
+def test_on_two_sides_each_letter_and_report_begins_on_a_sheet_of_its_own() -> None:
+    report = (ROOT / "templates/upr_submission/report.pdf").read_bytes()
+    long = replace(PARTS, body=body("<p>Word " + "and word " * 600 + "</p>"))
+    alone = typeset(letters(PARTS, long, PARTS), HOUSE, timestamp=DATED, two_sided=True)
+    assert [kind(text) for text in pages.texts(alone)] == ["letter", "", "letter", "letter", "letter"]
+    assert pages.ink(alone, SHEET, page=1) is None
+    assert pages.claims_pdf_a(pages.reader(alone))
+    several = [PaperLetter("K0", PARTS, (report,)), PaperLetter("K1", long), PaperLetter("K2", PARTS, (report,))]
+    behind = typeset(several, HOUSE, timestamp=DATED, two_sided=True)
+    five = ["report"] * 5
+    assert [kind(text) for text in pages.texts(behind)] == [
+        *("letter", "", *five, "", "letter", "letter", "letter", "", *five, "")
+    ]
+
+
+def kind(text: str) -> str:
+    return "report" if "SPECIMEN" in text else "letter" if "Page" in text else text
 
 
 @pytest.mark.parametrize("octets", [b"", b"not a PDF", b"%PDF-1.7\n%%EOF"])

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 _CLAIM: Final = re.compile(rb"<pdfaid:(part|conformance)>[^<]*</pdfaid:\1>\s*")
 
 
-def with_reports(pdf: bytes, letters: Sequence[PaperLetter]) -> bytes:
+def with_reports(pdf: bytes, letters: Sequence[PaperLetter], *, two_sided: bool = False) -> bytes:
     """The pages of `pdf` (see `letters.typeset`), each letter's followed by those of its files.
 
+    With `two_sided` each file begins on an odd page, and what follows it too.
     A file that is behind many letters is held once. The claim to be PDF/A is taken out. Raises TemplateError.
     """
     from pypdf import PdfReader, PdfWriter  # noqa: PLC0415 (only who prints reports waits for it)
@@ -30,7 +31,9 @@ def with_reports(pdf: bytes, letters: Sequence[PaperLetter]) -> bytes:
         for octets in reversed(letter.behind):
             if octets not in readers:
                 readers[octets] = _opened(octets, letter.key)
-            _insert(writer, readers[octets], end)
+            _insert(writer, readers[octets], end, two_sided=two_sided)
+        if two_sided and letter.behind and end % 2:  # the last letter: all others end on an even page
+            writer.insert_blank_page(index=end)
     _claim_nothing(writer)
     out = io.BytesIO()
     writer.write(out)
@@ -52,7 +55,10 @@ def _opened(octets: bytes, key: str) -> "PdfReader":
     return reader
 
 
-def _insert(writer: "PdfWriter", reader: "PdfReader", at: int) -> None:
+def _insert(writer: "PdfWriter", reader: "PdfReader", at: int, *, two_sided: bool) -> None:
+    if two_sided and len(reader.pages) % 2:
+        width, height = reader.pages[-1].mediabox.upper_right
+        writer.insert_blank_page(width, height, at)
     for number, page in enumerate(reader.pages):
         added = writer.insert_page(page, at + number)
         for name in ("/StructParents", "/Tabs"):  # they lead into a tree that stays behind

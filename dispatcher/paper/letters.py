@@ -20,9 +20,10 @@ LETTERS_IN_A_FILE: Final = 500
 """More are better printed as several files: one of these takes 400 MB of memory while it is made, and 3 MB of disk."""
 
 
-def typeset(letters: Iterable[PaperLetter], house: House, *, timestamp: datetime) -> bytes:
+def typeset(letters: Iterable[PaperLetter], house: House, *, timestamp: datetime, two_sided: bool = False) -> bytes:
     """All these letters as one PDF/A-2b. `timestamp` (aware) is the file's date: the campaign's, never the clock's.
 
+    With `two_sided`, blank pages see to it that each letter, and each file behind one, begins on a sheet of its own.
     With files behind a letter it is a PDF that does not claim to be PDF/A: nobody has checked what others made.
 
     Raises TemplateError: a glyph that no font has, with recipient and text; an address that the window cannot hold,
@@ -31,5 +32,6 @@ def typeset(letters: Iterable[PaperLetter], house: House, *, timestamp: datetime
     """
     several = tuple(letters)
     pieces = (ours("page.typ"), Piece(house.source.file, house.source.text), ours("letters.typ"))
-    pdf = printed(several, house, pieces, timestamp=timestamp, room="the window of an envelope")
-    return with_reports(pdf, several) if any(letter.behind for letter in several) else pdf
+    settings = {"sides": 2 if two_sided else 1}
+    pdf = printed(several, house, pieces, timestamp=timestamp, room="the window of an envelope", settings=settings)
+    return with_reports(pdf, several, two_sided=two_sided) if any(letter.behind for letter in several) else pdf
