@@ -11,6 +11,7 @@ from typing import Any
 import pypdf
 import pytest
 
+from dispatcher.paper.letters import LETTERS_IN_A_FILE
 from tests.aftermath import sealed
 from tests.command import (
     argv,
@@ -28,6 +29,7 @@ from tests.smtp_server import RESET, STORE, Action, Script, SmtpServer
 from tests.torture import query
 
 MISSIONS = "un_missions.csv"
+SHORT = '+++\nsubject = "A word"\naddress = "{{ key }}"\n+++\nA word.\n'
 POSTED = ("paper", "--posted", "2009-10-02", "--why", "handed in at the counter")
 
 
@@ -147,6 +149,26 @@ def test_a_file_for_each_letter_with_labels_envelopes_and_report(folder: Path) -
     story = dispatcher("log", "FRA", "--json", folder=folder).json
     assert story["events"][0]["subject"] in names
     assert (story["channel"], story["message_id"]) == ("paper", "")
+
+
+def test_on_two_sides_each_letter_begins_on_a_sheet_of_its_own(folder: Path) -> None:
+    assert dispatcher("paper", "--two-sided", "--with-report", folder=folder).code == 0
+    found = pages(only_file(folder))
+    assert [bool(text.strip()) for text in found] == [*[True, False, *[True] * 5, False] * 2]
+
+
+def test_many_letters_are_several_files(folder: Path) -> None:
+    columns, rows = read_list(folder, MISSIONS)
+    row = next(row for row in rows if row["key"] == "KHM")
+    many = [{**row, "key": f"N{n:03}"} for n in range(LETTERS_IN_A_FILE + 1)]
+    write_list(folder, MISSIONS, columns, many)
+    (folder / "templates/upr_submission/letter.en.md").write_text(SHORT, encoding="utf-8")
+    found = dispatcher("paper", "--json", folder=folder).json
+    assert [(file["name"].rpartition("-letters-")[2], file["letters"]) for file in found["files"]] == [
+        ("1-1.pdf", LETTERS_IN_A_FILE),
+        ("1-2.pdf", 1),
+    ]
+    assert found["printed"] == LETTERS_IN_A_FILE + 1
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,9 @@ def paper(
     labels: Annotated[str, typer.Option(help="Labels besides, on this sheet, such as avery-l7160.")] = "",
     envelopes: Annotated[str, typer.Option(help="Envelopes besides: dl or c5.")] = "",
     with_report: Annotated[bool, typer.Option("--with-report", help="Its attachments behind each letter.")] = False,
+    two_sided: Annotated[
+        bool, typer.Option("--two-sided", help="Each letter, each file behind it on a sheet of its own.")
+    ] = False,
     failed: Annotated[bool, typer.Option("--failed", help="Letters that failed by mail, on paper instead.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Also what is printed already and not posted.")] = False,
     posted: Annotated[
@@ -59,7 +62,7 @@ def paper(
     desk = Desk(campaign, sandbox=sandbox)
     printing = {
         "--out": out, "--per-letter": per_letter, "--labels": labels, "--envelopes": envelopes,
-        "--with-report": with_report, "--failed": failed, "--again": again,
+        "--with-report": with_report, "--two-sided": two_sided, "--failed": failed, "--again": again,
     }  # fmt: skip
     _refuse_contradictions([name for name, value in printing.items() if value], posted, why, thrown_away=thrown_away)
     if posted is not None or thrown_away:
@@ -67,7 +70,7 @@ def paper(
         return
     from dispatcher.desk.papering import Order
 
-    order = Order(only, again, failed, per_letter, with_report, labels, envelopes)
+    order = Order(only, again, failed, per_letter, with_report, two_sided, labels, envelopes)
     folder = out or (campaign / ".dispatcher" / "sandbox" if sandbox else campaign) / "paper"
     found = _print(desk, order, folder, quiet=as_json)
     if as_json:

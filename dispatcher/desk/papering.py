@@ -36,7 +36,7 @@ from dispatcher.ledgers.rows import DAMAGED, unreadable
 from dispatcher.ledgers.sealing import borrow_suppressions
 from dispatcher.ledgers.sqlite import SqliteLedger
 from dispatcher.paper.addresses import envelopes, labels
-from dispatcher.paper.letters import typeset
+from dispatcher.paper.letters import LETTERS_IN_A_FILE, typeset
 from dispatcher.paper.printing import House, PaperLetter
 
 Observe = Callable[[int, int], None]
@@ -55,6 +55,7 @@ class Order:
     failed: bool = False
     per_letter: bool = False
     with_report: bool = False
+    two_sided: bool = False
     labels: str = ""
     envelopes: str = ""
 
@@ -246,16 +247,34 @@ def _typeset(
         pdf = envelopes(letters, order.envelopes, house, timestamp=when)
         files.append(_File(f"{stem}-envelopes-{number}.pdf", "", f"envelopes {order.envelopes}", keys, pdf))
     if not order.per_letter:
-        pdf = typeset(letters, house, timestamp=when)
-        return [_File(f"{stem}-letters-{number}.pdf", "", "letters", keys, pdf), *files]
+        return [*_together(order, letters, house, when, f"{stem}-letters-{number}", observe), *files]
     singles = []
     for n, letter in enumerate(letters, 1):
-        pdf = typeset([letter], house, timestamp=when)
+        pdf = typeset([letter], house, timestamp=when, two_sided=order.two_sided)
         folder = f"{stem}-letters-{number}"
         singles.append(_File(f"{file_stem(n, letter.key)}.pdf", folder, "letter", (letter.key,), pdf))
         if observe:
             observe(n, len(letters))
     return [*singles, *files]
+
+
+def _together(
+    order: Order,
+    letters: Sequence[PaperLetter],
+    house: House,
+    when: datetime,
+    stem: str,
+    observe: Observe | None,
+) -> Iterator[_File]:
+    """One file, or as many as keep the memory of each within bounds."""
+    several = len(letters) > LETTERS_IN_A_FILE
+    for part, start in enumerate(range(0, len(letters), LETTERS_IN_A_FILE), 1):
+        here = letters[start : start + LETTERS_IN_A_FILE]
+        pdf = typeset(here, house, timestamp=when, two_sided=order.two_sided)
+        keys = tuple(letter.key for letter in here)
+        yield _File(f"{stem}-{part}.pdf" if several else f"{stem}.pdf", "", "letters", keys, pdf)
+        if observe:
+            observe(start + len(here), len(letters))
 
 
 def house_of(draft: Draft) -> tuple[House, datetime]:
@@ -267,7 +286,7 @@ def house_of(draft: Draft) -> tuple[House, datetime]:
         raise UsageError(
             Problem(f"{campaign.letter.fonts} is not a folder", where, "put the fonts there, or leave it out")
         )
-    house = House(draft.frozen.template.page, draft.root, fonts, campaign.title)
+    house = House(draft.frozen.template.page, draft.root, fonts, campaign.title, campaign.letter.logo or "")
     return house, datetime.combine(campaign.date, time(), UTC)
 
 

@@ -17,7 +17,7 @@ from dispatcher.paper.printing import House, PaperLetter, printed
 from dispatcher.paper.typesetting import Piece, ours
 
 LETTERS_IN_A_FILE: Final = 500
-"""More are better printed as several files: one of these takes 400 MB of memory while it is made, and 3 MB of disk."""
+"""More are better printed as several files: one takes 500 MB of memory while it is made."""
 
 
 def typeset(letters: Iterable[PaperLetter], house: House, *, timestamp: datetime, two_sided: bool = False) -> bytes:
