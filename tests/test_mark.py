@@ -19,7 +19,22 @@ from dispatcher.ledgers.mark import Marks, facts_of
 from dispatcher.ledgers.reader import Reader
 from dispatcher.ledgers.sqlite import SqliteLedger
 from dispatcher.ledgers.state import HighWater, counted, counter, state_folder
-from tests.ledger_bench import ACCEPTED, ACCOUNT, CAMPAIGN, Time, begin, intend, lease, letters, seal, send, states
+from tests.ledger_bench import (
+    ACCEPTED,
+    ACCOUNT,
+    CAMPAIGN,
+    Time,
+    begin,
+    intend,
+    lease,
+    letter,
+    letters,
+    on_paper,
+    printed,
+    seal,
+    send,
+    states,
+)
 
 LETTERS = 10
 
@@ -56,6 +71,11 @@ class Machine:
                 send(run, each, ACCEPTED)
             run.end(ending, "hold")
 
+    def print(self, *keys: str) -> None:
+        """Print these letters."""
+        with self.open() as ledger:
+            assert printed(self, ledger, *keys) == []
+
     def begins(self) -> Recovered:
         """Begin a run, and nothing else."""
         with self.open() as ledger:
@@ -63,7 +83,7 @@ class Machine:
 
     def adopt(self, *, hold: bool, marks: Marks | None = None) -> int:
         with SqliteLedger(self.path, self.time) as ledger:
-            return adopting.adopt(ledger, marks or self.marks, hold=hold, doubt="so", who="Ada", why="I know")
+            return adopting.adopt(ledger, marks or self.marks, hold=hold, doubt="so", who="Ada", why="I know")[0]
 
     def backup(self) -> Path:
         """As a backup program makes one, at rest."""
@@ -404,3 +424,50 @@ def test_of_two_copies_that_never_sent_and_begin_at_once_one_is_held(tmp_path: P
     for thread in threads:
         thread.join()
     assert (began, len(refused)) == ([1], 1)
+
+
+# On paper: what was printed may be in the post.
+
+
+@pytest.fixture
+def paper(tmp_path: Path) -> Machine:
+    """A ledger that has never sent anything, and a backup of it from before a letter was printed."""
+    machine = Machine(tmp_path)
+    seal(machine, [letter("A"), on_paper("B"), on_paper("C")])
+    machine.print("B")
+    machine.backup()
+    machine.print("C")
+    return machine
+
+
+def test_a_ledger_from_before_a_printing_is_in_doubt(paper: Machine) -> None:
+    assert paper.marks.doubt(paper.path, facts_of(paper.path)) == ""
+    paper.restore()
+    with pytest.raises(LedgerInDoubt, match="older than what was printed with it; letters may be in the post"):
+        paper.begins()
+    assert paper.adopt(hold=True) == 1
+    assert states(paper) == {"A": "unknown", "B": "printed", "C": "printed"}, "each held for a person's word"
+    assert paper.begins().run
+
+
+def test_a_person_s_word_lets_paper_go_on(paper: Machine) -> None:
+    paper.restore()
+    assert paper.adopt(hold=False) == 0
+    assert states(paper) == {"A": "ready", "B": "printed", "C": "to_print"}
+    paper.print("C")
+    assert paper.begins().run
+
+
+def test_a_ledger_that_printed_and_is_gone_or_was_brought_here_is_in_doubt(paper: Machine) -> None:
+    there = Machine(paper.root, state="another machine")
+    assert "which has printed letters already" in there.marks.doubt(there.path, facts_of(there.path))
+    shutil.rmtree(paper.folder)
+    assert "is gone" in paper.marks.doubt(paper.path, None)
+
+
+def test_a_crash_between_the_record_and_the_mark_is_no_doubt(paper: Machine) -> None:
+    """The ledger comes first: a mark that is behind is nobody's loss."""
+    with SqliteLedger(paper.path, paper.time) as ledger:  # one that keeps no mark
+        printed(paper, ledger, "C")
+    assert paper.marks.doubt(paper.path, facts_of(paper.path)) == ""
+    paper.print("C")

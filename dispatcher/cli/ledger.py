@@ -220,13 +220,16 @@ def adopt(
     from dispatcher.desk.deciding import adopt as adopt_now
 
     desk = Desk(campaign)
-    doubt, letters = adopt_now(desk, as_, why=why)
+    doubt, letters, on_paper = adopt_now(desk, as_, why=why)
     if as_json:
-        say_json({"doubt": doubt, "decision": as_, "held": letters, "why": why})
+        say_json({"doubt": doubt, "decision": as_, "held": letters, "held_on_paper": on_paper, "why": why})
         return
     say(f"Adopted, though {doubt}. Recorded: {why}")
     if letters:
         say(f"Held as unknown: {many(letters, 'letter')}. See: dispatcher log --outcome unknown{desk.flag}")
+    if on_paper:
+        say(f"Held as printed, for they may be in the post: {many(on_paper, 'letter')}.")
+        say(f"Say which: dispatcher paper --posted …, or --thrown-away{desk.flag}")
     say("Suppressions and decisions that were made since are not in it: make them again before you send.")
     say(f"Nothing was sent. Next: dispatcher send{desk.flag}")
 

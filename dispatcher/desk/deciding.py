@@ -77,10 +77,11 @@ def resolve(desk: Desk, key: str, decision: str, *, why: str, who: str = "") -> 
     return old
 
 
-def adopt(desk: Desk, decision: str, *, why: str, who: str = "") -> tuple[str, int]:
+def adopt(desk: Desk, decision: str, *, why: str, who: str = "") -> tuple[str, int, int]:
     """Say that the ledger here is the right one from now on; its waiting letters are `unknown`, or go on `waiting`.
 
-    Returns what was in doubt, and how many letters are held now. Raises UsageError.
+    Returns what was in doubt, how many letters are held now as unknown, and how many on paper as printed. Raises
+    UsageError.
     """
     _require_reason(why)
     marks, doubt = desk.marks(), desk.doubt()
@@ -91,9 +92,8 @@ def adopt(desk: Desk, decision: str, *, why: str, who: str = "") -> tuple[str, i
         todo = "put it back; or begin anew, and have every letter sent again: --as waiting"
         raise UsageError(Problem(f"{doubt}: there is no letter that could be held", todo=todo))
     with SqliteLedger(desk.ledger_path, desk.clock.now) as ledger:
-        return doubt, adopting.adopt(
-            ledger, marks, hold=decision == "unknown", doubt=doubt, who=who or person(), why=why
-        )
+        hold = decision == "unknown"
+        return doubt, *adopting.adopt(ledger, marks, hold=hold, doubt=doubt, who=who or person(), why=why)
 
 
 def suppress(desk: Desk, cells: Iterable[str], *, reason: str, source: str) -> tuple[int, int]:

@@ -160,6 +160,7 @@ def _print(
         return _papered(desk, draft, order)
     if to_seal is None:
         _require_sealed(desk, draft, sheets)
+    ledger.remember()  # if that cannot be done, nothing is printed
     with desk.reader() as reader:
         number = int((reader.one("next_printing") or {"number": 1})["number"])
     made = _typeset(desk, draft, order, [sheet.letter for sheet in sheets], number, observe)

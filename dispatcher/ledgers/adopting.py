@@ -14,18 +14,24 @@ from dispatcher.ledgers.mark import Facts, Marks, facts
 from dispatcher.ledgers.statements import SQL
 
 _ACCOUNT: Final = "(adopted)"
+_PRINTED: Final = "may be printed and posted already: the ledger was adopted, and does not know"
 _REASON: Final = "may have left already: the ledger was adopted, and does not know"
 
 
-def adopt(ledger: SqliteLedger, marks: Marks, *, hold: bool, doubt: str, who: str, why: str) -> int:
-    """Make it the right ledger from now on; with `hold` its waiting letters become unknown. Returns how many.
+def adopt(ledger: SqliteLedger, marks: Marks, *, hold: bool, doubt: str, who: str, why: str) -> tuple[int, int]:
+    """Make it the right ledger from now on; with `hold` its waiting letters become unknown, on paper printed.
+
+    Returns how many of each.
 
     The decision is in the ledger before the mark is: a crash between leaves the doubt, never a ledger without it.
     """
 
-    def job(connection: sqlite3.Connection) -> tuple[int, Facts]:
+    def job(connection: sqlite3.Connection) -> tuple[tuple[int, int], Facts]:
         ledger.recover_in(connection)
-        held = _hold_waiting(connection, stamp(ledger.now())) if hold else 0
+        held = (0, 0)
+        if hold:
+            by_mail = _hold_waiting(connection, stamp(ledger.now()))
+            held = by_mail, connection.execute(SQL["hold_to_print"], {"reason": _PRINTED}).rowcount
         subject = f"{'unknown' if hold else 'waiting'}: {doubt}"
         ledger.event(connection, "adopted", subject=subject, who=who, why=why)
         return held, facts(connection)

@@ -169,6 +169,12 @@ class SqliteLedger:
         if self._mark:
             self._mark.raise_to(attempt)
 
+    def remember(self) -> None:
+        """Remember outside the ledger what it holds now: letters were printed with it. Raises LedgerUnavailable."""
+        if self._marks:
+            with self._marks.alone():
+                self._marks.begin(self.path, self.do(facts)).close()
+
     def keep(self, run: int, attempt: int, letter: Leased, ending: Ending) -> bool:
         """Keep in reserve the outcome of an attempt at risk that the ledger could not take. False: it is unknown."""
         return self._reserve.note(noted_of(run, self._began, attempt, letter, ending, self.now()))

@@ -2,8 +2,9 @@
 
 A ledger that was restored from an hour ago is sound, and wrong: it does not know what was sent since. So is a copy, and
 a new one in the place of one that was deleted. What they lack cannot be seen in them; it is seen here. A mark holds
-which ledger (its UUID), where it is, its latest run, and how many attempts it had made: a high-water mark. It is a
-small file in a folder of the user's own (`state_folder`), away from where ledgers are copied, restored and deleted.
+which ledger (its UUID), where it is, its latest run, how many attempts it had made (a high-water mark), and how often
+letters were printed with it. It is a small file in a folder of the user's own (`state_folder`), away from where ledgers
+are copied, restored and deleted.
 
 The ledger comes first, always: a run is begun, and an attempt made, in the ledger, durably, and only then in the mark.
 So no crash and no loss of power leaves a mark above its ledger, and a mark that is above was left by letters that this
@@ -32,7 +33,7 @@ from dispatcher.ledgers.state import HEAD, HighWater, counted, counter, unkept
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What is remembered of one ledger. `run` and `began` are of its latest run; `attempts` is its highest number."""
+    """What is remembered of one ledger. `run` and `began` are of its latest run; the rest are its highest numbers."""
 
     ledger: str
     path: str
@@ -40,22 +41,28 @@ class Mark:
     run: int
     began: str
     attempts: int
+    printings: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a ledger says of itself: its UUID, when each of its runs began, the highest number of its attempts."""
+    """What a ledger says of itself: its UUID, when each of its runs began, its highest numbers."""
 
     ledger: str
     runs: Mapping[int, str]
     attempts: int
+    printings: int
 
 
 def facts(connection: sqlite3.Connection) -> Facts:
     """Read them. Raises sqlite3.Error."""
     ledger = str(uuid.UUID(connection.execute("SELECT uuid FROM ledger").fetchone()[0]))
     runs = dict(connection.execute("SELECT id, started_at FROM run").fetchall())
-    return Facts(ledger, runs, connection.execute("SELECT max(id) FROM attempt").fetchone()[0] or 0)
+    attempts, printings = (
+        connection.execute(f"SELECT max(id) FROM {table}").fetchone()[0] or 0  # noqa: S608 (one of two words)
+        for table in ("attempt", "printing")
+    )
+    return Facts(ledger, runs, attempts, printings)
 
 
 def facts_of(path: Path) -> Facts | None:
@@ -127,35 +134,41 @@ class Marks:
         if found is None:
             return ""
         if mark is None:
-            many = f"{found.attempts:,} attempts" if found.attempts > 1 else "1 attempt"
-            strange = f"this machine does not know the ledger {path}, which has made {many} already"
-            return f"{strange}: it was brought here, and may be a copy" if found.attempts else ""
+            many = f"made {found.attempts:,} attempts" if found.attempts > 1 else "made 1 attempt"
+            many = many if found.attempts else "printed letters"
+            strange = f"this machine does not know the ledger {path}, which has {many} already"
+            used = found.attempts or found.printings
+            return f"{strange}: it was brought here, and may be a copy" if used else ""
         if not here and _is_there(mark):
             since = _left(mark.attempts - found.attempts, "since it was made")
             return f"{path} is a copy; the ledger itself is {mark.path}{since}"
         if _forked(mark, found):
             return f"{path} was sent from in two places: what this machine sent with it is not in it"
-        lost = mark.attempts - found.attempts
-        return f"{path} is older than what was sent with it{_left(lost, 'that it does not know')}" if lost > 0 else ""
+        return _older(path, mark, found)
 
     def _other_ledgers(self, path: Path, found: Facts | None) -> str:
         """Whether another ledger sent this campaign from this very place."""
-        lost = 0
+        lost, printed = 0, 0
         for mark in self._all():
             another = found is None or mark.ledger != found.ledger
-            if another and mark.attempts and self._campaign in mark.campaigns and _same_place(mark.path, path):
+            if another and self._campaign in mark.campaigns and _same_place(mark.path, path):
                 lost += mark.attempts
-        if not lost:
+                printed += mark.printings
+        if not (lost or printed):
             return ""
         what = f"the ledger {path} is gone" if found is None else f"{path} is not the ledger that was here"
         return what + _left(lost, "by that one")
 
     def begin(self, path: Path, found: Facts) -> "HighWater":
-        """Note, durably, that a run was begun; the latest of `found.runs`. Returns what its attempts are noted with."""
+        """Note, durably, what a ledger says now: that a run was begun, the latest of `found.runs`, or letters printed.
+
+        Returns what a run's attempts are noted with.
+        """
         run = max(found.runs, default=0)
         old = self._readable(found.ledger)
         campaigns = tuple(sorted({self._campaign, *(old.campaigns if old else ())}))
-        mark = Mark(found.ledger, str(path.resolve()), campaigns, run, found.runs.get(run, ""), found.attempts)
+        began = found.runs.get(run, "")
+        mark = Mark(found.ledger, str(path.resolve()), campaigns, run, began, found.attempts, found.printings)
         return HighWater(self._write(mark), found.attempts)
 
     def settle(self, path: Path, found: Facts) -> None:
@@ -243,6 +256,15 @@ def _forked(mark: Mark, found: Facts) -> bool:
     """Whether the ledger has a history that is not the mark's: another run of that number, or more without that run."""
     began = found.runs.get(mark.run, "")
     return began != mark.began and (bool(began) or found.attempts > mark.attempts)
+
+
+def _older(path: Path, mark: Mark, found: Facts) -> str:
+    """Whether more was sent or printed with it than it knows, in words."""
+    if (lost := mark.attempts - found.attempts) > 0:
+        return f"{path} is older than what was sent with it{_left(lost, 'that it does not know')}"
+    if mark.printings > found.printings:
+        return f"{path} is older than what was printed with it; letters may be in the post that it does not know"
+    return ""
 
 
 def _left(letters: int, since: str) -> str:

@@ -53,7 +53,9 @@ def record(
         connection.execute(SQL["insert_printing"], {**given, "files": json.dumps([asdict(f) for f in files])})
         return [letter.key for letter in letters if not _record_one(ledger, connection, letter, number, who)]
 
-    return ledger.do(job)
+    withdrawn = ledger.do(job)
+    ledger.remember()
+    return withdrawn
 
 
 def _record_one(ledger: SqliteLedger, connection: sqlite3.Connection, letter: Printed, number: int, who: str) -> bool:

@@ -418,6 +418,10 @@ UPDATE letter SET reason = :reason,
     state = (SELECT CASE channel WHEN 'paper' THEN 'to_print' ELSE 'failed' END FROM sealed WHERE letter = :id)
 WHERE id = :id AND state = 'printed';
 
+-- name: hold_to_print
+UPDATE letter SET state = 'printed', reason = :reason
+WHERE campaign IN (SELECT campaign FROM plan) AND state = 'to_print' AND lease IS NULL;
+
 -- name: attempt_at_risk
 SELECT a.id FROM attempt a JOIN letter l ON l.id = a.letter JOIN run r ON r.id = a.run
 WHERE a.id = :attempt AND a.letter = :letter AND a.run = :run AND r.started_at = :began
