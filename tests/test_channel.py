@@ -14,7 +14,7 @@ from dispatcher.desk import Desk
 from dispatcher.desk.draft import Draft
 from dispatcher.desk.sending import outlook
 from dispatcher.web.preview import write_preview
-from tests.campaigns import ENGLISH, LETTER, REPORT, write_campaign
+from tests.campaigns import ENGLISH, LETTER, RECIPIENTS, REPORT, write_campaign
 from tests.ledger_bench import Time
 
 Files = dict[str, str | bytes | None]
@@ -23,7 +23,9 @@ SETTINGS = LETTER + 'paper = "letters/page.typ"\n'
 HEAD = "key,email,name,language,city,group,member,channel\n"
 
 
-def folder_of(folder: Path, *rows: str, head: str = HEAD, **more: str | bytes | None) -> Path:
+def folder_of(
+    folder: Path, *rows: str, head: str = HEAD, recipients: str = RECIPIENTS, **more: str | bytes | None
+) -> Path:
     """A campaign of these rows; `more` are files of its letter, a dot written as two underscores."""
     files: Files = {
         "people.csv": head + "\n".join(rows) + "\n",
@@ -31,7 +33,7 @@ def folder_of(folder: Path, *rows: str, head: str = HEAD, **more: str | bytes | 
         "letters/page.typ": "#let margins = (:)\n",
         **{f"letters/{name.replace('__', '.')}": text for name, text in more.items()},
     }
-    return write_campaign(folder, files=files, letter=SETTINGS)
+    return write_campaign(folder, files=files, letter=SETTINGS, recipients=recipients)
 
 
 def read(folder: Path) -> tuple[dict[str, Merged | OnPaper], Summary]:
@@ -103,6 +105,19 @@ def test_a_list_for_paper_alone_has_no_column_of_addresses(tmp_path: Path) -> No
     assert (list(letters), summary.problems) == (["KHM"], [])
 
 
+def test_the_rows_of_a_household_are_in_one_channel(tmp_path: Path) -> None:
+    """On paper, too, several rows may be one letter."""
+
+    def grouped(name: str, *rows: str) -> Path:
+        return folder_of(tmp_path / name, *rows, recipients=RECIPIENTS + 'group_by = "city"\n')
+
+    two = ("A,,Cambodia,en,Geneva,g,true,paper", "B,b@a.example,Cambodia,en,Geneva,g,true,{}")
+    letters, summary = read(grouped("one", *two[:1], two[1].format("paper")))
+    assert (list(letters), summary.rows, summary.problems) == (["Geneva"], 2, [])
+    assert letters["Geneva"].letter.recipient.channel is Channel.PAPER
+    assert "differ in column channel" in problem(grouped("two", *two[:1], two[1].format("mail"))).what
+
+
 def test_nobody_is_in_two_channels(tmp_path: Path) -> None:
     """A row for mail and one for paper that name one mailbox are two letters to one recipient."""
     found = problem(folder_of(tmp_path, MAIL, PAPER.replace(",,", ",nam@missions.example.org,", 1)))
@@ -125,7 +140,7 @@ def test_the_digest_covers_all_that_will_be_printed(tmp_path: Path) -> None:
     """Its words, its address, the page it is set in, and what is enclosed; not its mailbox."""
 
     def digest(name: str, row: str = PAPER, **more: str | bytes | None) -> str:
-        return read(folder_of(tmp_path / name, row, head=HEAD, **more))[0]["KHM"].letter.digest
+        return read(folder_of(tmp_path / name, row, head=HEAD, recipients=RECIPIENTS, **more))[0]["KHM"].letter.digest
 
     first = digest("first")
     assert digest("again") == first

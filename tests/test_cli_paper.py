@@ -205,10 +205,11 @@ def test_mistakes_are_said_and_nothing_is_sealed_or_written(folder: Path, words:
 def test_a_missing_glyph_stops_everything_before_the_seal(folder: Path) -> None:
     change(folder, "FRA", name="République 法國")
     edit(folder / "templates/upr_submission/letter.fr.md", "{{ salutation }}", "{{ salutation }} {{ name }}")
-    done = dispatcher("paper", folder=folder)
-    assert done.code == 2
-    assert "FRA" in done.err
-    assert "法" in done.err
+    for command in ("check", "paper"):
+        done = dispatcher(command, folder=folder)
+        assert done.code == 2
+        assert "FRA" in done.err
+        assert "法" in done.err
     assert not (folder / "paper").exists()
     assert not sealed(folder)
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from dispatcher.core.campaign import Campaign
 from dispatcher.core.errors import LedgerInDoubt, Place, PlanConflict, Problem, SecretError, UsageError
+from dispatcher.core.merge import OnPaper
 from dispatcher.core.model import Channel
 from dispatcher.core.plan import Summary
 from dispatcher.desk import Desk
@@ -15,6 +16,8 @@ from dispatcher.desk.outlook import guard, hold_back, sealed_revision
 from dispatcher.desk.pacing import expected, limits, profile_of, unmet, waiting
 from dispatcher.sources.secret import read_password
 
+_SET_AT_ONCE: Final = 200
+"""Letters on paper that are set together."""
 _NAMED: Final = 5
 """So many keys are named in one line."""
 
@@ -57,7 +60,7 @@ def check_folder(desk: Desk, *, listed: int | None = None) -> Check:
     Raises CampaignError or TemplateError if there is nothing to plan with.
     """
     draft = desk.draft()
-    summary = draft.summary()
+    summary = _summary(draft)
     hold_back(desk, draft)
     skipped = {str(reason): count for reason, count in summary.skips.items()}
     if held := draft.unsealed.count_held_back():
@@ -84,6 +87,34 @@ def check_folder(desk: Desk, *, listed: int | None = None) -> Check:
         problems=list(dict.fromkeys([*summary.problems, *_what_send_would_refuse(desk, draft, summary), *late])),
         notes=list(_notes(desk, draft, summary)),
     )
+
+
+def _summary(draft: Draft) -> Summary:
+    """The whole plan, added up; letters on paper are set as they would be printed, for a glyph may be missing."""
+    summary = draft.blank_summary()
+    pages: list[OnPaper] = []
+    for item in draft.items():
+        summary.add(item)
+        if isinstance(item, OnPaper):
+            pages.append(item)
+        if len(pages) == _SET_AT_ONCE:
+            _proof(draft, summary, pages)
+    _proof(draft, summary, pages)
+    return summary
+
+
+def _proof(draft: Draft, summary: Summary, pages: list[OnPaper]) -> None:
+    """Set these letters, and note what is wrong with them."""
+    if not pages:
+        return
+    from dispatcher.desk.papering import proof  # noqa: PLC0415 (slow to load, and most campaigns need none)
+
+    try:
+        proof(draft, pages)
+    except UsageError as error:
+        for problem in error.problems:
+            summary.add(problem)
+    pages.clear()
 
 
 def named(keys: Sequence[str], count: int | None = None) -> str:

@@ -128,7 +128,8 @@ def print_letters(desk: Desk, order: Order, out: Path, observe: Observe | None =
 def _read(desk: Desk, order: Order) -> tuple[Draft, Summary]:
     """The whole folder, and whom the order chose."""
     condition = Expression(order.only, Place("--only")) if order.only is not None else None
-    draft, summary = desk.draft(), Summary()
+    draft = desk.draft()
+    summary = draft.blank_summary()
     for item in draft.items(whole=True):
         summary.add(item)
         if condition and isinstance(item, Merged | OnPaper) and condition.holds(item.letter.recipient.fields):
@@ -289,6 +290,12 @@ def house_of(draft: Draft) -> tuple[House, datetime]:
         )
     house = House(draft.frozen.template.page, draft.root, fonts, campaign.title, campaign.letter.logo or "")
     return house, datetime.combine(campaign.date, time(), UTC)
+
+
+def proof(draft: Draft, pages: Sequence[OnPaper]) -> None:
+    """Set letters as they would be printed, and keep nothing. Raises TemplateError naming recipients, UsageError."""
+    house, when = house_of(draft)
+    typeset((PaperLetter(page.letter.key, page.parts) for page in pages), house, timestamp=when)
 
 
 def _write(out: Path, files: Sequence[_File]) -> list[Written]:
