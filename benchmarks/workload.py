@@ -58,10 +58,10 @@ p, ol { margin: 0 0 1em; }
 </head>
 <body>
 <p>{{ letter.date_line }}</p>
-<p>{% for line in letter.address %}{{ line }}<br>{% endfor %}</p>
+<p>{{ letter.address }}</p>
 <h1>{{ letter.subject }}</h1>
 {{ body }}
-<p>{% for line in letter.signature %}{{ line }}<br>{% endfor %}</p>
+<p>{{ letter.signature }}</p>
 <p>{{ letter.footer }}</p>
 </body>
 </html>
