@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 
 from dispatcher.core.errors import Place, Problem
 from dispatcher.core.household import LARGEST, conflicts, united
-from dispatcher.core.merge import Merged
-from dispatcher.core.model import Mailbox, Recipient, Skip, SkipReason
+from dispatcher.core.merge import Merged, OnPaper
+from dispatcher.core.model import Channel, Mailbox, Recipient, Skip, SkipReason
 from dispatcher.core.plan import Planner, Row, Summary
 from dispatcher.desk import Desk
 from dispatcher.desk.checking import check_folder
 from dispatcher.desk.draft import Draft
 from dispatcher.ledgers.unsealed import Unsealed
-from tests.campaigns import LETTER, RECIPIENTS, SENDER, settings, write_campaign
-from tests.command import dispatcher
+from tests.campaigns import ENGLISH, FRENCH, LETTER, RECIPIENTS, SENDER, settings, write_campaign
+from tests.command import REPOSITORY, dispatcher
 
 GROUPED: Final = RECIPIENTS + 'group_by = "mission"'
 HEAD: Final = "mission,email,name,copy,language,city,member"
@@ -160,9 +160,23 @@ def test_mail_and_paper_in_one_household_is_a_conflict() -> None:
 
 def recipient(line: int, **fields: str) -> Recipient:
     mailbox = Mailbox(f"p{line}@fra.example", "", f"p{line}@fra.example")
-    return Recipient(
-        "FRA", (mailbox,), language=fields.get("language", ""), fields=fields, place=Place("people.csv", line)
-    )
+    language, channel = fields.get("language", ""), Channel(fields.get("channel", "").lower() or "mail")
+    return Recipient("FRA", (mailbox,), (), language, fields, Place("people.csv", line), channel=channel)
+
+
+def test_a_household_on_paper(tmp_path: Path) -> None:
+    """Nobody of it needs an address; what one row says holds for those that say nothing, in capitals or not."""
+    head = HEAD.replace("city", "channel,city")
+    rows = ("FRA,,Mission,,fr,Paper,Paris,", "FRA,,,cc,,paper,,", "NAM,n@nam.example,,,en,,,", "NAM,,M,,,PAPER,,")
+    page = "templates/house/letter.typ"
+    files = {page: (REPOSITORY / page).read_text(encoding="utf-8")}
+    for name, letter in (("en", ENGLISH), ("fr", FRENCH)):
+        files[f"letters/letter.{name}.md"] = letter.replace("+++\n", '+++\naddress = "The mission"\n', 1)
+    items = list(Draft(households(tmp_path, *rows, head=head, **files)).items())
+    assert all(isinstance(item, OnPaper) for item in items), items
+    recipients = [item.letter.recipient for item in items if isinstance(item, OnPaper)]
+    assert [(r.key, r.channel, r.rows) for r in recipients] == [("FRA", Channel.PAPER, 2), ("NAM", Channel.PAPER, 2)]
+    assert addresses(recipients[1].mailboxes) == ["n@nam.example"]
 
 
 def test_the_language_is_compared_as_a_tag() -> None:

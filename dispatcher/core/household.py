@@ -40,10 +40,19 @@ def _values(column: str, rows: Iterable[Recipient]) -> Iterator[tuple[str, Place
     """The different values of a column, each with the first row that has it."""
     seen: set[str] = set()
     for row in rows:
-        value = row.language if column == "language" else row.fields[column]
+        value = _value(column, row)
         if value and value not in seen and (column in _OF_ALL or not _is_copy(row)):
             seen.add(value)
             yield value, row.place
+
+
+def _value(column: str, row: Recipient) -> str:
+    """A cell as it was read: a language as a tag, a channel by its own word, all else as text."""
+    if column == "language":
+        return row.language
+    if column == "channel" and row.fields[column]:
+        return str(row.channel)
+    return row.fields[column]
 
 
 def _conflict(key: str, column: str, values: Sequence[tuple[str, Place]]) -> Problem:
