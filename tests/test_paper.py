@@ -72,6 +72,13 @@ def test_address_of_fifty_lines_names_recipient() -> None:
     assert "50 lines" in caught.value.problems[0].what
 
 
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    tall = replace(PARTS, address=("A line",) * 20)
+    with pytest.raises(TemplateError) as caught:
+        printed(tall, PARTS, replace(PARTS, subject="收成"))
+    assert [problem.where.recipient for problem in caught.value.problems] == ["K0", "K2"]
+
+
 def test_each_letter_counts_its_own_pages() -> None:
     long = replace(PARTS, body=body("<p>Word " + "and word " * 600 + "</p>"))
     numbers = [re.findall(r"Page \d of \d", text) for text in pages.texts(printed(long, PARTS, long))]

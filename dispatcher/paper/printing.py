@@ -66,19 +66,27 @@ def printed(
         raise ValueError("there is nothing to print")
     data = [_data(letter) for letter in letters]
     inputs = {
-        "letters": json.dumps(data, ensure_ascii=False),
         "title": house.title,
         "logo": f"/{house.logo}" if house.logo else "",
         "author": data[0]["organisation"],
         **{name: json.dumps(value) for name, value in (settings or {}).items()},
     }
     every = (ours("common.typ"), *pieces)
-    try:
-        return compiled(every, inputs, timestamp=timestamp, root=house.root, fonts=house.fonts)
-    except NoRoom as error:
-        raise TemplateError(*_limited([_no_room(key, data, room) for key in error.keys])) from None
-    except NoGlyph as error:
-        raise TemplateError(*_limited(_no_glyph(error.texts, data, house))) from None
+    problems: list[Problem] = []
+    while data:
+        try:
+            told = {**inputs, "letters": json.dumps(data, ensure_ascii=False)}
+            pdf = compiled(every, told, timestamp=timestamp, root=house.root, fonts=house.fonts)
+        except NoRoom as error:  # what is wrong with the others is said as well
+            problems += _limited([_no_room(key, data, room) for key in error.keys])
+            data = [one for one in data if one["key"] not in error.keys]
+            continue
+        except NoGlyph as error:
+            problems += _limited(_no_glyph(error.texts, data, house))
+        break
+    if problems:
+        raise TemplateError(*problems)
+    return pdf
 
 
 def _data(letter: PaperLetter) -> dict[str, Any]:
