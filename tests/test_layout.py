@@ -118,6 +118,15 @@ def test_accessibility(browser: Browser, letters: dict[str, Path], name: str, *,
         assert {"color-contrast", "html-has-lang", "document-title"} <= {rule["id"] for rule in passes}
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_one_table_is_for_layout_and_says_so(browser: Browser, letters: dict[str, Path], name: str) -> None:
+    """A screen reader takes it for none; those that Markdown makes have heads."""
+    browser.show(letters[name], 1280)
+    assert browser.run("document.querySelectorAll('table').length") == 2 - (name in (*LETTERS, *LANGUAGES))
+    assert browser.run("document.querySelector('table').getAttribute('role')") == "presentation"
+    assert browser.run("[...document.querySelectorAll('table table')].every(t => t.querySelector('th'))")
+
+
 def test_dark_is_dark(browser: Browser, letters: dict[str, Path]) -> None:
     for dark, ground in ((False, "rgb(255, 255, 255)"), (True, "rgb(22, 22, 22)")):
         browser.show(letters["en"], 375, dark=dark)

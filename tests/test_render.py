@@ -22,6 +22,11 @@ TWINS = {
         "one two\nthree\nfour\n",
         "<p>one\ntwo<br>\nthree<br>\nfour</p>",
     ),
+    "lines of Chinese": (
+        "敬启者，\n谨随函附上\nPDF。",
+        "敬启者，谨随函附上 PDF。\n",
+        "<p>敬启者，谨随函附上\nPDF。</p>",
+    ),
     "bullets in bullets": (
         "- a\n  - b\n  - c\n- d",
         "- a\n  - b\n  - c\n- d\n",

@@ -21,7 +21,7 @@ from markdown_it.token import Token
 from dispatcher.core.errors import Place, Problem, TemplateError
 from dispatcher.core.plain import PlainText
 from dispatcher.core.tags import MARK, Tag, Tags, unmatched
-from dispatcher.core.text import typeset
+from dispatcher.core.text import joins, typeset
 
 _ONLY_MARKS: Final = re.compile(rf"(?:[ \t]*{MARK.pattern})+[ \t]*\Z")
 _TARGET: Final = re.compile(rf"(?:https?://|mailto:).|{MARK.pattern}", re.IGNORECASE)
@@ -159,6 +159,8 @@ def _inline(token: Token, source: Source) -> None:
             child.content = typeset(child.content, source.language)
         if child.type in ("softbreak", "hardbreak"):
             line += 1
+            if child.type == "softbreak" and joins(children[number - 1].content, children[number + 1].content):
+                child.type = "text"  # with nothing in it
         elif child.type == "image":
             todo = "attach the file, or say it in words: a letter fetches nothing and carries no pictures in its text"
             raise TemplateError(Problem("there is a picture", source.place(line), todo))

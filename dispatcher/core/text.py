@@ -67,6 +67,11 @@ def typeset(text: str, language: str) -> str:
     return _FRENCH_BLANK.sub("\u202f", text) if language.partition("-")[0] == "fr" else text
 
 
+def joins(before: str, after: str) -> bool:
+    """Whether a line that ends so goes on without a blank in a next line that begins so: Chinese and Japanese do."""
+    return bool(before and after and _IDEOGRAPH.match(before[-1]) and _IDEOGRAPH.match(after[0]))
+
+
 def finish(text: str, direction: str = "ltr") -> str:
     """Filled plain text → what is sent: wrapped at 72 columns, never two blank lines in a row.
 
