@@ -1,10 +1,13 @@
 """Letters rendered from a template in a line or two, without a folder: for tests of what templates make of values."""
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from dispatcher.core.errors import Problem, TemplateError
+from dispatcher.core.lint import Remark
 from dispatcher.core.model import Recipient, Rendering
 from dispatcher.core.render import Renderer, SourceFile, TemplateSource
 from tests.campaigns import FORMS, LAYOUT
@@ -74,3 +77,13 @@ def problem(body: str, *, subject: str = "A word", layout: str = LAYOUT, **field
     assert only.what
     assert only.todo
     return only
+
+
+def lint_of(text: str, **fields: str) -> Sequence[Remark]:
+    """What there is to remark on a letter with this text, whatever template it may come from."""
+    renderer = Renderer(source("x"))
+    whom = recipient(**fields)
+    lint = renderer.lint()
+    proof = replace(renderer.proof(whom, ()), lines=text.splitlines())
+    lint.read(whom, proof)
+    return lint.remarks()

@@ -208,7 +208,7 @@ def test_plain_text_from_right_to_left_reads_in_order(browser: Browser, tmp_path
     for style in ("plaintext", "normal") if direction == "auto" else ("normal",):
         page = tmp_path / f"{style}.html"
         start = f"<!doctype html><meta charset=utf-8><pre dir={direction} style='unicode-bidi: {style}'>"
-        page.write_text(start + finish(line, "rtl"), encoding="utf-8")
+        page.write_text(start + finish([line], "rtl"), encoding="utf-8")
         browser.show(page, 1280)
         places = dict(zip(words, browser.run(ORDER.replace("WORDS", json.dumps(words))), strict=True))
         assert len({top for top, _ in places.values()}) == 1

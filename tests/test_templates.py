@@ -161,7 +161,7 @@ def test_ways_out_of_the_sandbox(template: str) -> None:
 
 @pytest.mark.parametrize("payload", BREAK_OUTS)
 def test_the_same_in_a_cell_is_text(payload: str) -> None:
-    assert finish(payload) == text("{{ cell }}", cell=payload)
+    assert finish(payload.splitlines()) == text("{{ cell }}", cell=payload)
 
 
 BOMBS = (

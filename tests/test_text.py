@@ -80,8 +80,8 @@ def test_wrap_within_words_where_a_script_allows(line: str, lines: list[str]) ->
 
 
 def test_finish_never_leaves_holes() -> None:
-    assert finish("\n\na  \n\n\n \nb\n\n") == "a\n\nb\n"
-    assert finish("    code first") == "    code first\n"
+    assert finish("\n\na  \n\n\n \nb\n\n".splitlines()) == "a\n\nb\n"
+    assert finish("    code first".splitlines()) == "    code first\n"
 
 
 LINES = st.text(st.sampled_from("ab日é\u0301’ \u00a0-.1>"), max_size=300)
@@ -158,7 +158,7 @@ ARABIC = "المراجعة الدورية"
 def test_directions_are_isolated(line: str, direction: str, shown: str) -> None:
     """[ ] are isolates, < says that the line runs from right to left."""
     marks = str.maketrans({"\u2068": "[", "\u2069": "]", "\u200f": "<"})
-    assert finish(line, direction).translate(marks) == shown + "\n"
+    assert finish([line], direction).translate(marks) == shown + "\n"
 
 
 MIXED = st.text(st.sampled_from("ابج abc12()- .\n>"), max_size=200)
@@ -167,14 +167,14 @@ MIXED = st.text(st.sampled_from("ابج abc12()- .\n>"), max_size=200)
 @given(MIXED, st.sampled_from(["ltr", "rtl"]))
 def test_isolates_change_nothing_but_order(text: str, direction: str) -> None:
     """They are balanced in each line, take no column, and without them the text is what it was."""
-    found = finish(text, direction)
+    found = finish(text.splitlines(), direction)
     for line in found.split("\n"):
         depth = [line[: at + 1].count("\u2068") - line[: at + 1].count("\u2069") for at in range(len(line))]
         assert min(depth, default=0) >= 0
         assert (depth or [0])[-1] == 0
         assert display_width(line) <= WIDTH
     bare = re.sub("[\u2068\u2069\u200f]", "", found)
-    assert re.sub("[ابج]", "a", bare) == finish(re.sub("[ابج]", "a", text))
+    assert re.sub("[ابج]", "a", bare) == finish(re.sub("[ابج]", "a", text).splitlines())
 
 
 # -- conditions -------------------------------------------------------------------------------------------------------

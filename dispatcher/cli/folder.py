@@ -100,6 +100,7 @@ def check(campaign: CampaignFolder = HERE, *, sandbox: OnSandbox = False, as_jso
         _say_skips(found)
         _say_pace(found)
         note_problems(found.problems)
+        _say_remarks(found)
         for line in found.notes:
             say(f"note: {line}")
         if found.problems:
@@ -110,6 +111,8 @@ def check(campaign: CampaignFolder = HERE, *, sandbox: OnSandbox = False, as_jso
 
 
 def _say_counts(found: "Check") -> None:
+    from dispatcher.desk.checking import named
+
     say(f"{found.title} ({found.campaign})", name="bold")
     of_rows = f" for {found.rows:,} rows" if found.rows != found.letters else ""
     size = f"the largest {found.largest / 1000:,.0f} kB"
@@ -120,7 +123,8 @@ def _say_counts(found: "Check") -> None:
     for words, counts in by:
         say(f"  {words}: " + (", ".join(f"{name} {n:,}" for name, n in counts.items()) or "none"))
     for name, n in found.fallbacks.items():
-        say(f"  {n:,} in another language than asked for: {name}", name="yellow")
+        keys = named(found.fallback_recipients[name], n)
+        say(f"  {n:,} in another language than asked for: {name} ({keys})", name="yellow")
     for attachment in found.attachments:
         say(f"  attached to {attachment['letters']:,}: {_attachment_line(attachment)}")
     for table in found.guesses:
@@ -144,6 +148,14 @@ def _say_skips(found: "Check") -> None:
             say(f"  {row['key']} at {row['place']}: {row['detail']}")
         if found.skipped[reason] > _SHOWN:
             say(f"  and {found.skipped[reason] - _SHOWN:,} more (all of them with --json)")
+
+
+def _say_remarks(found: "Check") -> None:
+    """Those that are grave stand among the problems."""
+    for remark in found.remarks:
+        if not remark.grave:
+            say(f"{remark.where}: {remark.in_words}", name="yellow")
+            say(f"  {remark.todo}")
 
 
 def _say_pace(found: "Check") -> None:

@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from dispatcher.core.address import parse_mailboxes
+from dispatcher.core.lint import Kind
 from dispatcher.core.model import Mailbox
 
 _RATE: Final = re.compile(r"\s*([0-9,]{1,12})\s*/\s*(s|sec|second|min|minute|h|hr|hour|d|day)\s*\Z")
@@ -158,6 +159,7 @@ class LetterFiles(_Table):
     """Where the letter and its attachments are. `{language}` and `{key}` (any column) are filled for each recipient.
 
     `paper` is the house's page in Typst, `fonts` a folder with fonts for it, beside those that come with dispatcher.
+    `overlook` names kinds of remarks on letters that are not to be made (see `core.lint`).
     """
 
     template: FolderPath
@@ -165,14 +167,14 @@ class LetterFiles(_Table):
     forms: FolderPath = "templates/forms/{language}.toml"
     layout: FolderPath = "templates/house/layout.html"
     logo: FolderPath | None = None
+    paper: FolderPath = "templates/house/letter.typ"
+    fonts: FolderPath | None = None
+    overlook: Annotated[tuple[Kind, ...], Array] = ()
 
     @property
     def personal(self) -> frozenset[int]:
         """The positions of attachments that are found by a recipient's columns, not by language alone."""
         return frozenset(n for n, path in enumerate(self.attachments) if "{" in path.replace("{language}", ""))
-
-    paper: FolderPath = "templates/house/letter.typ"
-    fonts: FolderPath | None = None
 
 
 class RecipientsList(_Table):

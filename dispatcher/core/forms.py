@@ -12,7 +12,7 @@ Raises `TemplateError`: a forms file that cannot be used (file and key), a rank 
 import datetime as dt
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
@@ -35,6 +35,7 @@ class Address:
     """How one letter speaks to its reader: how it opens, names the reader in mid-sentence, and ends.
 
     `style` and `office` stand before and below the reader's name in the addressee's block; '' if there is none.
+    `repeats` says that a close of this form has the call in it.
     """
 
     salutation: str
@@ -42,6 +43,7 @@ class Address:
     close: str
     style: str = ""
     office: str = ""
+    repeats: bool = False
 
 
 def _placeholders(*names: str) -> AfterValidator:
@@ -161,7 +163,21 @@ class Forms(_Part):
         salutation = own["salutation"] or form.salutation
         call = own["call"] or (_FINAL.sub("", own["salutation"]) if own["salutation"] else form.call)
         close = (own["close"] or form.close).replace(_CALL, call)
-        return Address(salutation, call, close, own["style"] or form.style, own["office"] or form.office)
+        repeats = _CALL in form.close
+        return Address(salutation, call, close, own["style"] or form.style, own["office"] or form.office, repeats)
+
+    @property
+    def salutations(self) -> Iterator[str]:
+        """Every salutation of the language."""
+        return (form.salutation for form in self._forms())
+
+    @property
+    def closes(self) -> Iterator[str]:
+        """Every close of the language; {call} stands for the call."""
+        return (form.close for form in self._forms())
+
+    def _forms(self) -> Iterator[Address]:
+        return (rank.form(gender) for rank in self.ranks.values() for gender in GENDERS)
 
     def long_date(self, day: dt.date) -> str:
         """The date written out, such as "1 October 2009"."""

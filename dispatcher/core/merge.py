@@ -29,6 +29,7 @@ from dispatcher.core.compose import (
 from dispatcher.core.errors import CampaignError, PlanConflict, Problem, UsageError
 from dispatcher.core.gate import gate, gate_date
 from dispatcher.core.headers import HeaderError, clean_file_name
+from dispatcher.core.lint import Lint
 from dispatcher.core.model import (
     Attachment,
     Envelope,
@@ -121,19 +122,29 @@ class Merge:
         self._content = content
         self._composer = frozen.composer()
 
-    def merge(self, recipient: Recipient, attachments: Sequence[Attachment]) -> Merged:
-        """One letter, through the gate. Raises UsageError naming the recipient, and field and place if known."""
-        shown = tuple(a.name for a in attachments)
-        rendering = self.renderer.render(recipient, shown)
-        return self._bind(recipient, rendering, tuple(attachments), self._number(recipient))
+    def merge(self, recipient: Recipient, attachments: Sequence[Attachment], lint: Lint | None = None) -> Merged:
+        """One letter, through the gate, and read by `lint`.
 
-    def on_paper(self, recipient: Recipient, attachments: Sequence[Attachment]) -> OnPaper:
-        """One letter to be printed. Raises UsageError as `merge` does; CampaignError if the house has no page."""
+        Raises UsageError naming the recipient, and field and place if known.
+        """
+        shown = tuple(a.name for a in attachments)
+        rendering, proof = self.renderer.proofed(recipient, shown)
+        merged = self._bind(recipient, rendering, tuple(attachments), self._number(recipient))
+        if lint:
+            lint.read(recipient, proof)
+        return merged
+
+    def on_paper(self, recipient: Recipient, attachments: Sequence[Attachment], lint: Lint | None = None) -> OnPaper:
+        """One letter to be printed, read by `lint`.
+
+        Raises UsageError as `merge` does; CampaignError if the house has no page.
+        """
         page = self.frozen.template.page
         if not page.text:
             todo = "put the page there in Typst (dispatcher init DIR makes one), or name it: paper under [letter]"
             raise CampaignError(Problem(f"{page.file} does not exist, and letters on paper are set in it", todo=todo))
-        parts = self.renderer.parts(recipient, tuple(a.name for a in attachments))
+        shown = tuple(a.name for a in attachments)
+        parts = self.renderer.parts(recipient, shown)
         if not parts.address:
             place = replace(recipient.place, recipient=recipient.key)
             todo = "fill the columns that the letter's `address` reads, or give it lines, between the two +++"
@@ -141,6 +152,8 @@ class Merge:
         own = octets_of(parts)
         digest = paper_digest(own, page.text, attachments)
         number = self._number(recipient)
+        if lint:
+            lint.read(recipient, self.renderer.proof(recipient, shown))
         return OnPaper(Letter(recipient, parts.language, number, tuple(attachments), digest, own), parts)
 
     def _number(self, recipient: Recipient) -> str:

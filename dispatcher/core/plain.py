@@ -163,16 +163,16 @@ class LetterText:
 
     def __init__(self, house: LetterParts) -> None:
         self._direction = house.direction
-        self._head = finish(f"{house.organisation}\n\n{house.date_line}", house.direction)
-        self._signature = finish("\n".join(house.signature), house.direction)
+        self._head = finish((house.organisation, "", house.date_line), house.direction)
+        self._signature = finish(house.signature, house.direction)
         # Below the mark that mail programs know a signature block by (RFC 3676 §4.3).
-        footer = "\n".join((house.organisation, *house.sender_address, house.footer))
+        footer = (house.organisation, *house.sender_address, house.footer)
         self._footer = "\n-- \n" + finish(footer, house.direction)
 
-    def write(self, address: Sequence[str], subject: str, body: str, enclosures: str) -> str:
-        """A letter, from its parts and its filled body; lines end in LF."""
-        own = finish("\n\n".join(("\n".join(address), subject, body)), self._direction)
-        below = "\n" + finish(enclosures, self._direction) if enclosures else ""
+    def write(self, address: Sequence[str], subject: str, body: Sequence[str], enclosures: str) -> str:
+        """A letter, from its parts and the lines of its filled body; lines end in LF."""
+        own = finish((*address, "", subject, "", *body), self._direction)
+        below = "\n" + finish((enclosures,), self._direction) if enclosures else ""
         return f"{self._head}\n{own}\n{self._signature}{below}{self._footer}"
 
 

@@ -22,6 +22,7 @@ from dispatcher.core.forms import OVERRIDES
 from dispatcher.core.headers import FORBIDDEN
 from dispatcher.core.household import LARGEST, conflicts, require_copy, united
 from dispatcher.core.jinja import Expression
+from dispatcher.core.lint import Remark
 from dispatcher.core.merge import Merge, Merged, OnPaper, attachment_name
 from dispatcher.core.model import Attachment, Channel, Letter, Mailbox, Recipient, Skip, SkipReason
 from dispatcher.core.placeholders import foreign_fields
@@ -38,6 +39,8 @@ LONGEST_HTML: Final = 100_000
 """Octets of HTML. Gmail cuts a letter off a little above, at 102 kB, and its footer is then behind a link."""
 MOST_PROBLEMS: Final = 1000
 """As many are listed; of further ones it is said how many they are."""
+MOST_NAMED: Final = 100
+"""So many recipients are named whose letter is in another language than they asked for, of each pair of languages."""
 _LANGUAGE: Final = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
 _FIELD: Final = re.compile(r"\{(\w+)\}")
 # No other folder, device, or name that some system would read as another one.
@@ -60,7 +63,7 @@ class Decided:
     column: str
 
 
-Item = Merged | OnPaper | Skip | Problem | Decided
+Item = Merged | OnPaper | Skip | Problem | Decided | Remark
 
 
 class Register(Protocol):
@@ -123,10 +126,12 @@ class Summary:
     groups: Counter[str] = field(default_factory=Counter)
     lists: Counter[str] = field(default_factory=Counter)
     fallbacks: Counter[str] = field(default_factory=Counter)
+    fallback_keys: dict[str, list[str]] = field(default_factory=dict)
     attachments: Counter[tuple[str, str, int]] = field(default_factory=Counter)
     skips: Counter[SkipReason] = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
     decided: Kind = field(default_factory=Kind)
+    remarks: list[Remark] = field(default_factory=list)
     rows: int = 0
     largest: int = 0
     largest_of: str = ""
@@ -145,6 +150,8 @@ class Summary:
             self.skips[item.reason] += 1
         elif isinstance(item, Decided):
             self.decided.add(f"{item.key} ({item.column})")
+        elif isinstance(item, Remark):
+            self.remarks.append(item)
         else:
             self._letter(item.letter)
             if isinstance(item, Merged):
@@ -166,7 +173,10 @@ class Summary:
         self.groups[recipient.fields.get("group") or "(no group)"] += 1
         self.lists[recipient.place.file] += 1
         if recipient.language and recipient.language.lower() != letter.language.lower():
-            self.fallbacks[f"{recipient.language} → {letter.language}"] += 1
+            pair = f"{recipient.language} → {letter.language}"
+            self.fallbacks[pair] += 1
+            if self.fallbacks[pair] <= MOST_NAMED:
+                self.fallback_keys.setdefault(pair, []).append(letter.key)
         for number, attachment in enumerate(letter.attachments):
             if number in self.personal:
                 self.own[number] += 1
@@ -198,13 +208,17 @@ class Planner:
         self._find = find_attachment
         self._place = place
         self._register = register
+        self._lint = merge.renderer.lint(campaign.letter.overlook)
         self._shared: dict[tuple[int, str], Attachment] = {}
         self._used = merge.renderer.words.union(*map(_FIELD.findall, campaign.letter.attachments))
         own = (campaign.sender.mailbox("address"), campaign.sender.mailbox("return_path"))
         self._own = {mailbox.identity for mailbox in own}
 
     def items(self, lists: Iterable[tuple[RecipientsList, Sequence[str], Iterator[Row]]]) -> Iterator[Item]:
-        """Letters, skips and problems, in the order of the rows. `lists` gives each list's columns and rows."""
+        """Letters, skips and problems, in the order of the rows, then what is to be remarked on the letters.
+
+        `lists` gives each list's columns and rows.
+        """
         for number, (spec, columns, rows) in enumerate(lists):
             problems = [*_column_problems(spec, columns), *self._group_problems(number, spec, columns)]
             if problems:
@@ -215,6 +229,10 @@ class Planner:
                 if isinstance(item, Skip):
                     self._register.leave_out(item)
                 yield item
+        for remark in self._lint.remarks():
+            yield remark
+            if remark.grave:
+                yield remark.problem
 
     def _list(self, number: int, spec: RecipientsList, rows: Iterator[Row]) -> Iterator[Item]:
         try:
@@ -254,7 +272,7 @@ class Planner:
 
     def _merged(self, recipient: Recipient) -> Merged | OnPaper:
         merge = self._merge.on_paper if recipient.channel is Channel.PAPER else self._merge.merge
-        return merge(recipient, self._attachments(recipient))
+        return merge(recipient, self._attachments(recipient), self._lint)
 
     def _household(self, key: str, rows: Sequence[Row], count: int) -> Iterator[Item]:
         """One letter for its rows, and an item for each row that does not belong to it."""

@@ -9,7 +9,7 @@ TemplateError naming file, line, field and recipient.
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from functools import cached_property, partial
@@ -22,7 +22,7 @@ from markupsafe import escape
 from dispatcher.core.bounds import joined, words
 from dispatcher.core.direction import direction
 from dispatcher.core.errors import Place, Problem, TemplateError
-from dispatcher.core.forms import OVERRIDES, Forms, parse_forms
+from dispatcher.core.forms import OVERRIDES, Address, Forms, parse_forms
 from dispatcher.core.headers import FORBIDDEN, character
 from dispatcher.core.jinja import (
     HTML,
@@ -36,6 +36,7 @@ from dispatcher.core.jinja import (
     in_words,
     value,
 )
+from dispatcher.core.lint import Kind, Lint, Proof
 from dispatcher.core.markdown import Source, twins
 from dispatcher.core.model import LetterParts, Recipient, Rendering
 from dispatcher.core.plain import COUNTER, ItemNumbers, LetterText
@@ -278,6 +279,11 @@ class Renderer:
         texts = [file.text for file in (*self.source.letters.values(), self.source.layout)]
         return frozenset(word for text in texts for tag in _TAG.findall(text) for word in _WORD.findall(tag))
 
+    def lint(self, overlook: Iterable[Kind] = ()) -> Lint:
+        """A reader of this campaign's letters."""
+        letters = {code: (letter.file, letter.text) for code, letter in self.source.letters.items()}
+        return Lint(letters, self._forms, overlook)
+
     def unreviewed(self, language: str) -> str:
         """The file of the language's forms if no native reader has looked at them yet, else ''."""
         return "" if self._forms[language].reviewed else self.source.forms[language].file
@@ -299,7 +305,7 @@ class Renderer:
     def parts(self, recipient: Recipient, attachments: tuple[str, ...]) -> LetterParts:
         """One letter in its parts. `attachments` are the names the recipient sees. Raises TemplateError."""
         language = self.language(recipient)
-        context = self._context(recipient, language, attachments)
+        context = self._context(recipient, language, self._address(recipient, language), attachments)
         letter, forms = self._letters[language], self._forms[language]
         return replace(
             self._house[language],
@@ -311,32 +317,52 @@ class Renderer:
 
     def render(self, recipient: Recipient, attachments: tuple[str, ...]) -> Rendering:
         """One letter as mail shows it. `attachments` are the names the recipient sees. Raises TemplateError."""
+        return self.proofed(recipient, attachments)[0]
+
+    def proofed(self, recipient: Recipient, attachments: tuple[str, ...]) -> tuple[Rendering, Proof]:
+        """One letter as mail shows it, and as it is to be proof-read. Raises TemplateError."""
         language = self.language(recipient)
-        context = self._context(recipient, language, attachments)
+        forms_of_address = self._address(recipient, language)
+        context = self._context(recipient, language, forms_of_address, attachments)
         letter, forms = self._letters[language], self._forms[language]
         subject = letter.subject(context, recipient.key)
         line = forms.labels.subject.format(subject=subject)
         address = letter.address(context, recipient.key)
         enclosures = forms.enclosures(attachments)
-        text = self._texts[language].write(address, line, letter.text(context, recipient.key), enclosures)
+        lines = letter.text(context, recipient.key).splitlines()
+        text = self._texts[language].write(address, line, lines, enclosures)
         own = {"address": as_lines(address), "subject": line, "enclosures": enclosures}
         html = letter.page({**context, "subject": subject, "letter": {**self._shown[language], **own}}, recipient.key)
-        return Rendering(subject, text, html, language)
+        proof = Proof(language, forms_of_address, (*address, subject), lines)
+        return Rendering(subject, text, html, language), proof
 
-    def _context(self, recipient: Recipient, language: str, attachments: tuple[str, ...]) -> dict[str, Any]:
-        """What a letter's templates may print."""
-        fields = recipient.fields
-        forms = self._forms[language]
+    def proof(self, recipient: Recipient, attachments: tuple[str, ...]) -> Proof:
+        """One letter as it is to be proof-read, whatever will carry it. Raises TemplateError."""
+        language = self.language(recipient)
+        forms_of_address, letter = self._address(recipient, language), self._letters[language]
+        context = self._context(recipient, language, forms_of_address, attachments)
+        above = (*letter.address(context, recipient.key), letter.subject(context, recipient.key))
+        return Proof(language, forms_of_address, above, letter.text(context, recipient.key).splitlines())
+
+    def _address(self, recipient: Recipient, language: str) -> Address:
+        """How the letter addresses its reader."""
+        fields, forms = recipient.fields, self._forms[language]
         kind = fields.get("kind", "")
         rank = fields.get("rank") or (kind if kind in forms.ranks else "")
         try:
-            address = forms.address(rank, fields.get("gender", ""), fields)
+            return forms.address(rank, fields.get("gender", ""), fields)
         except TemplateError as error:
             places = [
                 Problem(p.what, Place(p.where.file, p.where.line, p.where.column, recipient.key), p.todo)
                 for p in error.problems
             ]
             raise TemplateError(*places) from None
+
+    def _context(
+        self, recipient: Recipient, language: str, address: Address, attachments: tuple[str, ...]
+    ) -> dict[str, Any]:
+        """What a letter's templates may print."""
+        fields = recipient.fields
         return {
             **{name: value(text) if len(text) <= LONGEST_WORD else text for name, text in fields.items()},
             **self._common[language],

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from typing import Final
@@ -72,13 +72,13 @@ def joins(before: str, after: str) -> bool:
     return bool(before and after and _IDEOGRAPH.match(before[-1]) and _IDEOGRAPH.match(after[0]))
 
 
-def finish(text: str, direction: str = "ltr") -> str:
-    """Filled plain text → what is sent: wrapped at 72 columns, never two blank lines in a row.
+def finish(lines: Iterable[str], direction: str = "ltr") -> str:
+    """Lines of filled plain text → what is sent: wrapped at 72 columns, never two blank lines in a row.
 
     Where a letter of this direction has the other one in it, both are isolated (see `core.direction`).
     """
     out: list[str] = []
-    for line in text.splitlines():
+    for line in lines:
         bare = line.rstrip()
         if bare.isascii() and len(bare) <= WIDTH // 2:
             if bare or (out and out[-1]):

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from dispatcher.core.campaign import Campaign
 from dispatcher.core.errors import LedgerInDoubt, Place, PlanConflict, Problem, SecretError, UsageError
+from dispatcher.core.lint import Remark
 from dispatcher.core.merge import OnPaper
 from dispatcher.core.model import Channel
 from dispatcher.core.plan import Summary
@@ -40,18 +41,21 @@ class Check:
     groups: dict[str, int]
     lists: dict[str, int]
     fallbacks: dict[str, int]
+    fallback_recipients: dict[str, list[str]]
     attachments: list[dict[str, Any]]
     guesses: list[dict[str, Any]]
     skipped: dict[str, int]
     skips: dict[str, list[dict[str, str]]]
     limits: list[dict[str, str]]
     forecast: dict[str, Any] | None
+    remarks: list[Remark]
     problems: list[Problem]
     notes: list[str]
 
     def as_data(self) -> dict[str, Any]:
         """For JSON, but for the problems."""
-        return asdict(self)
+        remarks = [{**asdict(remark), "where": str(remark.where), "grave": remark.grave} for remark in self.remarks]
+        return {**asdict(self), "remarks": remarks}
 
 
 def check_folder(desk: Desk, *, listed: int | None = None) -> Check:
@@ -78,12 +82,14 @@ def check_folder(desk: Desk, *, listed: int | None = None) -> Check:
         groups=dict(summary.groups),
         lists=dict(summary.lists),
         fallbacks=dict(summary.fallbacks),
+        fallback_recipients=summary.fallback_keys,
         attachments=list(draft.attached.rows(summary)),
         guesses=[{"file": t.file, "encoding": t.encoding, "samples": t.samples} for t in draft.tables if t.guessed],
         skipped=skipped,
         skips={reason: list(islice(_skips(draft, reason), listed)) for reason in skipped},
         limits=[] if desk.sandbox else [asdict(limit) for limit in limits(draft.campaign)],
         forecast=forecast,
+        remarks=summary.remarks,
         problems=list(dict.fromkeys([*summary.problems, *_what_send_would_refuse(desk, draft, summary), *late])),
         notes=list(_notes(desk, draft, summary)),
     )
