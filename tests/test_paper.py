@@ -72,6 +72,13 @@ def test_address_of_fifty_lines_names_recipient() -> None:
     assert "50 lines" in caught.value.problems[0].what
 
 
+def test_long_line_of_an_address_is_broken_into_even_ones() -> None:
+    title = "Permanent Mission of the Islamic Republic of Afghanistan"
+    lines = pages.lines(printed(replace(PARTS, address=("The Permanent Representative", title, "1200 Geneva"))))
+    first = next(line for line in lines if line.startswith("Permanent Mission"))
+    assert lines[lines.index(first) + 1].strip() == "Republic of Afghanistan"
+
+
 def test_all_that_is_wrong_is_said_at_once() -> None:
     tall = replace(PARTS, address=("A line",) * 20)
     with pytest.raises(TemplateError) as caught:
