@@ -93,7 +93,7 @@ class _Reader(HTMLParser):
 
     def _text(self, text: str) -> None:
         children = self._open[-1][2]
-        if not children or _is(children[-1], "br"):
+        if not children or is_element(children[-1], "br"):
             text = text.removeprefix(" ") if self._open[-1][0] in _LEAVES or children else text
         if text:
             self._add(breakable(text))
@@ -124,7 +124,8 @@ def _extra(tag: str, given: dict[str, str]) -> str:
     return ""
 
 
-def _is(node: Node, tag: str) -> bool:
+def is_element(node: Node, tag: str) -> bool:
+    """Whether a node is an element of this tag."""
     return not isinstance(node, str) and node[0] == tag
 
 

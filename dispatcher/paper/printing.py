@@ -11,7 +11,7 @@ from typing import Any, Final
 from dispatcher.core.errors import Place, Problem, TemplateError
 from dispatcher.core.model import LetterParts
 from dispatcher.core.render import SourceFile
-from dispatcher.paper.blocks import BREAK, Node, blocks, breakable, plain
+from dispatcher.paper.blocks import BREAK, Node, blocks, breakable, is_element, plain
 from dispatcher.paper.typesetting import FONTS, NoGlyph, NoRoom, Piece, compiled, ours
 
 _ISOLATE: Final = "\u2068"
@@ -111,10 +111,9 @@ def _data(letter: PaperLetter) -> dict[str, Any]:
     }
 
 
-def _end(body: Sequence[Node]) -> int:
+def _end(body: list[Node]) -> int:
     """How many blocks stay on one page with the signature: the close, and a short paragraph before it."""
-    before = body[-2:-1]
-    together = before and before[0][0] == "p" and len(plain(before[0][2])) <= _SHORT  # type: ignore[arg-type]
+    together = len(body) > 1 and is_element(body[-2], "p") and len(plain(body[-2:-1])) <= _SHORT
     return 2 if together else 1
 
 
