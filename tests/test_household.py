@@ -299,6 +299,15 @@ def test_a_column_that_is_not_there(tmp_path: Path, head: str, words: str) -> No
     assert problem.where == Place("campaign.toml", line, "key recipients.0.group_by")
 
 
+def test_a_column_nearly_called_copy(tmp_path: Path) -> None:
+    """Only where it means something: in a list without households it is a field as any other."""
+    head = HEAD.replace("copy", "Copy")
+    _, _, (problem,), _ = read(households(tmp_path / "a", MISSIONS[0], head=head))
+    assert problem.todo == "rename it to 'copy'"
+    files = {"people.csv": f"{head}\n{MISSIONS[0]}\n"}
+    assert read(write_campaign(tmp_path / "b", files=files))[2] == []
+
+
 def test_a_list_that_cannot_be_read_leaves_nothing_for_the_next(tmp_path: Path) -> None:
     """Its rows wait for their households when the error comes."""
     files: dict[str, str | bytes | None] = {
