@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dispatcher.core.as_markdown import of_typed
+from dispatcher.core.as_markdown import of_html, of_typed
 from dispatcher.core.errors import TemplateError, UsageError
 from dispatcher.core.markdown import Source, twins
 from dispatcher.core.merge import Merged
@@ -424,6 +424,43 @@ def _body() -> Tags:
 
 def _signs(text: str) -> str:
     return re.sub(r"\s|[-*•+>]|\d[.)]?", "", re.sub(r"\{\{.*?\}\}|\{%.*?%\}", "", text))
+
+
+@pytest.mark.parametrize(
+    ("html", "text"),
+    [
+        ("<p>a<b> bold </b>b</p>", "a bold b"),
+        ("<b><p>one</p><p>two</p></b>", "one\n\ntwo"),
+        ('<a href="page.html">here</a> <a href="javascript:x()">or here</a>', "here or here"),
+        ('<a href="{{site}}">site</a>', "site <https://x.example/a_b>"),
+        ("<ul><li>a<ul><li>b</li></ul></li><li>c</li></ul>", "- a\n  - b\n- c"),
+        ("<table><tr><td>a</td><td>b</td></tr><tr><td>c</td></tr></table>", "a b\n\nc"),
+        ("<h2>1 * 2</h2><blockquote>q</blockquote>", "1 * 2\n\n> q"),
+        ("<p>5 &lt; 6 &amp; *</p><script>x()</script>", "5 < 6 & *"),
+        ("<b></b><p></p><i>lone", "lone"),
+    ],
+)
+def test_html_by_its_words(tmp_path: Path, html: str, text: str) -> None:
+    rows = "email,site\na@x.example,https://x.example/a_b\n"
+    head = HEAD.replace(" in {{town}}", "") + "Content-Type: text/html\n\n"
+    assert moved(tmp_path, head + html, rows).text() == text
+
+
+TAGS: Final = ("p", "b", "i", "a", "ul", "ol", "li", "br", "td", "tr", "h1", "blockquote", "img", "style", "div")
+HTML_PIECES = st.sampled_from(
+    [*(f"<{t}>" for t in TAGS), *(f"</{t}>" for t in TAGS), "a", " ", "*", "_", "&lt;", "1. ", "# ", '<a href="x">']
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(HTML_PIECES, max_size=25).map("".join))
+def test_whatever_html_there_is_its_words_are_a_letter(html: str) -> None:
+    words, _ = of_html(html)
+    tags = Tags()
+    layout = Source("<html><body>zqTAG0zq</body></html>", _body(), "layout", 1)
+    both = twins(Source(tags.protect(words, "x", 1), tags, "x", 1), layout, {})
+    seen = re.sub(r"(?s)<style>.*?(</style>|\Z)|<[^>]*>", "", html)
+    assert finish(both.text).count("a") == seen.count("a")
 
 
 # -- what is not carried over -----------------------------------------------------------------------------------------

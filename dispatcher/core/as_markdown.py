@@ -7,11 +7,12 @@ Each function takes the text with its tags taken out (`Tags.protect`), and gives
 import re
 from collections.abc import Sequence
 from html.parser import HTMLParser
+from itertools import zip_longest
 from typing import Final
 
 from dispatcher.core.bounds import words
 from dispatcher.core.markdown import soft_breaks
-from dispatcher.core.tags import Tags
+from dispatcher.core.tags import MARK, Tags
 
 _LINK: Final = re.compile(
     r"<(?:https?://|mailto:)[^\s<>]+>"
@@ -97,20 +98,21 @@ def of_html(text: str) -> tuple[str, Sequence[str]]:
 
 _SILENT: Final = words("head style script title")
 _BLOCKS: Final = words("p div section article header footer table tr ul ol li blockquote h1 h2 h3 h4 h5 h6")
+_TARGET: Final = re.compile(rf"(?:https?://|mailto:)[^\s<>]+\Z|{MARK.pattern}[^\s<>]*\Z", re.IGNORECASE)
 _EMPHASIS: Final = {"b": "**", "strong": "**", "i": "*", "em": "*"}
 
 
 class _Writer(HTMLParser):
-    """Collects blocks of Markdown."""
+    """Collects blocks of Markdown. What opens inside a block (`_open`: tag, where, link) ends with it at the latest."""
 
     def __init__(self) -> None:
         super().__init__()
         self.pictures: list[str] = []
         self._blocks: list[str] = []
         self._line: list[str] = []
+        self._open: list[tuple[str, int, str]] = []
         self._start = ""
         self._silent = 0
-        self._targets: list[str] = []
         self._lists: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -122,11 +124,8 @@ class _Writer(HTMLParser):
             self._begin(tag)
         elif tag == "br":
             self._line.append("\\\n")
-        elif tag in _EMPHASIS:
-            self._line.append(_EMPHASIS[tag])
-        elif tag == "a":
-            self._targets.append(given.get("href", ""))
-            self._line.append("[" if self._targets[-1] else "")
+        elif tag in _EMPHASIS or tag == "a":
+            self._open.append((tag, len(self._line), given.get("href", "").strip()))
         elif tag == "img":
             self.pictures.append(given.get("src", ""))
             self._line.append(_escaped(given.get("alt", "")))
@@ -151,11 +150,18 @@ class _Writer(HTMLParser):
             self._end_block()
             if tag in ("ul", "ol") and self._lists:
                 self._lists.pop()
-        elif tag in _EMPHASIS:
-            self._line.append(_EMPHASIS[tag])
-        elif tag == "a" and self._targets:
-            target = self._targets.pop()
-            self._line.append(f"]({target})" if target else "")
+        elif self._open and self._open[-1][0] == tag:
+            self._mark(*self._open.pop())
+
+    def _mark(self, tag: str, start: int, target: str) -> None:
+        """Put what stands since `start` into its marks, blanks outside; a link that leads nowhere is only words."""
+        inside = "".join(self._line[start:])
+        words = inside.strip()
+        if words and "\n" not in words and (tag != "a" or _TARGET.match(target)):
+            mark = _EMPHASIS.get(tag, "")
+            marked = f"[{words}](<{target}>)" if tag == "a" else f"{mark}{words}{mark}"
+            before, _, after = inside.partition(words)
+            self._line[start:] = [before, marked, after]
 
     def handle_data(self, data: str) -> None:
         if not self._silent:
@@ -167,12 +173,12 @@ class _Writer(HTMLParser):
         if text:
             self._blocks.append(self._start + text)
             self._start = ""
-        self._line = []
+        self._line, self._open = [], []
 
     def markdown(self) -> str:
         self._end_block()
         text = ""
-        for block, following in zip(self._blocks, [*self._blocks[1:], ""], strict=True):
+        for block, following in zip_longest(self._blocks, self._blocks[1:], fillvalue=""):
             listed = _ITEM.match(block) and _ITEM.match(following)
             text += block + ("\n" if listed or not following else "\n\n")
         return text
