@@ -167,7 +167,7 @@ def recipient(line: int, **fields: str) -> Recipient:
 def test_a_household_on_paper(tmp_path: Path) -> None:
     """Nobody of it needs an address; what one row says holds for those that say nothing, in capitals or not."""
     head = HEAD.replace("city", "channel,city")
-    rows = ("FRA,,Mission,,fr,Paper,Paris,", "FRA,,,cc,,paper,,", "NAM,n@nam.example,,,en,,,", "NAM,,M,,,PAPER,,")
+    rows = ("FRA,,Mission,,fr,Paper,Paris,", "FRA,,,cc,,paper,,", "NAM,n@nam.example,,,en,,Bern,", "NAM,,M,,,PAPER,,")
     page = "templates/house/letter.typ"
     files = {page: (REPOSITORY / page).read_text(encoding="utf-8")}
     for name, letter in (("en", ENGLISH), ("fr", FRENCH)):

@@ -8,7 +8,7 @@ from dispatcher.core.errors import Place, TemplateError
 from dispatcher.core.placeholders import foreign_fields
 from dispatcher.core.render import SourceFile
 from dispatcher.desk.draft import Draft
-from tests.campaigns import ENGLISH, FRENCH, PEOPLE, write_campaign
+from tests.campaigns import ENGLISH, FRENCH, LETTER, PEOPLE, write_campaign
 
 COLUMNS = ("key", "email", "name", "Family Name", "post_code")
 
@@ -73,6 +73,13 @@ def test_check_names_each_once_with_its_place(tmp_path: Path) -> None:
     ]
     assert len(set(found.problems)) == 2
     assert found.letters == 4, "the rest is looked at all the same"
+
+
+def test_what_is_meant_may_be_overlooked(tmp_path: Path) -> None:
+    """By the same word as any other placeholder."""
+    files = {"letters/letter.en.md": ENGLISH.replace("{{ name }}", "«Name»")}
+    letter = f'{LETTER}overlook = ["placeholder"]\n'
+    assert Draft(write_campaign(tmp_path, files=files, letter=letter)).summary().problems == []
 
 
 @pytest.mark.parametrize("field", ["Name", "NAME", "City"])

@@ -219,20 +219,29 @@ class Planner:
 
         `lists` gives each list's columns and rows.
         """
+        told: set[tuple[str, int | None]] = set()
         for number, (spec, columns, rows) in enumerate(lists):
             problems = [*_column_problems(spec, columns), *self._group_problems(number, spec, columns)]
             if problems:
                 yield from problems
                 continue
-            yield from foreign_fields(self._merge.renderer.source.letters.values(), columns)
+            for problem in self._foreign_fields(columns):
+                told.add((problem.where.file, problem.where.line))
+                yield problem
             for item in self._list(number, spec, rows):
                 if isinstance(item, Skip):
                     self._register.leave_out(item)
                 yield item
         for remark in self._lint.remarks():
+            if remark.kind == "placeholder" and (remark.where.file, remark.where.line) in told:
+                continue  # said already, and what to write there
             yield remark
             if remark.grave:
                 yield remark.problem
+
+    def _foreign_fields(self, columns: Sequence[str]) -> Iterator[Problem]:
+        if "placeholder" not in self._campaign.letter.overlook:
+            yield from foreign_fields(self._merge.renderer.source.letters.values(), columns)
 
     def _list(self, number: int, spec: RecipientsList, rows: Iterator[Row]) -> Iterator[Item]:
         try:
