@@ -4,6 +4,7 @@ import html
 import re
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -149,6 +150,12 @@ def test_file_is_pdf_a_with_its_fonts_and_the_same_every_time() -> None:
         "K1: الممثل الدائم",
         "K2: លោកតំណាងអចិន្ត្រៃយ៍",
     ]
+
+
+def test_several_may_print_at_once() -> None:
+    alone = printed(PARTS, ARABIC)
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(lambda _: printed(PARTS, ARABIC), range(16))) == {alone}
 
 
 def test_missing_glyph_names_recipient_and_text() -> None:

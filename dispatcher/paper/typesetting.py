@@ -6,6 +6,7 @@ kept: fonts are read once. Never after a fork: Typst's threads do not survive on
 
 import json
 import re
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 FOLDER: Final = Path(__file__).parent
 FONTS: Final = FOLDER / "fonts"
+_ONE_AT_A_TIME: Final = threading.Lock()
+"""A compiler takes one caller; it works with several threads of its own."""
 _KEPT: Final = 10
 _LARGE: Final = 100_000
 """Characters of data, some thirty letters, from which on forgetting is worth its 50 ms."""
@@ -81,19 +84,20 @@ def compiled(
     import typst  # noqa: PLC0415
 
     source = "\n".join(piece.text for piece in pieces).encode()
-    try:
-        pdf = _compiler(root, fonts).compile(
-            source,
-            format="pdf",
-            sys_inputs=dict(inputs),
-            pdf_standards=["a-2b"],
-            timestamp=timestamp.astimezone(UTC),
-        )
-    except typst.TypstError as error:
-        raise _in_words(error, pieces) from None
-    finally:
-        if sum(map(len, inputs.values())) > _LARGE:
-            _forget(root, fonts)
+    with _ONE_AT_A_TIME:
+        try:
+            pdf = _compiler(root, fonts).compile(
+                source,
+                format="pdf",
+                sys_inputs=dict(inputs),
+                pdf_standards=["a-2b"],
+                timestamp=timestamp.astimezone(UTC),
+            )
+        except typst.TypstError as error:
+            raise _in_words(error, pieces) from None
+        finally:
+            if sum(map(len, inputs.values())) > _LARGE:
+                _forget(root, fonts)
     if not isinstance(pdf, bytes):
         raise DispatcherError("Typst gave something else than a PDF")
     return pdf
