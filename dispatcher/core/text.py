@@ -165,6 +165,14 @@ def file_stem(number: int, key: str) -> str:
     return f"{number:03}-{re.sub(r'[^A-Za-z0-9_-]+', '_', key)[:60]}"
 
 
+def searchable(text: str) -> str:
+    """Text as it is searched: whatever its case, its accents and which apostrophe was typed (Côte d’Ivoire)."""
+    if text.isascii():
+        return text.casefold()
+    apart = unicodedata.normalize("NFKD", text.replace("\u2019", "'"))
+    return "".join(char for char in apart if not unicodedata.combining(char)).casefold()
+
+
 def printable(text: str) -> str:
     """Text from lists, templates and relays as it may go to a terminal: controls and bidi overrides made visible."""
     if text.isascii() and text.isprintable():

@@ -9,6 +9,7 @@ from typing import Any
 from dispatcher.core.errors import Problem, UsageError
 from dispatcher.core.model import Channel, State
 from dispatcher.core.review import log_row, tally
+from dispatcher.core.text import searchable
 from dispatcher.desk import Desk
 from dispatcher.ledgers.file import stamp
 from dispatcher.ledgers.reader import Reader
@@ -53,18 +54,18 @@ def _printing(row: Mapping[str, Any]) -> dict[str, Any]:
 def log(desk: Desk, *, state: str = "", recipient: str = "", since: str = "") -> Iterator[dict[str, Any]]:
     """The log, one row a letter, as it is after its last attempt. Raises UsageError before the first row.
 
-    `recipient` is looked for in key, name and addresses, whatever its case; `since` is a date or a moment, in UTC
-    unless it says otherwise.
+    `recipient` is looked for in key, name and addresses, whatever its case and accents; `since` is a date or a moment,
+    in UTC unless it says otherwise.
     """
     given = {"campaign": desk.campaign_id(), "state": state, "key": "", "since": _earliest(since)}
-    return _log_rows(desk.reader(), given, recipient.casefold())
+    return _log_rows(desk.reader(), given, searchable(recipient))
 
 
 def _log_rows(reader: Reader, given: Mapping[str, str], wanted: str) -> Iterator[dict[str, Any]]:
     with reader:
         for found in reader.rows("log", **given):
             row = log_row(found)
-            if any(wanted in row[column].casefold() for column in ("key", "name", "addresses")):
+            if not wanted or any(wanted in searchable(row[column]) for column in ("key", "name", "addresses")):
                 yield row
 
 
