@@ -501,6 +501,21 @@ def test_a_sender_by_row(tmp_path: Path) -> None:
     assert "FROM differs by row, and a campaign has one: Bern@orchard.example.org is taken" in found.notes[0]
 
 
+def test_a_text_in_another_language(tmp_path: Path) -> None:
+    """The house says the rest in it; one that it does not know is refused, with those it knows."""
+    names = folder(tmp_path, HEAD + "\nMadame, Monsieur,\n\nvous avez {{apples}} pommes.\n")
+    given_words = ("init", "moved", "--from-mailmerge", *names, "--language")
+    done = dispatcher(*given_words, "de", folder=tmp_path)
+    assert (done.code, "there are no forms of address in 'de'" in done.err, "en, es, fr" in done.err) == (2, True, True)
+    assert dispatcher(*given_words, "fr", folder=tmp_path).code == 0
+    assert check_folder(Desk(tmp_path / "moved", sandbox=True)).problems == []
+    text = Moved(tmp_path / "moved", []).letters[0].rendering.text
+    assert "vous avez 17 pommes." in text
+    assert "Si vous" in text
+    done = dispatcher("init", "other", "--language", "fr", folder=tmp_path)
+    assert (done.code, (tmp_path / "other").exists()) == (2, False)
+
+
 # -- the server -------------------------------------------------------------------------------------------------------
 
 

@@ -29,6 +29,9 @@ def init(
     from_mailmerge: Annotated[
         bool, typer.Option("--from-mailmerge", help="Make it of mailmerge's files instead; these stay as they are.")
     ] = False,
+    language: Annotated[
+        str | None, typer.Option(help="With --from-mailmerge: what its text is written in.", show_default="en")
+    ] = None,
 ) -> None:
     """Make a new campaign folder from the founding campaign, to be edited; or from a folder of mailmerge.
 
@@ -39,8 +42,10 @@ def init(
     from dispatcher.desk.starting import copy_starter
 
     if from_mailmerge:
-        _from_mailmerge(directory, files or [])
+        _from_mailmerge(directory, files or [], language or "en")
         return
+    if language:
+        raise UsageError(Problem("--language goes with --from-mailmerge", todo="the founding campaign has its own"))
     if files:
         todo = f"name the new folder alone, or add --from-mailmerge to make it of {files[0]}"
         raise UsageError(Problem(f"{files[0]} is one file too many", todo=todo))
@@ -60,19 +65,19 @@ def _say_next(directory: Path) -> None:
     say(f"Then: {go} && dispatcher check && dispatcher preview --open && dispatcher send --sandbox")
 
 
-def _from_mailmerge(directory: Path, files: list[Path]) -> None:
+def _from_mailmerge(directory: Path, files: list[Path], language: str) -> None:
     from dispatcher.desk.clock import SystemClock
     from dispatcher.desk.starting import convert_mailmerge
 
     if not 2 <= len(files) <= 3:
         todo = "type: dispatcher init DIR --from-mailmerge TEMPLATE DATABASE [SERVER_CONF]"
         raise UsageError(Problem("--from-mailmerge wants mailmerge's template and its database", todo=todo))
-    rows, notes = convert_mailmerge(directory, files, SystemClock().now().date())
+    rows, notes = convert_mailmerge(directory, files, SystemClock().now().date(), language)
     say(f"{directory} is a campaign folder now, made of {files[0]}; its list has {many(rows, 'row')}.")
     say(
         "  campaign.toml           who writes, which relay: put in organisation and signatory as they are to be printed"
     )
-    say("  templates/letter.en.md  the letter; templates/house puts letterhead, date, subject and signature round it")
+    say(f"  templates/letter.{language}.md  the letter; templates/house puts letterhead, date and signature round it")
     say("  recipients              who gets it")
     if notes:
         say("Not carried over, or to be looked at:")

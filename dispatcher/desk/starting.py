@@ -29,8 +29,10 @@ def copy_starter(directory: Path) -> None:
         raise _unwritable(directory, error) from None
 
 
-def convert_mailmerge(directory: Path, files: Sequence[Path], today: date) -> tuple[int, Sequence[Problem]]:
-    """Make a campaign of mailmerge's template, database and, if given, server file.
+def convert_mailmerge(
+    directory: Path, files: Sequence[Path], today: date, language: str = "en"
+) -> tuple[int, Sequence[Problem]]:
+    """Make a campaign of mailmerge's template, database and, if given, server file; `language` is the text's.
 
     How many rows its list has, and what was not carried over. Raises UsageError, and then nothing was written.
     """
@@ -40,8 +42,9 @@ def convert_mailmerge(directory: Path, files: Sequence[Path], today: date) -> tu
     template, database, server = [*files, None][:3]
     if template is None or database is None:
         raise UsageError(Problem("mailmerge's template and database are wanted", todo="name both files"))
+    _require_forms(language)
     name = directory.resolve().name
-    made = convert(template, database, server, name=name, today=today, profiles=profiles())
+    made = convert(template, database, server, name=name, today=today, language=language, profiles=profiles())
     try:
         _copy_parts(directory, _HOUSE)
         for path, octets in made.texts.items():
@@ -51,6 +54,17 @@ def convert_mailmerge(directory: Path, files: Sequence[Path], today: date) -> tu
     except OSError as error:
         raise _unwritable(directory, error) from None
     return made.rows, made.notes
+
+
+def _require_forms(language: str) -> None:
+    """The house must know how people are addressed and dates written in a language."""
+    known = sorted(path.stem for path in (starter() / "templates" / "forms").glob("*.toml"))
+    if language not in known:
+        todo = (
+            f"there are: {', '.join(known)}. For another leave it out; then write templates/forms/xx.toml, rename the "
+            "letter to letter.xx.md, and set language in campaign.toml"
+        )
+        raise UsageError(Problem(f"there are no forms of address in {language!r}", todo=todo))
 
 
 def _require_new(directory: Path) -> None:

@@ -19,7 +19,7 @@ from dispatcher.core.model import Mailbox
 from dispatcher.core.profile import Profile
 from dispatcher.sources.mailmerge.attachments import Attachments, safe_name
 from dispatcher.sources.mailmerge.fields import Listing, is_template, lone_field
-from dispatcher.sources.mailmerge.letter import LETTER, dropped, letter_of
+from dispatcher.sources.mailmerge.letter import dropped, letter_of
 from dispatcher.sources.mailmerge.message import Header, Template, read_template
 from dispatcher.sources.mailmerge.server import Server, no_server, read_server
 from dispatcher.sources.mailmerge.settings import Settings
@@ -40,12 +40,19 @@ class Converted:
 
 
 def convert(
-    template: Path, database: Path, server: Path | None, *, name: str, today: date, profiles: Mapping[str, Profile]
+    template: Path,
+    database: Path,
+    server: Path | None,
+    *,
+    name: str,
+    today: date,
+    language: str,
+    profiles: Mapping[str, Profile],
 ) -> Converted:
-    """Read mailmerge's files. `name` becomes the campaign's id, `today` its date."""
-    return _Conversion(read_template(template), _listing(database), template.parent).run(
-        read_server(server, profiles) if server else no_server(), database, name, today
-    )
+    """Read mailmerge's files. `name` becomes the campaign's id, `today` its date, `language` that of the letter."""
+    relay = read_server(server, profiles) if server else no_server()
+    conversion = _Conversion(read_template(template), _listing(database), template.parent)
+    return conversion.run(relay, database, name, today, language)
 
 
 def _listing(database: Path) -> Listing:
@@ -63,7 +70,7 @@ class _Conversion:
         self._folder = folder
         self._made = Converted(rows=len(listing.rows))
 
-    def run(self, server: Server, database: Path, name: str, today: date) -> Converted:
+    def run(self, server: Server, database: Path, name: str, today: date, language: str) -> Converted:
         template, listing, made = self._template, self._listing, self._made
         sender, reply_to = self._mailbox("from"), self._mailbox("reply-to")
         if sender is None:
@@ -73,13 +80,14 @@ class _Conversion:
         self._put_addresses(to, cc)
         patterns = attached.patterns()
         subject = listing.retold(template.all("subject")[0].value)
-        letter, notes = letter_of(template, subject, listing.retold(template.body))
-        made.texts[LETTER] = letter.encode()
+        path = f"templates/letter.{language}.md"
+        letter, notes = letter_of(template, subject, listing.retold(template.body), path)
+        made.texts[path] = letter.encode()
         made.copies.update(attached.copies)
         made.notes += [*attached.notes, *dropped(template), *notes]
         own, twice = self._without_sender(sender.identity), self._on_duplicate()
         source = self._list(database)
-        said = Settings(name, today, subject, sender, reply_to, patterns, source, own, twice, server)
+        said = Settings(name, today, language, subject, sender, reply_to, patterns, source, own, twice, server)
         made.texts["campaign.toml"] = said.text().encode()
         made.notes += [*listing.notes(), *server.notes]
         return made

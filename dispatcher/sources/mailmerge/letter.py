@@ -10,7 +10,6 @@ from dispatcher.core.jinja import TEXT, Failure, in_words
 from dispatcher.core.tags import MARK, Tags
 from dispatcher.sources.mailmerge.message import Template
 
-LETTER: Final = "templates/letter.en.md"
 _CARRIED: Final = frozenset({
     "to", "cc", "bcc", "from", "subject", "reply-to", "attachment", "content-type", "mime-version", "date",
     "content-transfer-encoding",
@@ -22,12 +21,10 @@ def quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def letter_of(template: Template, subject: str, body: str) -> tuple[str, list[Problem]]:
-    """The letter file, and notes. `subject` and `body` are the template's, with the columns' new names."""
-    notes = [
-        *_refused(template, subject, template.all("subject")[0].line),
-        *_refused(template, body, template.body_line),
-    ]
+def letter_of(template: Template, subject: str, body: str, path: str) -> tuple[str, list[Problem]]:
+    """The letter file for `path`, and notes. `subject` and `body` are the template's, with the columns' new names."""
+    at = template.all("subject")[0].line
+    notes = [*_refused(template, subject, at, path), *_refused(template, body, template.body_line, path)]
     tags = Tags()
     try:
         protected = tags.protect(body, template.file, template.body_line)
@@ -36,7 +33,7 @@ def letter_of(template: Template, subject: str, body: str) -> tuple[str, list[Pr
     else:
         text, pictures = _markdown(template.kind, protected, tags)
         written = _restored(text, tags)
-        notes += _of_body(template, [_restored(picture, tags) for picture in pictures])
+        notes += _of_body(template, [_restored(picture, tags) for picture in pictures], path)
     return f"+++\nsubject = {quoted(subject)}\n+++\n{written.strip()}\n", notes
 
 
@@ -44,7 +41,7 @@ def _restored(text: str, tags: Tags) -> str:
     return MARK.sub(lambda found: tags.all[int(found[1])].source, text)
 
 
-def _refused(template: Template, source: str, line: int) -> Iterator[Problem]:
+def _refused(template: Template, source: str, line: int, path: str) -> Iterator[Problem]:
     """A tag that a letter here cannot have."""
     try:
         Tags().protect(source, template.file, line)
@@ -55,7 +52,7 @@ def _refused(template: Template, source: str, line: int) -> Iterator[Problem]:
         what, where = in_words(error, {})[0], Place(template.file, line + getattr(error, "lineno", 1) - 1)
     else:
         return
-    todo = f"it stands in {LETTER} as it was, and check will refuse it there: write it in another way"
+    todo = f"it stands in {path} as it was, and check will refuse it there: write it in another way"
     yield Problem(f"a tag that is not used here: {what}", where, todo)
 
 
@@ -69,14 +66,14 @@ def _markdown(kind: str, text: str, tags: Tags) -> tuple[str, Sequence[str]]:
     return of_typed(text, tags), ()
 
 
-def _of_body(template: Template, pictures: Sequence[str]) -> Iterator[Problem]:
+def _of_body(template: Template, pictures: Sequence[str], path: str) -> Iterator[Problem]:
     where = Place(template.file, template.body_line)
     if template.kind == "text/html":
         what = "the HTML was turned into Markdown; its colours, sizes and layout are not carried over"
-        todo = f"look at {LETTER} and at dispatcher preview; how letters look is templates/house/layout.html's"
+        todo = f"look at {path} and at dispatcher preview; how letters look is templates/house/layout.html's"
         yield Problem(what, where, todo)
     elif template.kind not in ("text/plain", "text/markdown"):
-        yield Problem(f"{template.kind} was read as plain text", where, f"look at {LETTER}")
+        yield Problem(f"{template.kind} was read as plain text", where, f"look at {path}")
     for picture in pictures:
         todo = "a letter carries no pictures in its text: attach the file, or say it in words"
         if any(header.value and header.value in picture for header in template.all("attachment")):

@@ -21,6 +21,7 @@ class Settings:
 
     name: str
     day: date
+    language: str
     subject: str
     sender: Mailbox
     reply_to: Mailbox | None
@@ -39,7 +40,7 @@ class Settings:
             "",
             f"id = {quoted(self._id())}",
             f"title = {quoted(title)}",
-            'language = "en" # the letter is templates/letter.en.md; for another language rename it too',
+            f"language = {quoted(self.language)}",
             f"date = {self.day.isoformat()} # printed on the letter",
             f"on_duplicate = {quoted(self.on_duplicate)} # refuse | first | each: one mailbox or key in two rows",
             "",
