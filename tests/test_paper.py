@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dispatcher.core.errors import Place, TemplateError
+from dispatcher.core.model import LetterParts
 from dispatcher.core.render import Renderer
 from dispatcher.desk.draft import Draft
 from dispatcher.paper.letters import typeset
@@ -224,6 +225,19 @@ def test_arabic_runs_from_right_to_left_with_latin_and_digits_inside() -> None:
     assert line
     assert line.right == pytest.approx(188, abs=1), "the line begins at the right margin"
     assert pages.gaps(pdf, SUBJECT) == 0, "letters are joined"
+
+
+@pytest.mark.parametrize(("parts", "opens_to_the_left"), [(ARABIC, True), (PARTS, False)])
+def test_brackets_are_mirrored_where_lines_run_from_right_to_left(
+    parts: LetterParts, *, opens_to_the_left: bool
+) -> None:
+    pdf = printed(replace(parts, subject="("))
+    bracket = pages.ink(pdf, SUBJECT)
+    assert bracket
+    right = pages.ink(pdf, replace(bracket, left=bracket.right - 0.25))
+    assert right
+    round_there = right.bottom - right.top < 0.8 * (bracket.bottom - bracket.top)
+    assert round_there == opens_to_the_left
 
 
 @pytest.mark.parametrize("language", ["ar", "km", "ru", "zh"])
