@@ -5,6 +5,7 @@ person; stored and encoded once.
 import io
 import json
 import os
+import random
 import sqlite3
 import tracemalloc
 import zipfile
@@ -255,10 +256,34 @@ def test_a_file_that_takes_for_ever_is_left(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "good.pdf").write_bytes(pdf("FRA", "x"))
     with PdfOpener(seconds=1) as opener:
-        assert opener.open(tmp_path / "pipe", text=True).fault == "it takes longer than 1 s to open"
+        assert opener.open(tmp_path / "pipe", text_of=20).fault == "it takes longer than 1 s to open"
     with PdfOpener() as opener:
-        found = opener.open(tmp_path / "good.pdf", text=True)
+        found = opener.open(tmp_path / "good.pdf", text_of=20)
     assert (found.pages, found.text.split(), found.fault) == (2, ["FRA", "x"], "")
+
+
+def test_damaged_files_are_told_one_after_the_other(tmp_path: Path) -> None:
+    """Octets changed and cut at random: each gives pages or a reason, and the one after it opens as before."""
+    chance, good, told = random.Random(7), pdf("FRA", "two"), set[bool]()
+    (tmp_path / "good.pdf").write_bytes(good)
+    with PdfOpener() as opener:
+        for _ in range(60):
+            octets = bytearray(good)
+            for _ in range(chance.randrange(1, 30)):
+                octets[chance.randrange(len(octets))] = chance.randrange(256)
+            (tmp_path / "bad.pdf").write_bytes(
+                octets[: chance.choice((len(octets), chance.randrange(10, len(octets))))]
+            )
+            found = opener.open(tmp_path / "bad.pdf", text_of=20)
+            assert bool(found.pages) != bool(found.fault)
+            told.add(bool(found.fault))
+        assert opener.open(tmp_path / "good.pdf").pages == 2
+    assert told == {True, False}
+
+
+def test_further_pages_are_read_where_the_first_names_nobody(tmp_path: Path) -> None:
+    late = pdf("Annex", *["-"] * 8, "Annex for NAM")
+    assert doubts(with_annexes(tmp_path, FRA=late)) == [("FRA", "its text names recipient NAM")]
 
 
 def test_a_pdf_is_opened_without_loading_anything_of_the_campaign(
@@ -273,9 +298,9 @@ def test_each_file_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     opened: list[str] = []
     real = PdfOpener.open
 
-    def open_(self: PdfOpener, path: Path, *, text: bool) -> Pdf:
+    def open_(self: PdfOpener, path: Path, *, text_of: int = 0) -> Pdf:
         opened.append(path.name)
-        return real(self, path, text=text)
+        return real(self, path, text_of=text_of)
 
     monkeypatch.setattr(PdfOpener, "open", open_)
     letter = LETTER.replace('"letters/report.pdf"', '"letters/report.pdf", "copy.pdf", "annexes/{key}.pdf"')

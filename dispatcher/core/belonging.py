@@ -87,15 +87,22 @@ class Roll:
             self._text.add(self._text.keys, key, owner.key)
             self._path.add(self._path.keys, _folded(owner.key), owner.key)
 
+    def names_somebody(self, owner: Owner, text: str) -> bool:
+        """Whether a text names its owner or anybody else."""
+        return self._text.first(_words(text), _words(owner.key), _names(owner)) is not None
+
     def doubt(self, owner: Owner, path: str, text: str) -> str:
         """Why a file may not be for its owner, in words; '' if there is no doubt."""
-        names = set(map(_folded, (owner.name, *owner.names))) - {()}
-        in_text = self._text.first(_words(text), _words(owner.key), names)
-        in_path = self._path.first(_folded(path), _folded(owner.key), names)
+        in_text = self._text.first(_words(text), _words(owner.key), _names(owner))
+        in_path = self._path.first(_folded(path), _folded(owner.key), _names(owner))
         for place, found in (("its text", in_text), ("its path", in_path)):
             if found is not None:
                 return f"{place} names recipient {min(found)}" if found and owner.key not in found else ""
         return "neither its text nor its path has their key or name"
+
+
+def _names(owner: Owner) -> set[Words]:
+    return set(map(_folded, (owner.name, *owner.names))) - {()}
 
 
 def _telling(key: str) -> bool:

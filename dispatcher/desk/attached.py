@@ -22,6 +22,8 @@ from dispatcher.sources.pdf import Pdf, PdfOpener
 Watch = Callable[[int, int], None]
 """Is told how many files have been looked into, and of how many."""
 _TOLD: Final = 3
+_READ: Final = 20
+"""So many pages of a recipient's own file are read, if the first one names nobody."""
 
 
 def nobody(done: int, total: int) -> None:
@@ -66,36 +68,46 @@ class Attached:
         for file in self._files:
             if file.owner:
                 roll.add(file.owner)
-        opened: set[str] = set()
         with PdfOpener() as opener:
             for done, file in enumerate(self._files):
                 watch(done, len(self._files))
-                own = file.owner is not None and uses[file.number, file.path] == 1
-                if file.kind == PDF and (own or file.digest not in opened):
-                    opened.add(file.digest)
-                    pdf = opener.open(self.root / file.path, text=own)
-                    self._pages[file.digest] = pdf.pages
-                    if pdf.fault:
-                        yield self._closed(file, pdf)
-                        continue
-                else:
-                    pdf = Pdf()
-                if own and file.owner:
+                own = file.owner if uses[file.number, file.path] == 1 else None
+                fault, doubt = "", ""
+                if own:
+                    fault, doubt = self._own(opener, file, own, roll)
                     earlier = first.setdefault((file.number, file.digest), file)
-                    yield from self._doubt(file, earlier, roll.doubt(file.owner, file.path, pdf.text))
+                    if earlier is not file:
+                        doubt = f"it is the same file as {earlier.path}, which is recipient {earlier.key}'s"
+                elif file.digest not in self._pages:
+                    fault = self._opened(opener, file).fault
+                if fault:
+                    yield self._closed(file, fault)
+                elif doubt:
+                    yield from self._doubt(file, doubt)
         watch(len(self._files), len(self._files))
 
-    def _closed(self, file: _File, pdf: Pdf) -> Problem:
-        what, todo = f"{file.path} does not open: {pdf.fault}", "make the PDF anew, and open it once yourself"
-        if pdf.fault == "encrypted":
+    def _opened(self, opener: PdfOpener, file: _File, text_of: int = 0) -> Pdf:
+        """A file as it opens, if it is a PDF."""
+        if file.kind != PDF:
+            return Pdf()
+        pdf = opener.open(self.root / file.path, text_of=text_of)
+        self._pages[file.digest] = pdf.pages
+        return pdf
+
+    def _own(self, opener: PdfOpener, file: _File, owner: Owner, roll: Roll) -> tuple[str, str]:
+        """Why a recipient's own file does not open, and why it may be another's. Further pages only if need be."""
+        pdf = self._opened(opener, file, 1)
+        if pdf.pages > 1 and not roll.names_somebody(owner, pdf.text):
+            pdf = self._opened(opener, file, _READ)
+        return pdf.fault, roll.doubt(owner, file.path, pdf.text)
+
+    def _closed(self, file: _File, fault: str) -> Problem:
+        what, todo = f"{file.path} does not open: {fault}", "make the PDF anew, and open it once yourself"
+        if fault == "encrypted":
             what, todo = f"{file.path} is encrypted", "save it without a password: nobody could open it"
         return Problem(what, self._where(file), todo)
 
-    def _doubt(self, file: _File, earlier: _File, doubt: str) -> Iterator[Problem]:
-        if earlier is not file:
-            doubt = f"it is the same file as {earlier.path}, which is recipient {earlier.key}'s"
-        if not doubt:
-            return
+    def _doubt(self, file: _File, doubt: str) -> Iterator[Problem]:
         if self.campaign.on_mismatch == "send":
             self.doubts.append(f"{file.path} may not be for {file.key}: {doubt}")
             return

@@ -20,7 +20,7 @@ _CHILD: Final = Path(__file__).with_name("pdf_child.py")
 
 @dataclass(frozen=True, slots=True)
 class Pdf:
-    """What one holds: `pages`, and `text` of the first twenty; or `fault`, why it cannot be opened, in words."""
+    """What one holds: `pages`, and the `text` of the first ones; or `fault`, why it cannot be opened, in words."""
 
     pages: int = 0
     text: str = ""
@@ -42,8 +42,8 @@ class PdfOpener:
     ) -> None:
         self._end()
 
-    def open(self, path: Path, *, text: bool) -> Pdf:
-        """Open one; its text only if wanted. Raises nothing for what the file is."""
+    def open(self, path: Path, *, text_of: int = 0) -> Pdf:
+        """Open one, and read the text of so many pages. Raises nothing for what the file is."""
         try:
             child = self._child or self._start()
         except OSError as error:
@@ -60,7 +60,7 @@ class PdfOpener:
         with suppress(OSError, ValueError):
             assert child.stdin is not None  # noqa: S101 (both are pipes)
             assert child.stdout is not None  # noqa: S101
-            child.stdin.write(json.dumps([str(path), text]) + "\n")
+            child.stdin.write(json.dumps([str(path), text_of]) + "\n")
             child.stdin.flush()
             answer = child.stdout.readline()
         timer.cancel()

@@ -1,8 +1,8 @@
 """Opens PDF files for `sources.pdf`, in a process of its own, which may be ended if a file takes too long.
 
-Started by its path, so that it loads nothing of ours. A line of JSON comes in for each file, a path and whether its
-text is wanted; a line goes out: `pages`, and the `text` of the first ones; or `fault`, why it does not open, in words.
-Ends with its input.
+Started by its path, so that it loads nothing of ours. A line of JSON comes in for each file: a path, and of how many
+pages the text is wanted. A line goes out: `pages`, and the `text` of the first ones; or `fault`, why it does not open,
+in words. Ends with its input.
 """
 
 import json
@@ -12,7 +12,6 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-PAGES = 20
 CHARACTERS = 200_000
 MEMORY = 2 * 1024**3
 
@@ -28,9 +27,9 @@ def main() -> None:
 
     logging.disable()
     for line in sys.stdin:
-        path, with_text = json.loads(line)
+        path, wanted = json.loads(line)
         try:
-            found = _look(pypdf.PdfReader(path), with_text)
+            found = _look(pypdf.PdfReader(path), wanted)
         except RecursionError:
             found = {"fault": "it is nested too deeply"}
         except MemoryError:
@@ -40,15 +39,15 @@ def main() -> None:
         print(json.dumps(found), flush=True)
 
 
-def _look(reader: Any, with_text: bool) -> dict[str, Any]:  # noqa: FBT001 (it comes by a pipe)
+def _look(reader: Any, wanted: int) -> dict[str, Any]:
     if reader.is_encrypted:
         return {"fault": "encrypted"}
     pages = len(reader.pages)
     if not pages:
         return {"fault": "it has no page"}
     text = ""
-    for number in range(min(pages, PAGES) if with_text else 0):
-        with suppress(KeyError, ValueError, TypeError, AttributeError, IndexError):  # a page whose text cannot be had
+    for number in range(min(pages, wanted)):
+        with suppress(Exception):  # a page whose text cannot be had, and that is shown all the same
             text += reader.pages[number].extract_text()[: CHARACTERS - len(text)] + "\n"
     return {"pages": pages, "text": text}
 
