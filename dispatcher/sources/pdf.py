@@ -72,7 +72,7 @@ class PdfOpener:
         return Pdf(fault=f"it takes longer than {self._seconds:g} s to open" if late.is_set() else "it cannot be read")
 
     def _start(self) -> "subprocess.Popen[str]":
-        # -P: nothing is imported from the folder where we are, which is the campaign's
+        # -P: what lies beside it here is not taken for a module of the standard library, nor what is in the campaign
         argv = [sys.executable, "-P", str(_CHILD)]
         pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
         self._child = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=nowhere, encoding="utf-8")
