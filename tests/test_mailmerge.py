@@ -304,6 +304,11 @@ def test_whom_it_goes_to(tmp_path: Path, to: str, columns: str, first: str) -> N
     assert found.text() == f"Hi, {cells[last]}."
 
 
+@pytest.mark.parametrize("to", ["{{email}}", "all@press.example", "{{mail}}"])
+def test_a_list_without_rows(tmp_path: Path, to: str) -> None:
+    assert moved(tmp_path, HEAD.replace("{{email}}", to) + "\nHi.\n", "mail,town\n").letters == []
+
+
 def test_copies_are_a_column(tmp_path: Path) -> None:
     found = moved(tmp_path, HEAD + "CC: desk@orchard.example, {{name}}@home.example\nBCC: boss@home.example\n\nHi.\n")
     recipient = found.letters[0].letter.recipient

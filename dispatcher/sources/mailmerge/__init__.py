@@ -128,7 +128,7 @@ class _Conversion:
             column = lone_field(header.value) if header else ""
             if column in listing.columns and not any(c.lower() == name for c in listing.columns if c != column):
                 listing.rename(column, name)
-            elif cells:
+            elif cells or name == "email":
                 listing.add(name, cells)
         listing.settle({"email", "name", *(["cc"] if cc else [])})
 
