@@ -36,7 +36,7 @@ from dispatcher.core.model import (
 )
 from dispatcher.core.policy import LONGEST_PAUSE, TRANSITIONS
 from dispatcher.ledgers import sealing
-from dispatcher.ledgers.printing import post, throw_away
+from dispatcher.ledgers.printing import Printed, post, record, throw_away
 from dispatcher.ledgers.sqlite import Run, SqliteLedger
 from tests.ledger_bench import (
     ACCEPTED,
@@ -99,6 +99,8 @@ STEPS: Final = (
     "resend",
     "amend",
     "suppress",
+    "reissue",
+    "throw_away",
 )
 
 
@@ -166,6 +168,21 @@ class Story:
     def suppress(self, number: int) -> None:
         with self.bench.open(hold=False) as guest:
             sealing.add_suppressions(guest, letter(f"K{number % 4:03}").recipient.to, **WHY)
+
+    def _standing_at(self, state: str, number: int) -> str | None:
+        found = sorted(key for key, stands in states(self.bench).items() if stands == state)
+        return found[number % len(found)] if found else None
+
+    def reissue(self, number: int) -> None:
+        """One that failed goes on paper, and from there into a post-box."""
+        if key := self._standing_at("failed", number):
+            assert printed(self.bench, self.ledger, key) == []
+            self.taken[key] += 1
+
+    def throw_away(self, number: int) -> None:
+        if key := self._standing_at("printed", number):
+            throw_away(self.ledger, numbers(self.bench, key), who="Ada", why="a jam")
+            self.excused[key] += 1
 
     def check(self) -> None:
         """No letter was taken twice unless somebody said so, none is lost, none has two live attempts."""
@@ -638,6 +655,13 @@ class LedgerContract:
         assert row
         assert row["reason"] == "posted on 2009-10-02, says Ada: at the counter"
         assert json.loads(printing["files"]) == [{"name": "letters.pdf", "holds": "letters", "size": 5, "digest": "ab"}]
+
+    def test_what_was_typeset_must_be_what_is_sealed(self, bench: Bench) -> None:
+        seal(bench, [on_paper("A")])
+        with bench.open() as ledger:
+            other = Printed(numbers(bench, "A")[0], "A", State.TO_PRINT, "another digest", "letters.pdf")
+            assert record(ledger, 1, CAMPAIGN, [other], [], "Ada") == ["A"]
+        assert states(bench) == {"A": "to_print"}
 
     def test_a_reprint_is_an_event_and_changes_nothing(self, bench: Bench) -> None:
         seal(bench, [on_paper("A")])

@@ -96,8 +96,14 @@ def test_printing_seals_and_records(folder: Path) -> None:
     assert path.stat().st_mode & 0o077 == 0, "it holds addresses"
 
 
-def test_the_order_is_that_of_the_list(folder: Path) -> None:
+@pytest.mark.parametrize("sealed_before", [False, True])
+def test_the_order_is_that_of_the_list(folder: Path, *, sealed_before: bool) -> None:
+    """As it is now, also if it was another when the plan was sealed."""
     put_on_paper(folder, "BHR", "FRA", "GBR", "ESP", "KHM")
+    if sealed_before:
+        with SmtpServer() as server:
+            use_server(folder, server)
+            assert dispatcher("send", "--confirm", "1", folder=folder).code == 0
     columns, rows = read_list(folder, MISSIONS)
     write_list(folder, MISSIONS, columns, reversed(rows))
     assert dispatcher("paper", folder=folder).code == 0
