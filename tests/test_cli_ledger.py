@@ -198,7 +198,7 @@ def test_suppress_holds_back(folder: Path) -> None:
         found = dispatcher(
             "suppress", "add", "khm@missions.example.org", "--why", "asked", "--json", folder=folder
         ).json
-        assert found == {"added": 1, "letters": 1}
+        assert found == {"added": 1, "letters": 1, "printed": []}
         assert dispatcher("send", "--confirm", "2", folder=folder).code == 0
         assert len(server.stored) == 3
         assert not {"fra@missions.example.org", "khm@missions.example.org"} & {

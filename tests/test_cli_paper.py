@@ -332,6 +332,18 @@ def test_who_asked_to_be_left_alone_gets_nothing_on_paper(folder: Path) -> None:
     assert states(folder)["FRA"] == "to print"
 
 
+def test_who_asks_when_the_letter_is_printed_is_taken_out_of_the_pile(folder: Path) -> None:
+    """A sheet cannot be held back by a ledger; thrown away, it is not printed again."""
+    assert dispatcher("paper", folder=folder).code == 0
+    done = dispatcher("suppress", "add", "@missions.example.org", "--why", "asked", folder=folder)
+    assert "Printed already, and to be taken out of the pile: FRA." in done.out
+    words = ("paper", "--thrown-away", "--why", "asked", "--only", 'key == "FRA"')
+    assert dispatcher(*words, folder=folder).code == 0
+    assert states(folder)["FRA"] == "suppressed"
+    assert "FRA" not in str(dispatcher("paper", "--again", "--json", folder=folder).json["files"])
+    assert dispatcher("log", "FRA", "--json", folder=folder).json["events"][-1]["kind"] == "thrown away"
+
+
 # What people say.
 
 

@@ -253,15 +253,18 @@ def suppress_add(
     from dispatcher.desk import Desk
     from dispatcher.desk.deciding import suppress as suppress_now
 
-    added, letters = suppress_now(Desk(campaign, sandbox=sandbox), addresses, reason=why, source="by hand")
-    _say_suppressed(added, letters, as_json=as_json)
+    added, letters, printed = suppress_now(Desk(campaign, sandbox=sandbox), addresses, reason=why, source="by hand")
+    _say_suppressed(added, letters, printed, as_json=as_json)
 
 
-def _say_suppressed(added: int, letters: int, *, as_json: bool) -> None:
+def _say_suppressed(added: int, letters: int, printed: list[str], *, as_json: bool) -> None:
     if as_json:
-        say_json({"added": added, "letters": letters})
-    else:
-        say(f"{added:,} added; held back: {many(letters, 'waiting letter')}.")
+        say_json({"added": added, "letters": letters, "printed": printed})
+        return
+    say(f"{added:,} added; held back: {many(letters, 'waiting letter')}.")
+    if printed:
+        say(f"Printed already, and to be taken out of the pile: {', '.join(printed)}.", name="yellow")
+        say('Then say so: dispatcher paper --thrown-away --why "…" --only …')
 
 
 @suppress.command("remove")
@@ -320,5 +323,5 @@ def suppress_import(
     from dispatcher.desk import Desk
     from dispatcher.desk.deciding import import_suppressions
 
-    added, letters = import_suppressions(Desk(campaign, sandbox=sandbox), file, reason=why)
-    _say_suppressed(added, letters, as_json=as_json)
+    added, letters, printed = import_suppressions(Desk(campaign, sandbox=sandbox), file, reason=why)
+    _say_suppressed(added, letters, printed, as_json=as_json)

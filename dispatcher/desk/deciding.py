@@ -15,6 +15,7 @@ from dispatcher.desk.reading import no_such_letter
 from dispatcher.desk.sending import seal_revision
 from dispatcher.ledgers import adopting, sealing
 from dispatcher.ledgers.held import SqliteLedger
+from dispatcher.ledgers.suppressions import with_domains
 from dispatcher.sources.table import open_table
 
 
@@ -96,16 +97,25 @@ def adopt(desk: Desk, decision: str, *, why: str, who: str = "") -> tuple[str, i
         return doubt, *adopting.adopt(ledger, marks, hold=hold, doubt=doubt, who=who or person(), why=why)
 
 
-def suppress(desk: Desk, cells: Iterable[str], *, reason: str, source: str) -> tuple[int, int]:
-    """Suppress addresses (or `@domain`s). Returns (new ones, letters that wait no longer). Raises UsageError."""
+def suppress(desk: Desk, cells: Iterable[str], *, reason: str, source: str) -> tuple[int, int, list[str]]:
+    """Suppress addresses (or `@domain`s). Raises UsageError.
+
+    Returns how many are new, how many letters wait no longer, and the keys of those that are printed: a person must
+    take them out of the pile.
+    """
     _require_reason(reason)
-    desk.campaign_id()  # a suppression beside no campaign would hold nobody back
+    campaign = desk.campaign_id()  # a suppression beside no campaign would hold nobody back
     mailboxes = [m for cell in cells for m in suppressible(cell)]
     with desk.ledger(hold=False) as ledger:
-        return sealing.add_suppressions(ledger, mailboxes, reason=reason, source=source, who=person())
+        added, letters = sealing.add_suppressions(ledger, mailboxes, reason=reason, source=source, who=person())
+    wanted = {mailbox.identity for mailbox in mailboxes}
+    with desk.reader() as reader:
+        rows = reader.rows("printed_to", campaign=campaign)
+        printed = [row["key"] for row in rows if not wanted.isdisjoint(with_domains(row["mailboxes"].split()))]
+    return added, letters, printed
 
 
-def import_suppressions(desk: Desk, file: Path, *, reason: str) -> tuple[int, int]:
+def import_suppressions(desk: Desk, file: Path, *, reason: str) -> tuple[int, int, list[str]]:
     """Suppress every address of a list (column `email` or `address`). All of it, or nothing. Raises UsageError."""
     table, rows = open_table(file, file.name)
     column = next((name for name in table.columns if name.lower() in ("email", "address")), None)

@@ -14,6 +14,7 @@ from datetime import date
 from dispatcher.core.errors import DispatcherError
 from dispatcher.core.model import State
 from dispatcher.ledgers.file import stamp
+from dispatcher.ledgers.sealing import hold_back
 from dispatcher.ledgers.sqlite import SqliteLedger
 from dispatcher.ledgers.statements import SQL
 
@@ -83,12 +84,17 @@ def post(ledger: SqliteLedger, letters: Sequence[int], on: date, *, who: str, wh
 
 
 def throw_away(ledger: SqliteLedger, letters: Sequence[int], *, who: str, why: str) -> None:
-    """A person's word that printed letters will not be posted: they stand where they stood before."""
+    """A person's word that printed letters will not be posted: they stand where they stood before.
+
+    One that was suppressed meanwhile is held back.
+    """
 
     def job(connection: sqlite3.Connection) -> None:
         for letter in letters:
             _require_printed(connection, "throw_away", {"id": letter, "reason": f"thrown away, says {who}: {why}"})
             ledger.event(connection, "thrown away", letter=letter, who=who, why=why)
+            (mailboxes,) = connection.execute(SQL["mailboxes_of"], {"id": letter}).fetchone()
+            hold_back(connection, letter, mailboxes.split(), on_paper=True)
 
     ledger.do(job)
 

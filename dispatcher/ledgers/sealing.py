@@ -137,10 +137,10 @@ class _Sealing:
         except sqlite3.IntegrityError as error:
             raise PlanConflict(f"letter {row['key']} cannot be sealed: {error}") from None
         if self._suppressing:
-            _hold_back(connection, number, row["mailboxes"].split(), on_paper=on_paper)
+            hold_back(connection, number, row["mailboxes"].split(), on_paper=on_paper)
 
 
-def _hold_back(connection: sqlite3.Connection, letter: int | None, identities: Iterable[str], *, on_paper: bool) -> int:
+def hold_back(connection: sqlite3.Connection, letter: int | None, identities: Iterable[str], *, on_paper: bool) -> int:
     """Suppress a letter that waits, if one of its mailboxes is suppressed; how many that were."""
     if found := _suppressed(connection, identities, on_paper=on_paper):
         given = {"id": letter, "reason": next(iter(found.values()))}
@@ -198,7 +198,7 @@ def _hold_back_waiting(connection: sqlite3.Connection, wanted: set[str]) -> int:
         for number, _, ids in connection.execute(SQL["letters_in"], {"state": state})
         if not wanted.isdisjoint(with_domains(ids.split()))
     ]
-    return sum(_hold_back(connection, number, ids, on_paper=on_paper) for number, ids, on_paper in found)
+    return sum(hold_back(connection, number, ids, on_paper=on_paper) for number, ids, on_paper in found)
 
 
 def borrow_suppressions(ledger: SqliteLedger, real: Path) -> None:

@@ -410,8 +410,15 @@ SELECT id, at, who, files FROM printing WHERE campaign = :campaign ORDER BY id;
 SELECT l.id, l.key, l.state, l.reason, s.recipient FROM letter l JOIN sealed s ON s.letter = l.id
 WHERE l.campaign = :campaign AND l.lease IS NULL AND l.state IN ('to_print', 'printed', 'posted') ORDER BY l.id;
 
+-- name: printed_to
+SELECT l.key, s.mailboxes FROM letter l JOIN sealed s ON s.letter = l.id
+WHERE l.campaign = :campaign AND l.lease IS NULL AND l.state = 'printed' ORDER BY l.id;
+
 -- name: post
 UPDATE letter SET state = 'posted', reason = :reason WHERE id = :id AND state = 'printed';
+
+-- name: mailboxes_of
+SELECT mailboxes FROM sealed WHERE letter = :id;
 
 -- name: throw_away
 UPDATE letter SET reason = :reason,
