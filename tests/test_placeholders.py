@@ -115,6 +115,26 @@ def test_a_field_of_two_words(tmp_path: Path, place: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("tag", "written"),
+    [
+        ("{{gender|f|Ms|Mr}}", '{% if gender == "f" %}Ms{% else %}Mr{% endif %}'),
+        ("{{gender|f|Dear Madam}}", '{% if gender == "f" %}Dear Madam{% endif %}'),
+        ("{{Home town|Bern|here|there}}", '{% if Home_town == "Bern" %}here{% else %}there{% endif %}'),
+    ],
+)
+def test_a_choice_of_thunderbirds(tmp_path: Path, tag: str, written: str) -> None:
+    with pytest.raises(TemplateError) as caught:
+        Draft(write_campaign(tmp_path, files={"letters/letter.en.md": ENGLISH.replace("{{ city }}", tag)}))
+    (problem,) = caught.value.problems
+    assert (problem.where.line, problem.todo) == (9, f"write {written} for {tag}")
+
+
+def test_filters_are_no_choice(tmp_path: Path) -> None:
+    text = ENGLISH.replace("{{ city }}", "{{ city|default('x')|upper|trim }} {{city|replace('a', '|')|lower}}")
+    assert Draft(write_campaign(tmp_path, files={"letters/letter.en.md": text})).summary().problems == []
+
+
 @pytest.mark.parametrize("tag", ["{{ 'a' if name else }}", "{{ name not in }}", "{% if name %}"])
 def test_other_slips_are_not_taken_for_it(tmp_path: Path, tag: str) -> None:
     with pytest.raises(TemplateError) as caught:

@@ -38,6 +38,8 @@ _MISSING: Final = re.compile(r"'([^']*)'(?= is undefined)")
 _NOT_IN: Final = re.compile(r"has no attribute '([^']*)'")
 _BLANKS: Final = re.compile(r"[\s_-]+")
 _MANY_WORDS: Final = re.compile(r"\{\{[ \t]*([^\W\d]\w*(?:[ \t]+(?!(?:if|in|is|not|and|or|else)\b)\w+)+)[ \t]*\}\}")
+_CHOICE: Final = re.compile(r"\{\{\s*([^\W\d][\w -]*?)\s*\|([^{}|]*)\|([^{}|]*)(?:\|([^{}|]*))?\}\}")
+_WORD: Final = re.compile(r"\s*\w+")
 _NOES: Final = words("0 n no non nein faux falso falsch off")
 LONGEST_WORD: Final = 6
 """A longer cell is text as any other."""
@@ -232,12 +234,17 @@ def _what_to_write(name: str, known: Iterable[str]) -> str:
     return f"{_hint(name, known)}Add a column '{name}' to the list, or guard the place with an if"
 
 
-def many_words(source: str) -> str:
-    """What to do about a field of several words, such as {{First name}}, if there is one; or ''."""
-    if found := _MANY_WORDS.search(source):
+def thunderbird(line: str) -> str:
+    """What to write for a field as Thunderbird's Mail Merge has it: {{First name}}, {{gender|f|Ms|Mr}}; or ''."""
+    if found := _MANY_WORDS.search(line):
         name = _BLANKS.sub("_", found[1])
         return f"a field is one word: write {{{{ {name} }}}} for {found[0]}, and call the column '{name}'"
-    return ""
+    found = _CHOICE.search(line)
+    if not found or ((word := _WORD.match(found[2])) and word[0] in TEXT.filters):
+        return ""
+    name, value, then, otherwise = _BLANKS.sub("_", found[1]), found[2], found[3], found[4]
+    middle = f"{{% else %}}{otherwise}" if otherwise else ""
+    return f'write {{% if {name} == "{value}" %}}{then}{middle}{{% endif %}} for {found[0]}'
 
 
 def _hint(name: str, known: Iterable[str]) -> str:

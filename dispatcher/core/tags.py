@@ -14,7 +14,7 @@ from typing import Final
 from jinja2 import TemplateSyntaxError
 
 from dispatcher.core.errors import Place, Problem, TemplateError
-from dispatcher.core.jinja import TEXT, many_words
+from dispatcher.core.jinja import TEXT, thunderbird
 
 MARK: Final = re.compile(r"zqTAG(\d+)zq")
 _BEGINS: Final = {"variable_begin": "variable_end", "block_begin": "block_end", "comment_begin": "comment_end"}
@@ -77,12 +77,13 @@ class Tags:
         if found := MARK.search(source):
             at = line + source.count("\n", 0, found.start())
             raise TemplateError(Problem(f"'{found.group()}' is a word used inside", Place(file, at), "write another"))
+        _refuse_choices(source, file, line)
         try:
             TEXT.tame(source, file)
             return "".join(self._marks(source, file, line))
         except TemplateSyntaxError as error:
             place = Place(file, line + error.lineno - 1)
-            todo = many_words(source.split("\n")[error.lineno - 1]) or "mend the Jinja tag at that line"
+            todo = thunderbird(source.split("\n")[error.lineno - 1]) or "mend the Jinja tag at that line"
             raise TemplateError(Problem(str(error.message), place, todo)) from None
         except RecursionError:
             raise TemplateError(Problem("nested too deeply", Place(file, line), "write it more simply")) from None
@@ -129,6 +130,13 @@ class Tags:
             at = mark.end()
         out.append(_LOOKS_LIKE_A_TAG.sub("{{ '{' }}", text[at:]))
         return Restored("".join(out), file, tuple(starts), tuple(tags))
+
+
+def _refuse_choices(source: str, file: str, line: int) -> None:
+    """{{gender|f|Ms|Mr}} may be read as filters; whoever comes from Thunderbird means something else."""
+    for number, text in enumerate(source.split("\n") if "|" in source else (), line):
+        if todo := thunderbird(text):
+            raise TemplateError(Problem("this is how Thunderbird writes it", Place(file, number), todo))
 
 
 @dataclass(frozen=True, slots=True)
