@@ -5,12 +5,14 @@
     │   ├── CampaignError                  campaign.toml
     │   ├── TableError                     a recipients list
     │   ├── TemplateError                  a letter, a form of address or the layout
-    │   └── SecretError                    the relay's password
+    │   ├── SecretError                    the relay's password
+    │   └── SignatureError                 a signature, or the key to make one with
     ├── Unavailable                     4  cannot go on now; no letter was harmed
     │   ├── RelayUnavailable               the relay is down, or refuses us
     │   └── LedgerUnavailable              the ledger cannot be read or written
     └── Conflict                        5  somebody or something else has a claim
         ├── PlanConflict                   the folder is not what was sealed
+        ├── NotApproved                    too few people have approved what would leave
         ├── LedgerInDoubt                  the ledger may not know all that was sent: restored, copied, deleted
         └── RunActive                      another run holds the ledger
 
@@ -90,6 +92,10 @@ class SecretError(UsageError):
     """The relay's password cannot be had. The text never holds any part of it."""
 
 
+class SignatureError(UsageError):
+    """A signature is not good, or cannot be made. The text never holds any part of a private key."""
+
+
 class Unavailable(DispatcherError):
     """Cannot go on now; no letter was harmed."""
 
@@ -112,6 +118,10 @@ class Conflict(DispatcherError):
 
 class PlanConflict(Conflict):
     """The folder is not what was sealed."""
+
+
+class NotApproved(Conflict):
+    """Too few people have approved the plan that would leave."""
 
 
 class LedgerInDoubt(Conflict):
