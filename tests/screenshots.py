@@ -1,7 +1,8 @@
 """Pictures of the founding letter for the README, as Chromium shows it: `make screenshots`.
 
 In each language at the width of a telephone and of a desk, light and dark. Fonts are the machine's; where it has
-neither Georgia nor Cambria, fonts-crosextra-caladea stands in for the latter.
+neither Georgia nor Cambria, fonts-crosextra-caladea stands in for the latter. And sheets of paper: the founding letter
+in French, and the worked examples in Arabic and Khmer.
 """
 
 import base64
@@ -10,11 +11,17 @@ import struct
 import sys
 import tempfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from dispatcher.core.merge import Merged
 from dispatcher.desk.draft import Draft
+from dispatcher.desk.papering import house_of
+from dispatcher.paper.letters import typeset
+from dispatcher.paper.printing import PaperLetter
 from tests.browser import MISSING, USABLE, Browser
+from tests.pages import opened
+from tests.test_languages import folder as example
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "screenshots"
@@ -36,15 +43,39 @@ PALETTE = """(async data => {
 })"""
 
 
+SHEETS = ("fr", "ar", "km")
+SHEET_WIDTH = 620
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A part of a PNG (third edition, §5.3)."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def sheets(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """The first page of a printed letter in each of these languages, as PNG."""
+    for language in SHEETS:
+        root = ROOT if language == "fr" else example(folder / language, language)
+        draft = Draft(root)
+        letter = next(one for one in draft.letters() if one.language == language)
+        names = tuple(attachment.name for attachment in letter.attachments)
+        parts = draft.merge.renderer.parts(letter.recipient, names)
+        house, when = house_of(draft)
+        pdf = typeset([PaperLetter(letter.key, parts)], house, timestamp=when)
+        with opened(pdf) as document:
+            bitmap = document[0].render(scale=SHEET_WIDTH / document[0].get_width(), rev_byteorder=True)
+            width, height, stride, octets = bitmap.width, bitmap.height, bitmap.stride, bytes(bitmap.buffer)
+        rows = b"".join(b"\0" + octets[at : at + 3 * width] for at in range(0, height * stride, stride))
+        head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+        chunks = (chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
+        yield language, b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
 def small(browser: Browser, png: bytes) -> bytes:
     """The same picture with a palette (PNG, third edition, §11.2)."""
     width, height, colours, indices = browser.run(f"{PALETTE}({json.dumps(base64.b64encode(png).decode())})")
     rows = base64.b64decode(indices)
     lines = b"".join(b"\0" + rows[at : at + width] for at in range(0, len(rows), width))
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     head = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
     palette = bytes(value for colour in colours for value in colour)
     chunks = (
@@ -73,6 +104,9 @@ def main() -> None:
                     name = f"{item.letter.language}-{width}-{mode}.png"
                     (FOLDER / name).write_bytes(png)
                     print(f"{name}: {len(png):,} octets")
+        for language, png in sheets(Path(folder)):
+            (FOLDER / f"{language}-{SHEET_WIDTH}-paper.png").write_bytes(small(browser, png))
+            print(f"{language}-{SHEET_WIDTH}-paper.png")
 
 
 if __name__ == "__main__":

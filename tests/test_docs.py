@@ -115,9 +115,9 @@ def test_the_example_of_a_pace_is_one() -> None:
 
 
 def test_pictures_in_the_readme_are_there() -> None:
-    """Each as wide as its name says, light and dark, and small enough for a page."""
+    """Each as wide as its name says, light, dark and on paper, and small enough for a page."""
     pictures = set(re.findall(r'(?:src|srcset|href)="([^"]+\.png)"', README))
-    assert len(pictures) == 8
+    assert len(pictures) == 11
     for name in pictures:
         octets = (REPOSITORY / name).read_bytes()
         assert octets.startswith(b"\x89PNG\r\n\x1a\n")
