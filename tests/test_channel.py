@@ -187,3 +187,11 @@ def test_a_preview_of_paper_alone(tmp_path: Path) -> None:
     written = write_preview(tmp_path / "out", Draft(folder_of(tmp_path / "campaign", PAPER)), when=Time()())
     assert written.letters == 1
     assert "Largest message" not in written.index.read_text(encoding="utf-8")
+
+
+def test_a_letter_on_paper_is_proof_read_too(tmp_path: Path) -> None:
+    rows = (MAIL, PAPER.replace("Geneva", "[City]"))
+    summary = read(folder_of(tmp_path, *rows))[1]
+    assert [(one.kind, one.recipients, str(one.where)) for one in summary.remarks] == [
+        ("placeholder", ("KHM",), "people.csv:3, column city")
+    ]

@@ -148,6 +148,7 @@ _GUESS: Final = re.compile(
     r"|\b(?:mr|mrs|ms)\.? or (?:mr|mrs|ms)\b\.?|\b(?:estimado|señor|querido|distinguido)[(/]a\b\)?|\bch[eè]r[(/]e\b\)?",
     re.IGNORECASE,
 )
+_GUESS_SIGNS: Final = ("/", "(", " or M", " or m")
 _AROUND: Final = 24
 _ENOUGH: Final = 4
 
@@ -173,7 +174,7 @@ def _in_line(text: str) -> Iterator[_Found]:
                 shown,
                 (after.strip(), before.strip()),
             )
-    if ("/" in text or "(" in text or " or " in text) and (guess := _GUESS.search(text)):
+    if _has(text, _GUESS_SIGNS) and (guess := _GUESS.search(text)):
         yield _Found("guess", f"“{guess[0]}” shows that nobody knows whom the letter is to", guess[0])
 
 
