@@ -86,7 +86,7 @@ def test_a_letter_larger_than_the_service_takes_is_told(folder: Path) -> None:
     for path in (folder / "templates/upr_submission").glob("letter.*.md"):
         text = re.sub(r"(?s)\[attachments\].*?\+\+\+", "+++", path.read_text(encoding="utf-8"))
         path.write_text(text, encoding="utf-8")
-    said = r"problem: the largest letter has 12\.\d MB on the wire; a Postfix of one's own takes at most 10\.24 MB\n"
+    said = r"problem: the largest letter has 12\.\d+ MB on the wire; a Postfix of one's own takes at most 10\.24 MB\n"
     found = dispatcher("check", folder=folder)
     assert re.search(said + r"  at campaign.toml, relay.profile = postfix, recipient \w+", found.err)
     assert found.code == 2

@@ -292,6 +292,12 @@ class SessionInfo:
     features: Mapping[str, str] = field(default_factory=dict)
     mode: str = ""
 
+    @property
+    def size(self) -> int:
+        """Octets of a message that the relay says it takes (RFC 1870 §4), 0 if it says none."""
+        said = self.features.get("SIZE", "")
+        return min(int(said), 2**62) if said.isdecimal() and said.isascii() and len(said) < 30 else 0
+
 
 @dataclass(frozen=True, slots=True)
 class Leased:

@@ -134,14 +134,25 @@ def suppression_of(identities: Collection[str], suppressions: Mapping[str, str])
 def guard(desk: Desk, campaign: Campaign, summary: Summary) -> None:
     """What would go nowhere: letters to example addresses, and too large ones. Raises UsageError."""
     _guard_addresses(desk, campaign, summary)
-    profile = profiles().get(campaign.relay.profile or "")
-    most = profile.size if profile and not desk.sandbox else None
-    if profile and most and summary.largest + DATE_SIZE > most:
-        size = f"{(summary.largest + DATE_SIZE) / 1e6:,.1f} MB"
-        what = f"the largest letter has {size} on the wire; {profile.title} takes at most {most / 1e6:g} MB"
-        where = Place("campaign.toml", None, f"relay.profile = {campaign.relay.profile}", summary.largest_of)
-        todo = "make its attachments smaller: on the wire they are a third larger than on the disk; or link to them"
-        raise UsageError(Problem(what, where, todo))
+    if not desk.sandbox:
+        _guard_size(desk, campaign, summary)
+
+
+def _guard_size(desk: Desk, campaign: Campaign, summary: Summary) -> None:
+    """No letter is larger than the relay takes, by its profile and by what it said when it was last met."""
+    relay, size = campaign.relay, summary.largest + DATE_SIZE
+    profile = profiles().get(relay.profile or "")
+    limits = [(profile.size, profile.title, f"relay.profile = {relay.profile}")] if profile and profile.size else []
+    if desk.ledger_path.exists():
+        with desk.reader() as reader:
+            last = reader.one("last_session", host=relay.host, port=relay.port)
+        if last and last["size"]:
+            limits.append((last["size"], relay.host, f"relay.host = {relay.host}"))
+    for most, who, key in limits:
+        if size > most:
+            what = f"the largest letter has {size / 1e6:,.2f} MB on the wire; {who} takes at most {most / 1e6:g} MB"
+            todo = "make its attachments smaller: on the wire they are a third larger than on the disk; or link to them"
+            raise UsageError(Problem(what, Place("campaign.toml", None, key, summary.largest_of), todo))
 
 
 def _guard_addresses(desk: Desk, campaign: Campaign, summary: Summary) -> None:

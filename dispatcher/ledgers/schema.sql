@@ -179,6 +179,7 @@ CREATE TABLE session (
     tls_version TEXT NOT NULL,
     cipher TEXT NOT NULL,
     certificate TEXT NOT NULL,       -- whom the relay's certificate, checked against host, names
+    size INTEGER NOT NULL,           -- octets of a message that the relay says it takes (SIZE), 0 if it says nothing
     mode TEXT NOT NULL               -- how commands travelled: lock-step, pipelining, chunking; and why not better
 ) STRICT;
 

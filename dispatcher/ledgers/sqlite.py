@@ -94,6 +94,7 @@ class Run:
             "tls_version": info.tls_version,
             "cipher": info.cipher,
             "certificate": info.certificate,
+            "size": info.size,
             "mode": info.mode,
         }
         return await self._do(lambda c: c.execute(SQL["insert_session"], given).lastrowid or 0)

@@ -31,8 +31,11 @@ INSERT INTO run (campaign, account, started_at) VALUES (:campaign, :account, :no
 UPDATE run SET ended_at = :now, ending = :ending WHERE id = :run;
 
 -- name: insert_session
-INSERT INTO session (run, opened_at, host, port, peer, tls_version, cipher, certificate, mode)
-VALUES (:run, :now, :host, :port, :peer, :tls_version, :cipher, :certificate, :mode);
+INSERT INTO session (run, opened_at, host, port, peer, tls_version, cipher, certificate, size, mode)
+VALUES (:run, :now, :host, :port, :peer, :tls_version, :cipher, :certificate, :size, :mode);
+
+-- name: last_session
+SELECT opened_at, size FROM session WHERE host = :host AND port = :port ORDER BY id DESC LIMIT 1;
 
 -- name: last_secure_session
 SELECT opened_at, tls_version, certificate FROM session
