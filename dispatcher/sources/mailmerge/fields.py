@@ -17,7 +17,7 @@ from dispatcher.core.plan import KNOWN_COLUMNS
 from dispatcher.core.render import RESERVED
 
 _FIELD: Final = re.compile(r"\{\{-?\s*([^\W\d]\w*)\s*-?\}\}")
-_TAKEN: Final = KNOWN_COLUMNS | RESERVED | {"channel", "copy"}
+_TAKEN: Final = KNOWN_COLUMNS | RESERVED | {"copy"}
 
 
 def is_template(source: str) -> bool:
