@@ -147,6 +147,35 @@ def test_the_name_that_is_shown_ends_like_the_file(tmp_path: Path) -> None:
     assert "is shown as Harvest report, which does not end in '.pdf'" in problem(folder).what
 
 
+def named(folder: Path, line: str) -> Path:
+    """The same names of attachments in both letters."""
+    for code in ("en", "fr"):
+        path = folder / f"letters/letter.{code}.md"
+        text = path.read_text(encoding="utf-8")
+        path.write_text(
+            text.replace("[attachments]\n", f"[attachments]\n{line}\n".replace("CODE", code)), encoding="utf-8"
+        )
+    return folder
+
+
+def test_own_files_have_a_name_in_each_language(tmp_path: Path) -> None:
+    """By the pattern, with the fields that it has; a name for one file alone goes before it."""
+    folder = named(with_annexes(tmp_path), '"{key}.pdf" = "Annex é CODE {key}.pdf"\n"TUR.pdf" = "Ek.pdf"')
+    found = {i.letter.key: i.letter.attachments[0].name for i in Draft(folder).items() if isinstance(i, Merged)}
+    assert found == {
+        "FRA": "Annex é fr FRA.pdf",
+        "NAM": "Annex é en NAM.pdf",
+        "TUR": "Ek.pdf",
+        "KHM": "Annex é en KHM.pdf",
+    }
+
+
+def test_a_name_that_is_shown_has_only_fields_of_the_path(tmp_path: Path) -> None:
+    (found,) = checked(named(with_annexes(tmp_path), '"{key}.pdf" = "Annex {city}.pdf"')).problems
+    assert found.what == "the name shown for {key}.pdf has {city} in it, which its path has not"
+    assert found.where.column == "key letter.attachments.0"
+
+
 def test_a_text_says_its_charset(tmp_path: Path) -> None:
     letter = LETTER.replace('"letters/report.pdf"', '"a.txt", "b.csv"')
     files: Files = {"a.txt": "Été\n", "b.csv": "Été;1\n".encode("cp1252")}

@@ -398,7 +398,7 @@ class Planner:
         place = replace(self._place("letter", "attachments", number), recipient=recipient.key)
         names = {name: _path_part(name, recipient, language, place) for name in _FIELD.findall(pattern)}
         path = _FIELD.sub(lambda found: names[found.group(1)], pattern)
-        shown = attachment_name(self._merge.renderer.shown_name(language, path.rpartition("/")[2]))
+        shown = self._shown_name(language, path, pattern, names, place)
         if names.keys() <= {"language"}:
             self._shared[number, language] = self._find(path, shown, number, recipient)
             return self._shared[number, language]
@@ -407,6 +407,19 @@ class Planner:
         except CampaignError as error:  # the file of this one recipient
             problems = (replace(p, where=replace(p.where, recipient=recipient.key)) for p in error.problems)
             raise UsageError(*problems) from None
+
+    def _shown_name(self, language: str, path: str, pattern: str, values: Mapping[str, str], place: Place) -> str:
+        """What the recipient sees as the name of a file: what the letter says of it or of its pattern, or its own."""
+        names = self._merge.renderer.shown_names(language)
+        file, of_all = path.rpartition("/")[2], pattern.rpartition("/")[2]
+        if file in names or of_all not in names:
+            return attachment_name(names.get(file, file))
+        if unknown := set(_FIELD.findall(names[of_all])) - values.keys():
+            what = f"the name shown for {of_all} has {{{min(unknown)}}} in it, which its path has not"
+            raise CampaignError(
+                Problem(what, place, "take it out of the letter's [attachments], or put it into the path")
+            )
+        return attachment_name(_FIELD.sub(lambda found: values[found.group(1)], names[of_all]))
 
 
 def _own_key(fields: Mapping[str, str]) -> str:

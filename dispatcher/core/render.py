@@ -298,9 +298,9 @@ class Renderer:
             asked = asked.rpartition("-")[0]
         return self._codes.get(asked, self.source.language)
 
-    def shown_name(self, language: str, file_name: str) -> str:
-        """What the recipient sees as the name of an attachment."""
-        return self._letters[language].names.get(file_name, file_name)
+    def shown_names(self, language: str) -> Mapping[str, str]:
+        """What recipients see as the names of attachments, by the names of the files or of their patterns."""
+        return self._letters[language].names
 
     def parts(self, recipient: Recipient, attachments: tuple[str, ...]) -> LetterParts:
         """One letter in its parts. `attachments` are the names the recipient sees. Raises TemplateError."""
