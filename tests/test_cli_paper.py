@@ -92,7 +92,9 @@ def test_printing_seals_and_records(folder: Path) -> None:
     (printing,) = dispatcher("status", "--json", folder=folder).json["printings"]
     assert printing["who"] == "keeper"
     assert printing["files"] == [{"name": path.name, "holds": "letters", "size": len(octets), "digest": digest}]
-    assert "printing 1, " in dispatcher("status", folder=folder).out
+    shown = dispatcher("status", folder=folder).out
+    assert "printing 1, " in shown
+    assert "2 printed, and nobody has said yet that they are in the post: dispatcher paper --posted DATE" in shown
     assert path.stat().st_mode & 0o077 == 0, "it holds addresses"
 
 

@@ -64,7 +64,8 @@ def status(campaign: CampaignFolder = HERE, *, sandbox: OnSandbox = False, as_js
     from dispatcher.desk import Desk
     from dispatcher.desk.reading import status as read_status
 
-    found = read_status(Desk(campaign, sandbox=sandbox), listed=as_json)
+    desk = Desk(campaign, sandbox=sandbox)
+    found = read_status(desk, listed=as_json)
     if as_json:
         say_json(found)
         return
@@ -73,6 +74,11 @@ def status(campaign: CampaignFolder = HERE, *, sandbox: OnSandbox = False, as_js
     if found["in_doubt"]:
         say(f"In doubt, so nothing is sent: {found['in_doubt']}", name="red")
     say(counts_line(found["counts"]))
+    if found["counts"]["to_print"]:
+        say(f"{found['counts']['to_print']:,} to print: dispatcher paper{desk.flag}")
+    if found["counts"]["printed"]:
+        word = f'dispatcher paper{desk.flag} --posted DATE --why "…"'
+        say(f"{found['counts']['printed']:,} printed, and nobody has said yet that they are in the post: {word}")
     if found["deferred"]:
         due = f"the next is due {moment(found['next_due_at'])} UTC"
         say(f"{found['deferred']:,} of the waiting were refused for now; {due}")
