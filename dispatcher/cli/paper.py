@@ -57,9 +57,10 @@ def paper(
 
     Example: dispatcher paper --failed --with-report
     """
+    from dispatcher.cli.looking import Looking
     from dispatcher.desk import Desk
 
-    desk = Desk(campaign, sandbox=sandbox)
+    desk = Desk(campaign, sandbox=sandbox, watch=Looking())
     printing = {
         "--out": out, "--per-letter": per_letter, "--labels": labels, "--envelopes": envelopes,
         "--with-report": with_report, "--two-sided": two_sided, "--failed": failed, "--again": again,
