@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from dispatcher.cli.app import app
 from dispatcher.core.campaign import Pace
 from dispatcher.core.errors import DispatcherError
 from dispatcher.relays.profiles import profiles
-from tests.command import REPOSITORY
+from tests.command import REPOSITORY, dispatcher, new_campaign, read_list, write_list
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 GROUP: Any = typer.main.get_group(app)
@@ -117,9 +118,93 @@ def test_the_example_of_a_pace_is_one() -> None:
 def test_pictures_in_the_readme_are_there() -> None:
     """Each as wide as its name says, light, dark and on paper, and small enough for a page."""
     pictures = set(re.findall(r'(?:src|srcset|href)="([^"]+\.png)"', README))
-    assert len(pictures) == 11
+    assert len(pictures) == 15
     for name in pictures:
         octets = (REPOSITORY / name).read_bytes()
         assert octets.startswith(b"\x89PNG\r\n\x1a\n")
         assert int.from_bytes(octets[16:20], "big") == int(name.split("-")[-2])
         assert len(octets) < 100_000
+
+
+# What stands in the README as printed. Only these differ from run to run: moments, ports, the order in which a letter
+# was captured, sizes and digests of files that depend on which rows are printed.
+VARIES = (
+    (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "MOMENT"),
+    (r"done \w+.* \d\d:\d\d\.", "done THEN."),
+    (r"127\.0\.0\.1:\d+", "RELAY"),
+    (r"(captured as|queue-id:) \d{5}", r"\1 NUMBER"),
+    (r"[\d,]+ octets, SHA-256 [0-9a-f]+…?", "SIZE AND DIGEST"),
+    (r"\d+/s", "SPEED"),
+    (r"\d+ s left", "LEFT"),
+)
+
+
+def same_every_time(text: str) -> list[str]:
+    for pattern, word in VARIES:
+        text = re.sub(pattern, word, text)
+    return text.splitlines()
+
+
+def shown(command: str) -> list[str]:
+    """What the README prints below a command, without its indent."""
+    found = re.search(rf"(?m)^    \$ {re.escape(command)}\n((?:    .+\n)+)", README)
+    assert found, command
+    return same_every_time(re.sub(r"(?m)^    ", "", found[1]))
+
+
+def assert_printed(lines: list[str], printed: str) -> None:
+    """All that was printed stands there, line by line; where "…" stands, some lines are left out."""
+    rest = same_every_time(printed)
+    for number, line in enumerate(lines):
+        if line.strip() == "…":
+            continue
+        if number and lines[number - 1].strip() == "…":
+            assert line in rest, line
+            del rest[: rest.index(line)]
+        assert rest[:1] == [line]
+        del rest[0]
+    assert not rest or lines[-1].strip() == "…"
+
+
+@pytest.fixture(scope="module")
+def founding(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The founding campaign in a folder of its own, as `make demo` leaves the repository's."""
+    folder = tmp_path_factory.mktemp("readme") / "campaign"
+    assert dispatcher("init", str(folder), folder=folder.parent).code == 0
+    demo = dispatcher("send", "--sandbox", "--fresh", folder=folder)
+    block = re.search(r"ends like this:\n\n((?:    .+\n)+)", README)
+    assert block
+    progress, *lines, _ = same_every_time(re.sub(r"(?m)^    ", "", block[1]))  # the last line is make's
+    assert same_every_time(demo.err)[-1] == progress
+    assert_printed(lines, demo.out)
+    return folder
+
+
+@pytest.mark.parametrize("command", ["dispatcher check", "dispatcher log FRA --sandbox", "dispatcher send"])
+def test_commands_print_what_the_readme_shows(command: str, founding: Path) -> None:
+    done = dispatcher(*command.split()[1:], folder=founding)
+    assert done.code == 0, done
+    assert_printed(shown(command), done.out)
+
+
+def test_paper_prints_what_the_readme_shows(tmp_path: Path) -> None:
+    folder = new_campaign(tmp_path / "campaign")
+    columns, rows = read_list(folder, "un_missions.csv")
+    for row in rows:
+        row["channel"] = "paper" if row["key"] in ("GBR", "FRA") else ""
+    write_list(folder, "un_missions.csv", [*columns, "channel"], rows)
+    done = dispatcher("paper", "--envelopes", "dl", folder=folder)
+    assert done.code == 0, done
+    assert_printed(shown("dispatcher paper --envelopes dl"), done.out)
+
+
+def test_what_another_mailer_left_is_said_as_the_readme_shows(tmp_path: Path) -> None:
+    """The line that moves a folder of mailmerge's works as it stands."""
+    (line,) = re.findall(r"(?m)^    dispatcher (init \S+ --from-mailmerge .*)$", README)
+    template = "TO: {{email}}\nSUBJECT: Hello\nFROM: Ada <ada@orchard.example>\n\nHi, {{name}},\n\nsee you.\n"
+    (tmp_path / "mailmerge_template.txt").write_text(template, encoding="utf-8")
+    (tmp_path / "mailmerge_database.csv").write_text("email,name\nbob@press.example,Bob\n", encoding="utf-8")
+    (tmp_path / "mailmerge_server.conf").write_text("[smtp_server]\nhost = 127.0.0.1\nport = 2525\n", encoding="utf-8")
+    done = dispatcher(*line.split(), folder=tmp_path)
+    assert done.code == 0, done
+    assert dispatcher("check", folder=tmp_path / line.split()[1]).code == 0

@@ -138,7 +138,7 @@ def test_dark_is_dark(browser: Browser, letters: dict[str, Path]) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_cut_off_or_fetched(browser: Browser, letters: dict[str, Path], name: str, *, dark: bool) -> None:
     """No scrolling to the side, nothing outside the screen; and the page asks for itself alone."""
-    for width in (*FULL, 375):
+    for width in (*FULL, 375, 1200):
         browser.show(letters[name], width, dark=dark)
         assert browser.run("document.documentElement.scrollWidth") == width
         edges = "[...document.querySelectorAll('body *')].map(e => e.getBoundingClientRect())"
