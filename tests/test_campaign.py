@@ -412,8 +412,9 @@ def test_devices_and_folders_are_no_files(tmp_path: Path) -> None:
     reader = Folder(write_campaign(tmp_path))
     os.mkfifo(tmp_path / "pipe.pdf")
     for path in ("letters", ".", "pipe.pdf"):
-        with pytest.raises(CampaignError, match="is not a file"):
+        with pytest.raises(CampaignError, match="is not a file") as caught:
             Attachments(reader).read(path, "x")
+        assert [problem.todo for problem in caught.value.problems] == ["put a file in its place"]
 
 
 def test_missing_and_empty_attachments(tmp_path: Path) -> None:

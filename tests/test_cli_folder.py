@@ -144,11 +144,19 @@ def test_check_says_what_send_would_refuse(folder: Path) -> None:
     set_relay(folder, 'host = "mail.relay.invalid"\nport = 587\nsecurity = "starttls"')
     done = dispatcher("check", folder=folder)
     assert done.code == 2
-    assert "reserved domains" in done.err
+    assert "problem: 6 letters go to addresses in reserved domains" in done.err
     assert "at campaign.toml" in done.err
     assert dispatcher("check", "--sandbox", folder=folder).code == 0
     edit(folder / "campaign.toml", "# not_after = 2009", "not_after = 2009")
     assert "not_after" in dispatcher("check", "--sandbox", folder=folder).err
+
+
+def test_check_says_that_the_sender_alone_is_an_example(folder: Path) -> None:
+    set_relay(folder, 'host = "mail.relay.invalid"\nport = 587\nsecurity = "starttls"')
+    for name in ("un_missions.csv", "ngos.csv"):
+        write_list(folder, name, read_list(folder, name)[0], [])
+    done = dispatcher("check", folder=folder)
+    assert "problem: the sender's address upr@kms.example.org is in a reserved domain\n" in done.err
 
 
 def test_check_says_that_the_folder_changed_since_it_was_sealed(folder: Path) -> None:

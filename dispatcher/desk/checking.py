@@ -193,7 +193,8 @@ def _notes(desk: Desk, draft: Draft, summary: Summary) -> Iterator[str]:
         yield from (f"no letter goes to {domain}, which has a rate under [pace.domains]" for domain in unmet(draft))
         yield from _other_campaigns(desk, campaign.id)
     if summary.reserved and (desk.sandbox or relay.loopback):
-        yield f"{summary.reserved:,} of the letters go to example addresses: only this machine takes them"
+        go = "goes" if summary.reserved == 1 else "go"
+        yield f"{summary.reserved:,} of the letters {go} to example addresses: only this machine takes them"
     if relay.password and not relay.password.command and not (desk.sandbox or relay.loopback):
         try:
             read_password(relay.password, desk.root)

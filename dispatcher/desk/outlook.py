@@ -160,9 +160,13 @@ def _guard_addresses(desk: Desk, campaign: Campaign, summary: Summary) -> None:
     ours = is_reserved(campaign.sender.address)
     if desk.sandbox or campaign.relay.loopback or not (summary.reserved or ours):
         return
-    what = f"{summary.reserved} letters go to addresses in reserved domains (example.org and the like)"
+    found = []
+    if summary.reserved:
+        letters = "1 letter goes" if summary.reserved == 1 else f"{summary.reserved:,} letters go"
+        found.append(f"{letters} to addresses in reserved domains (example.org and the like)")
     if ours:
-        what += f", and the sender's address {campaign.sender.address} is one"
+        found.append(f"the sender's address {campaign.sender.address} is in a reserved domain")
+    what = ", and ".join(found)
     todo = "put in the real addresses, or rehearse: dispatcher send --sandbox"
     raise UsageError(Problem(what, Place("campaign.toml", None, f"relay.host = {campaign.relay.host}"), todo))
 

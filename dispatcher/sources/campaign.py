@@ -146,7 +146,9 @@ class Folder:
                 raise CampaignError(Problem(f"{path} leads outside the campaign's folder", self.place(*keys), todo))
             if full.is_file():
                 return full
-            what = f"{path} is not a file" if full.exists() else f"{path} does not exist"
+            if full.exists():
+                raise CampaignError(Problem(f"{path} is not a file", self.place(*keys), "put a file in its place"))
+            what = f"{path} does not exist"
         except (OSError, ValueError, RuntimeError) as error:  # a circle of links, a name that cannot be
             what = f"{path} cannot be found: {error}"
         raise CampaignError(Problem(what, self.place(*keys), self._nearest(full)))
