@@ -54,7 +54,7 @@ class Browser:
         self._session = ""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Network", "Runtime"):
+        for domain in ("Page", "Network", "Runtime", "Log"):
             self.call(f"{domain}.enable")
 
     def __enter__(self) -> Self:
@@ -119,6 +119,13 @@ class Browser:
         """What was asked for since the page was opened, the page too."""
         asked = "Network.requestWillBeSent"
         return [event["params"]["request"]["url"] for event in self._events if event.get("method") == asked]
+
+    def complaints(self) -> list[str]:
+        """What was said on the console since the page was opened, errors that nobody caught, and dialogs."""
+        told = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded", "Page.javascriptDialogOpening")
+        self.run("0")  # what was said before has come by then
+        found = [event for event in self._events if event.get("method") in told]
+        return [f"{event['method']} {json.dumps(event['params'])}" for event in found]
 
     def picture(self) -> bytes:
         """The whole page as PNG."""

@@ -175,7 +175,7 @@ def test_the_preview_shows_it_marked_and_writes_no_mail_file(tmp_path: Path) -> 
     draft = Draft(folder_of(tmp_path / "campaign", MAIL, PAPER))
     written = write_preview(tmp_path / "out", draft, when=Time()())
     assert written.letters == 2
-    assert [path.name for path in written.eml.iterdir()] == ["001-NAM.eml"]
+    assert [path.name for path in (tmp_path / "out" / "eml").iterdir()] == ["001-NAM.eml"]
     page = written.index.read_text(encoding="utf-8")
     assert 'id="letter-2"' in page
     assert '<span class="address">On paper</span>' in page

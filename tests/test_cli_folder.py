@@ -326,6 +326,30 @@ def test_preview_writes_only_where_it_says(folder: Path) -> None:
     assert dispatcher("preview", "--recipient", "XXX", "--out", "other", folder=folder).code == 2
 
 
+def test_preview_writes_a_bundle(folder: Path) -> None:
+    done = dispatcher("preview", "--bundle", "for-review.html", folder=folder)
+    assert re.search(r"6 letters in one file of [\d.]+ kB, which opens without a network: for-review\.html", done.out)
+    assert "Nothing was sent.\nIt holds everybody's address" in done.out
+    done = dispatcher("preview", "--bundle", "for-review/", folder=folder)
+    assert "6 letters on 1 page in for-review, " in done.out
+    assert "; begin with for-review/index.html" in done.out.replace("\\", "/")
+    found = dispatcher("preview", "--bundle", "for-review.html", "--json", folder=folder).json
+    assert (found["sent"], found["letters"], found["pages"], found["eml"]) == (0, 6, 1, None)
+    assert found["octets"] == (folder / "for-review.html").stat().st_size
+    done = dispatcher("preview", "--bundle", "b.html", "--out", "x", folder=folder)
+    assert (done.code, (folder / "b.html").exists()) == (2, False)
+    assert "--out and --bundle are both there" in done.err
+
+
+def test_a_bundle_names_the_plan_that_is_sealed(folder: Path) -> None:
+    """The revision is the ledger's, and only as long as the folder is what was sealed."""
+    digest = dispatcher("check", "--json", folder=folder).json["digest"]
+    dispatcher("send", "--confirm", "6", folder=folder)  # no relay is there, but the plan is sealed
+    dispatcher("preview", "--bundle", "b.html", folder=folder)
+    page = (folder / "b.html").read_text(encoding="utf-8")
+    assert f"/1/{digest} --by" in page
+
+
 def test_from_another_folder(folder: Path, tmp_path: Path) -> None:
     """With -C every command works from anywhere, and what it says to type next does, too."""
     name = str(folder)

@@ -1,46 +1,214 @@
-"""The preview page in a real browser: it opens from a file, its own script runs under its policy, letters show."""
+"""The preview's pages in a real browser, from a file: what people see, and that no list can do harm with them."""
 
+import base64
+import json
 import re
-import shutil
-import subprocess
+import socket
+import threading
+import zlib
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from dispatcher.desk.draft import Draft
-from dispatcher.web.preview import write_preview
-from tests.campaigns import write_campaign
+from dispatcher.web.preview import write_bundle
+from tests.browser import MISSING, USABLE, Browser
+from tests.command import REPOSITORY
+from tests.test_layout import AXE
+from tests.test_preview import HOSTILE, PLAIN, campaign
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or ""
-QUIET = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--enable-logging=stderr",
-    "--virtual-time-budget=5000",
-)
+WHEN = datetime(2009, 10, 1, tzinfo=UTC)
+WIDTHS = (320, 768, 1600)
+LETTERS = "[...document.querySelectorAll('details.letter')]"
+# The letter in the frame comes after some promises; it is there once the frame has loaded it.
+SHOWN = """new Promise(done => {
+    const look = () => {
+        const frames = document.querySelectorAll("iframe");
+        if (frames.length === COUNT && [...frames].every(f => f.srcdoc)) { done(frames.length); }
+        else { requestAnimationFrame(look); }
+    };
+    look();
+})"""
 
 
-@pytest.mark.skipif(not CHROMIUM, reason="needs a browser: apt-get install chromium")
-def test_the_page_opens_in_a_browser(tmp_path: Path) -> None:
-    """A link to a letter opens that letter, which the page's own script does; nothing is refused or missing."""
-    campaign = tmp_path / "campaign"
-    write_campaign(campaign)
-    page = write_preview(tmp_path / "out", Draft(campaign), when=datetime(2009, 10, 1, tzinfo=UTC)).index
-    done = subprocess.run(
-        [CHROMIUM, *QUIET, f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom", f"{page.as_uri()}#letter-2"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
+def show_letter(browser: Browser, number: int) -> None:
+    """Open a letter, and wait until its frame is there."""
+    browser.run(f"document.getElementById('letter-{number}').open = true")
+    browser.run(SHOWN.replace("COUNT", str(browser.run(f"{LETTERS}.filter(one => one.open).length"))))
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    if not USABLE:
+        pytest.skip(MISSING)
+    with Browser(tmp_path_factory.mktemp("browser")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def founding(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The founding campaign in one file."""
+    bundle = tmp_path_factory.mktemp("founding") / "bundle.html"
+    write_bundle(bundle, Draft(REPOSITORY), when=WHEN)
+    return bundle
+
+
+@pytest.fixture(scope="module")
+def trial(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small campaign in one file, with what a page can hold: skips, two lists, a list that means harm."""
+    folder = tmp_path_factory.mktemp("trial")
+    write_bundle(folder / "bundle.html", campaign(folder / "campaign", (*PLAIN, *HOSTILE)), when=WHEN)
+    return folder / "bundle.html"
+
+
+def test_a_letter_shows_as_mail_programs_show_it(browser: Browser, founding: Path) -> None:
+    """From a link, and by n and p; each is the letter that the row names, in a frame where nothing runs."""
+    browser.show(founding, 1280)
+    assert browser.run(f"{LETTERS}.length") == 204
+    assert browser.run("document.getElementById('as-text').hidden")
+    browser.run("location.hash = 'letter-52'")
+    for key, number in (("", 52), ("n", 53), ("p", 52)):
+        if key:
+            browser.run(
+                f"document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {{key: '{key}', bubbles: true}}))"
+            )
+        browser.run(SHOWN.replace("COUNT", "1"))
+        assert browser.run(f"{LETTERS}.filter(one => one.open).map(one => one.id)") == [f"letter-{number}"]
+        assert browser.run("document.querySelector('iframe').closest('details').id") == f"letter-{number}"
+        assert browser.run("document.querySelector('iframe').getAttribute('sandbox')") == ""
+        name = browser.run(f"document.querySelector('#letter-{number} .who bdi').textContent")
+        assert name in browser.run("document.querySelector('iframe').srcdoc").replace("&#39;", "'")
+    assert browser.complaints() == []
+    assert browser.fetched() in ([founding.as_uri()], [founding.as_uri(), "about:srcdoc"])
+
+
+def test_finding_a_letter(browser: Browser, founding: Path) -> None:
+    browser.show(founding, 1280)
+    browser.run("document.querySelector('#find input').focus()")
+    browser.call("Input.insertText", text="cote d ivoire")
+    assert browser.run(f"{LETTERS}.filter(one => !one.hidden).map(one => one.querySelector('.key').textContent)") == [
+        "CIV"
+    ]
+    assert browser.run("document.querySelector('output').textContent") == "1 of 204"
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="needs npm: make npm")
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_accessibility(browser: Browser, trial: Path, width: int, *, dark: bool) -> None:
+    """No violation in the eyes of axe-core, with a letter open and all headers shown, and nothing beside the screen."""
+    browser.show(trial, width, dark=dark)
+    show_letter(browser, 2)
+    browser.run("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    browser.run(SHOWN.replace("COUNT", browser.run(f"String({LETTERS}.length)")))
+    browser.run(AXE.read_text(encoding="utf-8") + "; 0")
+    found = browser.run("axe.run({iframes: false}).then(r => JSON.stringify([r.violations, r.incomplete, r.passes]))")
+    violations, unsure, passes = json.loads(found)
+    assert [(v["id"], [node["html"] for node in v["nodes"]]) for v in violations] == []
+    assert [(v["id"], [node["html"] for node in v["nodes"]]) for v in unsure if v["id"] != "frame-tested"] == []
+    assert {"color-contrast", "html-has-lang", "document-title", "label"} <= {rule["id"] for rule in passes}
+    assert browser.run("document.documentElement.scrollWidth") == width
+
+
+class Listener:
+    """A server that notes whether anybody asked it for anything."""
+
+    def __init__(self) -> None:
+        self.asked: list[bytes] = []
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        threading.Thread(target=self._answer, daemon=True).start()
+
+    def _answer(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            with connection:
+                self.asked.append(connection.recv(1000))
+                connection.sendall(b"HTTP/1.0 204 No Content\r\n\r\n")
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    opened = Listener()
+    yield opened
+    opened.close()
+
+
+def hostile_rows(url: str) -> list[tuple[str, ...]]:
+    """Names, addresses, keys, fields and groups that would like to run, to ask, to close what they stand in."""
+    attempts = (
+        "</script><script>alert(1)</script>",
+        f"<img src={url}/i onerror=alert(1)>",
+        f"</iframe><iframe src={url}/f>",
+        f'"><link rel=stylesheet href={url}/l>',
+        f"</pre></details></main><base href={url}/><form action={url}>",
+        f"<meta http-equiv=refresh content='0;url={url}/m'>",
+        "javascript:alert(1)",
+        f"![x]({url}/markdown) [y](javascript:alert(1))",
+        "\\u003cscript\\u003ealert(1)\\u003c/script\\u003e",
+        "<!--<script>alert(1)",
+        "]]>&lt;script&gt;alert(1)",
+        "<svg onload=alert(1)><style>@import '/s'",
     )
-    details = re.findall(r'<details[^>]*id="letter-\d+"[^>]*>', done.stdout)
-    assert len(details) > 1
-    assert [" open" in tag for tag in details] == [number == 1 for number in range(len(details))]
-    assert not re.findall(r"CONSOLE.*", done.stderr)
+    rows = [(text[:60], f"a{n}@bad.example", text, "plain", "en", text, text, "") for n, text in enumerate(attempts)]
+    return [*HOSTILE, *rows, ("q", '"<script>alert(1)</script>"@bad.example', "Quoted", "plain", "en", "x", "g", "")]
+
+
+def test_nothing_from_a_list_runs_asks_or_complains(browser: Browser, listener: Listener, tmp_path: Path) -> None:
+    draft = campaign(tmp_path / "campaign", hostile_rows(listener.url))
+    written = write_bundle(tmp_path / "bundle.html", draft, when=WHEN)
+    assert written.letters > 15
+    browser.show(written.index, 1280)
+    browser.run("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    browser.run(SHOWN.replace("COUNT", str(written.letters)))
+    browser.run("new Promise(done => requestIdleCallback(done))")
+    assert browser.complaints() == []
+    assert {url for url in browser.fetched() if url != "about:srcdoc"} == {written.index.as_uri()}
+    assert listener.asked == []
+    assert browser.run("document.title") == "Preview: Trial <b>of</b> the preview"
+    assert browser.run("document.querySelectorAll('details.letter').length") == written.letters
+
+
+def test_a_letter_that_means_harm_stays_in_its_frame(
+    browser: Browser, listener: Listener, trial: Path, tmp_path: Path
+) -> None:
+    """Layouts with such HTML are refused; were one not, nothing of it would run, ask, or leave the frame."""
+    url = listener.url
+    harm = (
+        f"<script>alert(1); top.location='{url}/t'</script><img src='{url}/i' onerror='alert(1)'>"
+        f"<link rel=stylesheet href='{url}/l'><iframe src='{url}/f'></iframe><a href='{url}/a' target=_top>x</a>"
+        f"<meta http-equiv=refresh content='0;url={url}/m'><form action='{url}/p'><button>p</button></form>"
+        f"<style>body {{ background: url({url}/b) }}</style><audio src='{url}/s' autoplay></audio>"
+        "</iframe></script></details><script>alert(1)</script>"
+    )
+    page = trial.read_text(encoding="utf-8")
+    block = base64.b64encode(zlib.compress(json.dumps([harm]).encode())).decode()
+    bundle = tmp_path / "bundle.html"
+    bundle.write_text(re.sub("(<script type=.text/plain.>)[^<]*", rf"\g<1>{block}", page), encoding="utf-8")
+    browser.show(bundle, 1280)
+    show_letter(browser, 1)
+    browser.run("new Promise(done => requestIdleCallback(done))")
+    assert browser.run("document.querySelector('iframe').srcdoc") == harm
+    assert not [said for said in browser.complaints() if "Dialog" in said]
+    assert browser.run("location.href") == bundle.as_uri()
+    assert listener.asked == []
+
+
+def test_without_scripts_summary_list_and_texts_are_there(browser: Browser, founding: Path) -> None:
+    browser.call("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        browser.show(founding, 1280)
+        root = browser.call("DOM.getDocument")["root"]["nodeId"]
+        for selector, count in ((".letter", 204), (".letter .html *", 0), ("#as-text:not([hidden])", 1)):
+            found = browser.call("DOM.querySelectorAll", nodeId=root, selector=selector)
+            assert len(found["nodeIds"]) == count
+    finally:
+        browser.call("Emulation.setScriptExecutionDisabled", value=False)

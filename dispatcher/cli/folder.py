@@ -1,5 +1,6 @@
 """Commands on the campaign folder: init, check, preview. Nothing is sent by any of them."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dispatcher.desk.checking import Check
+    from dispatcher.web.preview import Written
 
 _SHOWN: Final = 3
 
@@ -174,6 +176,12 @@ def preview(
     campaign: CampaignFolder = HERE,
     *,
     out: Annotated[Path | None, typer.Option(help="Where to write.", show_default=".dispatcher/preview")] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html|DIR", help="For a colleague: pages alone, in one file or a folder.", show_default=False
+        ),
+    ] = None,
     recipient: Annotated[str | None, typer.Option(help="Only this recipient, by key.", show_default=False)] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     as_json: AsJson = False,
@@ -181,24 +189,52 @@ def preview(
     """The dry run: write every letter as .eml and one page to look at. Nothing is sent.
 
     Example: dispatcher preview --open
+
+    Example: dispatcher preview --bundle for-review.html
     """
     from dispatcher.cli.looking import Looking
     from dispatcher.desk import HIDDEN, Desk
-    from dispatcher.web.preview import write_preview
+    from dispatcher.desk.reading import revision_of
+    from dispatcher.web.preview import write_bundle, write_preview
 
+    if out and bundle:
+        todo = "give one of them: --bundle writes pages to send to a colleague, --out says where all else goes"
+        raise UsageError(Problem("--out and --bundle are both there", todo=todo))
     desk = Desk(campaign, watch=Looking())
-    folder = out or campaign / HIDDEN / "preview"
-    written = write_preview(folder, desk.draft(), when=desk.clock.now().replace(microsecond=0), only_key=recipient)
+    write = write_bundle if bundle else write_preview
+    folder = bundle or out or campaign / HIDDEN / "preview"
+    written = write(
+        folder,
+        desk.draft(),
+        when=desk.clock.now().replace(microsecond=0),
+        only_key=recipient,
+        revision_of=partial(revision_of, desk),
+    )
     if as_json:
-        where = {"page": str(written.index), "eml": str(written.eml)}
-        say_json({"sent": 0, "letters": written.letters, "problems": written.problems, **where})
+        where = {"page": str(written.index), "eml": written.eml and str(written.eml)}
+        size = {"pages": written.pages, "octets": written.octets}
+        say_json({"sent": 0, "letters": written.letters, "problems": written.problems, **size, **where})
     else:
-        say(f"{many(written.letters, 'letter')} in {written.eml}, and one page to look at: {written.index}")
-        say("Nothing was sent.")
-        if written.problems:
-            note(f"{many(written.problems, 'problem')}: look at the page, or type: dispatcher check", name="red")
+        _say_written(written, folder)
     if open_page:
         _open(written.index)
+
+
+def _say_written(written: "Written", folder: Path) -> None:
+    from dispatcher.web.outliers import size
+
+    letters, octets = many(written.letters, "letter"), size(written.octets)
+    if written.eml:
+        say(f"{letters} in {written.eml}, and one page to look at: {written.index}")
+    elif written.index == folder:
+        say(f"{letters} in one file of {octets}, which opens without a network: {folder}")
+    else:
+        say(f"{letters} on {many(written.pages, 'page')} in {folder}, {octets}; begin with {written.index}")
+    say("Nothing was sent.")
+    if not written.eml:
+        say("It holds everybody's address: give it to those alone who may see the lists.")
+    if written.problems:
+        note(f"{many(written.problems, 'problem')}: look at the page, or type: dispatcher check", name="red")
 
 
 def _open(page: Path) -> None:

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from dispatcher.core.errors import Problem, UsageError
+from dispatcher.core.errors import LedgerUnavailable, Problem, UsageError
 from dispatcher.core.model import Channel, State
 from dispatcher.core.review import log_row, tally
 from dispatcher.core.text import searchable
@@ -49,6 +50,14 @@ def _printing(row: Mapping[str, Any]) -> dict[str, Any]:
         return {**row, "files": json.loads(row["files"])}
     except DAMAGED as error:
         raise unreadable(f"printing {row['id']}", error) from None
+
+
+def revision_of(desk: Desk, digest: str) -> int:
+    """The revision of the plan that is sealed, if it has this digest; else 0, and where no ledger can be read."""
+    with suppress(LedgerUnavailable), desk.reader() as reader:
+        plan = reader.one("latest_plan", campaign=desk.campaign_id())
+        return plan["revision"] if plan and plan["digest"] == digest else 0
+    return 0
 
 
 def log(desk: Desk, *, state: str = "", recipient: str = "", since: str = "") -> Iterator[dict[str, Any]]:

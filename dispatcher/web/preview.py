@@ -1,163 +1,77 @@
-"""The preview: every letter of a draft as it would leave, in one folder to look at before anything is sent.
+"""The preview: every letter of a draft as it would leave, to look at before anything is sent.
 
-    index.html              one page, whole in itself: what the plan comes to, the letters to look at first, all letters
+    index.html              what the plan comes to, the letters to look at first, how to approve, all letters
+    letters-NNNN.html       where these are more than one page holds: the letters, a few hundred a page
     eml/NNN-<key>.eml       one file a letter by mail: the octets themselves, with the moment of the preview as Date
     .dispatcher-preview     says that the folder is ours to write anew
 
-The page loads nothing from anywhere and works without scripts; its one script finds and turns letters. What comes from
-lists and templates is escaped; a letter's HTML stands in a sandboxed frame, where nothing runs and nothing is fetched.
-Everything is readable by its owner alone, for it holds everybody's address.
+A bundle is the same pages for somebody else, without the mail files: one file, or a folder of pages.
 
-A preview appears whole or not at all: it is made in a folder of its own inside `out`, and the page is put in place
-last. Letters are written one at a time, so memory does not grow with their text. Problems do not stop it: the letters
-that could be merged are shown, and the problems beside them.
+The pages load nothing from anywhere. Without scripts they show every letter as text; their one script shows letters as
+mail programs do, finds and turns them. What comes from lists and templates is escaped; a letter's HTML stands in a
+sandboxed frame, where nothing runs and nothing is fetched. Everything is readable by its owner alone, for it holds
+everybody's address.
 
-Raises UsageError: the folder holds something else or cannot be written, no letter has the key that was asked for, or
-whatever reading the draft raises.
+A preview appears whole or not at all: it is made in a folder of its own and put in place last. Letters are written a
+page at a time, so memory does not grow with them. Problems do not stop it: the letters that could be merged are shown,
+and the problems beside them.
+
+Raises UsageError: the folder or file is something else or cannot be written, no letter has the key that was asked for,
+there are too many letters for one file, or whatever reading the draft raises.
 """
 
 import base64
-import hashlib
 import re
 import shutil
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cache
-from importlib.resources import files
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Final
-
-from jinja2 import Environment, StrictUndefined
+from typing import Any, Final
 
 from dispatcher.core.errors import Place, Problem, UsageError
 from dispatcher.core.merge import Merged, OnPaper
-from dispatcher.core.model import Letter, Rendering, Skip
+from dispatcher.core.model import Rendering, Skip, SkipReason
 from dispatcher.core.plan import Summary
-from dispatcher.core.text import file_stem, printable
+from dispatcher.core.text import file_stem
 from dispatcher.desk.draft import Draft
+from dispatcher.web.outliers import Outliers
+from dispatcher.web.pages import PAGES, Pages, parts, private
 
 MARKER: Final = ".dispatcher-preview"
+MOST_IN_ONE_FILE: Final = 1000
+"""Letters. Of more, one file would be too large to send, and slow to open."""
 _UNFINISHED: Final = ".unfinished"
-_LISTED: Final = 20
+_GENERATOR: Final = b'<meta name="generator" content="dispatcher preview">'
+_SKIPS_LISTED: Final = 200
 _PLACES: Final = 3
-_RIGHT_TO_LEFT: Final = frozenset({"R", "AL", "RLE", "RLO", "RLI"})
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was written: the page, how many letters it shows, the folder of their octets; and how many problems."""
+    """What was written: the page to open, how many letters are shown, the problems, how many pages, octets in all.
+
+    `eml` is the folder of the mail files; None in a bundle.
+    """
 
     index: Path
     letters: int
-    eml: Path
     problems: int
+    pages: int
+    octets: int
+    eml: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Pointer:
-    """A letter to look at, by its number in the plan, and why."""
-
-    number: int
-    key: str
-    why: str
+RevisionOf = Callable[[str], int]
+"""The digest of a plan → the revision it was sealed as, if that is the latest one; else 0."""
 
 
-@dataclass(slots=True)
-class Finding:
-    """Letters that stand out for one reason: how many, and the first 20 of them."""
-
-    title: str
-    count: int = 0
-    letters: list[Pointer] = field(default_factory=list)
-
-    def add(self, letter: Pointer) -> None:
-        self.count += 1
-        if len(self.letters) < _LISTED:
-            self.letters.append(letter)
-
-
-class Outliers:
-    """The letters to look at first. `words` are those the templates hold: a column not among them is in no letter."""
-
-    def __init__(self, words: frozenset[str]) -> None:
-        self._words = words
-        self._longest = self._shortest = self._largest = (0, Pointer(0, "", ""))
-        self._language = Finding("Written in another language than the recipient asked for")
-        self._script = Finding("Names in another script than Latin, or with characters that do not show")
-        self._filled: Counter[tuple[str, str]] = Counter()
-        self._empty: dict[tuple[str, str], Finding] = {}
-
-    def see(self, number: int, letter: Letter, rendering: Rendering, octets: int) -> None:
-        """Take one letter into account; on paper it has no octets."""
-        recipient = letter.recipient
-        length = len(rendering.text)
-        in_characters = (length, Pointer(number, letter.key, f"{length:,} characters of text"))
-        in_octets = (octets, Pointer(number, letter.key, f"{size(octets)} as mail"))
-        first = number == 1
-        self._longest = in_characters if first else max(self._longest, in_characters, key=_measure)
-        self._shortest = in_characters if first else min(self._shortest, in_characters, key=_measure)
-        self._largest = max(self._largest, in_octets, key=_measure)
-        if recipient.language and recipient.language != letter.language:
-            why = f"asked for {recipient.language}, written in {letter.language}"
-            self._language.add(Pointer(number, letter.key, why))
-        names = [m.name for m in recipient.mailboxes] + [recipient.fields.get("name", "")]
-        if why := ", ".join(_script("".join(names))):
-            self._script.add(Pointer(number, letter.key, why))
-        for column, text in recipient.fields.items():
-            if column in self._words:
-                self._cell(number, letter.key, (recipient.place.file, column), text)
-
-    def _cell(self, number: int, key: str, where: tuple[str, str], text: str) -> None:
-        if text.strip():
-            self._filled[where] += 1
-        else:
-            self._empty.setdefault(where, Finding("")).add(Pointer(number, key, f"{where[1]} is empty"))
-
-    def findings(self) -> Iterator[Finding]:
-        """What stands out, if there are letters."""
-        if not self._longest[1].number:
-            return
-        yield Finding("Longest letter", 1, [self._longest[1]])
-        yield Finding("Shortest letter", 1, [self._shortest[1]])
-        if self._largest[0]:
-            yield Finding("Largest message", 1, [self._largest[1]])
-        gaps = [gap for where, gap in self._empty.items() if self._filled[where] > gap.count]
-        gaps.sort(key=lambda gap: gap.count)
-        pointers = [pointer for gap in gaps for pointer in gap.letters][:_LISTED]
-        empty = Finding("A field is empty that most others of the list have", sum(g.count for g in gaps), pointers)
-        yield from (f for f in (empty, self._language, self._script) if f.count)
-
-
-def _measure(entry: tuple[int, Pointer]) -> int:
-    return entry[0]
-
-
-def _script(name: str) -> Iterator[str]:
-    """What is unusual in a name, in words."""
-    if name.isascii() and name.isprintable():
-        return
-    if any(unicodedata.bidirectional(c) in _RIGHT_TO_LEFT for c in name):
-        yield "right-to-left"
-    elif any(c > "\u024f" and c.isalpha() and not _latin(c) for c in name):
-        yield "not Latin"
-    if printable(name) != name:
-        yield "characters that do not show"
-
-
-def _latin(letter: str) -> bool:
-    name = unicodedata.name(letter, "")
-    return "LATIN" in name or name.startswith("MODIFIER LETTER")
-
-
-def size(octets: int) -> str:
-    """A size for people, in decimal units."""
-    if octets < 1000:
-        return f"{octets} bytes"
-    return f"{octets / 1000:,.1f} kB" if octets < 1_000_000 else f"{octets / 1_000_000:,.1f} MB"
+def not_sealed(_digest: str) -> int:
+    """The revision of any plan where there is no ledger."""
+    return 0
 
 
 def safe_name(number: int, key: str) -> str:
@@ -165,36 +79,86 @@ def safe_name(number: int, key: str) -> str:
     return f"{file_stem(number, key)}.eml"
 
 
-@cache
-def _parts() -> Any:
-    """The page's parts, as functions: `script`, `top`, `letter`, `on_paper`, `bottom`."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(shown=printable, size=size)
-    text = files("dispatcher.web").joinpath("preview.html").read_text(encoding="utf-8")
-    return environment.from_string(text).module
-
-
-def write_preview(out: Path, draft: Draft, *, when: datetime, only_key: str | None = None) -> Written:
+def write_preview(
+    out: Path, draft: Draft, *, when: datetime, only_key: str | None = None, revision_of: RevisionOf = not_sealed
+) -> Written:
     """Write the preview of a draft into the folder `out`, dated `when` (aware). `only_key` shows one letter alone.
 
     A folder that an earlier preview wrote is written anew; files in it that are not of a preview stay. Any other folder
     must be empty or not there yet.
     """
+    with _in_words(out, "--out"):
+        return _write_folder(out, _Sight(draft, when, only_key, revision_of), mail_files=True)
+
+
+def write_bundle(
+    out: Path, draft: Draft, *, when: datetime, only_key: str | None = None, revision_of: RevisionOf = not_sealed
+) -> Written:
+    """Write the pages alone: into one file if `out` ends in .html, else into a folder, as `write_preview` does.
+
+    A file that is there already must be a preview's page.
+    """
+    sight = _Sight(draft, when, only_key, revision_of)
+    with _in_words(out, "--bundle"):
+        return _write_file(out, sight) if is_one_file(out) else _write_folder(out, sight, mail_files=False)
+
+
+def is_one_file(bundle: Path) -> bool:
+    """Whether a bundle with this name is one file."""
+    return bundle.suffix.lower() in (".html", ".htm")
+
+
+@contextmanager
+def _in_words(out: Path, option: str) -> Iterator[None]:
     try:
-        _claim(out)
-        unfinished = out / _UNFINISHED
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(mode=0o700)
-        (unfinished / "eml").mkdir(mode=0o700)
-        try:
-            letters, problems = _write(unfinished, draft, when, only_key)
-            _put_in_place(unfinished, out)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+        yield
     except OSError as error:
         what = f"cannot write the preview: {error.strerror or error}"
-        raise UsageError(Problem(what, Place(str(error.filename or out)), "give another folder with --out")) from None
-    return Written(out / "index.html", letters, out / "eml", problems)
+        raise UsageError(
+            Problem(what, Place(str(error.filename or out)), f"give another place with {option}")
+        ) from None
+
+
+def _write_folder(out: Path, sight: "_Sight", *, mail_files: bool) -> Written:
+    _claim(out)
+    unfinished = out / _UNFINISHED
+    with _fresh(unfinished):
+        if mail_files:
+            (unfinished / "eml").mkdir(mode=0o700)
+        written = sight.write(unfinished, mail_files=mail_files)
+        _put_in_place(unfinished, out)
+    eml = out / "eml" if mail_files else None
+    return replace(written, index=out / "index.html", eml=eml)
+
+
+def _write_file(out: Path, sight: "_Sight") -> Written:
+    if out.exists() and not _is_page(out):
+        todo = "name a file that is not there yet; nothing in this one was changed"
+        raise UsageError(Problem("is something else than a preview", Place(str(out)), todo))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = out.with_name(f".{out.name}{_UNFINISHED}")
+    with _fresh(unfinished):
+        written = sight.write(unfinished, most=MOST_IN_ONE_FILE)
+        written.index.replace(out)
+    return replace(written, index=out)
+
+
+@contextmanager
+def _fresh(folder: Path) -> Iterator[None]:
+    """An empty folder, for as long as something is made in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_page(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return _GENERATOR in file.read(4096)
 
 
 def _claim(out: Path) -> None:
@@ -206,95 +170,101 @@ def _claim(out: Path) -> None:
         todo = "give a folder that is empty or not there yet; nothing in this one was changed"
         raise UsageError(Problem("the folder holds something else than a preview", Place(str(out)), todo))
     out.mkdir(mode=0o700, parents=True, exist_ok=True)
-    marker.write_text("The next preview writes index.html and eml/ in this folder anew.\n", encoding="utf-8")
+    text = "The next preview writes index.html, letters-*.html and eml/ in this folder anew.\n"
+    marker.write_text(text, encoding="utf-8")
 
 
 def _put_in_place(unfinished: Path, out: Path) -> None:
-    """Take the old preview away and put the new one there; the page goes first and comes last."""
+    """Take the old preview away and put the new one there; the first page goes first and comes last."""
     (out / "index.html").unlink(missing_ok=True)
+    for page in out.glob(PAGES):
+        page.unlink()
     if (out / "eml").exists():
         shutil.rmtree(out / "eml")
-    (unfinished / "eml").rename(out / "eml")
+    for made in unfinished.iterdir():
+        if made.name != "index.html":
+            made.rename(out / made.name)
     (unfinished / "index.html").replace(out / "index.html")
 
 
-def _private(path: Path) -> IO[bytes]:
-    """A new file, open for writing, readable by its owner alone."""
-    path.touch(mode=0o600, exist_ok=False)
-    return path.open("wb")
+class _Sight:
+    """A draft as it is seen at a moment; of all its letters, or of one."""
 
+    def __init__(self, draft: Draft, when: datetime, only_key: str | None, revision_of: RevisionOf) -> None:
+        self._draft = draft
+        self._when = when
+        self._revision_of = revision_of
+        self._wanted = None if only_key is None else unicodedata.normalize("NFC", only_key)
+        template = draft.frozen.template
+        texts = [file.text for file in (*template.letters.values(), *template.forms.values())]
+        self._outliers = Outliers(frozenset(word for text in texts for word in re.findall(r"\w+", text)))
+        self._logo = _logo(draft)
 
-def _write(folder: Path, draft: Draft, when: datetime, only_key: str | None) -> tuple[int, int]:
-    """Write page and letters into an empty folder; returns how many letters, and how many problems."""
-    wanted = None if only_key is None else unicodedata.normalize("NFC", only_key)
-    summary, outliers, count = draft.blank_summary(), Outliers(_words(draft)), 0
-    bodies = folder / "letters.html"
-    with _private(bodies) as file:
-        for item in draft.items():
+    def write(self, folder: Path, *, mail_files: bool = False, most: int | None = None) -> Written:
+        """Write the pages into an empty folder, mail files beside them; a single page if it may hold `most` letters."""
+        eml = folder / "eml" if mail_files else None
+        common = {"campaign": self._draft.campaign, "when": _in_full(self._when), "logo": self._logo}
+        pages = Pages(folder, common, single=most is not None)
+        summary, count = self._draft.blank_summary(), 0
+        for item in self._draft.items():
             summary.add(item)
             if isinstance(item, Merged | OnPaper):
-                number, rendering, octets = summary.letters, _shown(item, draft), _octets(item)
-                outliers.see(number, item.letter, rendering, octets)
-                if wanted in (None, item.letter.key):
-                    if isinstance(item, Merged):
-                        name = safe_name(number, item.letter.key)
-                        file.write(_letter(folder / "eml" / name, number, item, draft, when))
-                    else:
-                        file.write(str(_parts().on_paper(number, item, rendering)).encode())
+                rendering = self._rendering(item)
+                octets = item.message.size if isinstance(item, Merged) else 0
+                self._outliers.see(summary.letters, item.letter, rendering, octets)
+                if self._wanted in (None, item.letter.key):
+                    self._add(pages, summary.letters, item, rendering, eml)
                     count += 1
-    if wanted is not None and not count:
-        raise _no_such_letter(wanted, draft, summary)
-    with _private(folder / "index.html") as page, bodies.open("rb") as letters:
-        # A page with one letter has nothing to compare it with, and no other to point at.
-        page.write(_top(draft, summary, list(outliers.findings()) if wanted is None else [], when, wanted, count))
-        shutil.copyfileobj(letters, page)
-        page.write(str(_parts().bottom(_parts().script())).encode())
-    return count, len(summary.problems)
+                    if most is not None and count > most:
+                        raise _too_many(most)
+        if self._wanted is not None and not count:
+            raise _no_such_letter(self._wanted, self._draft, summary)
+        index = pages.finish(self._first(summary, count))
+        octets = sum(path.stat().st_size for path in (index, *folder.glob(PAGES)))
+        return Written(index, count, len(summary.problems), len(pages.extents) or 1, octets)
+
+    def _rendering(self, item: Merged | OnPaper) -> Rendering:
+        """A letter as people read it: on paper it says the same as by mail."""
+        if isinstance(item, Merged):
+            return item.rendering
+        names = tuple(a.name for a in item.letter.attachments)
+        return self._draft.merge.renderer.render(item.letter.recipient, names)
+
+    def _add(self, pages: Pages, number: int, item: Merged | OnPaper, rendering: Rendering, eml: Path | None) -> None:
+        """Put a letter on its page, and write its octets."""
+        key, place = item.letter.key, pages.place()
+        if isinstance(item, OnPaper):
+            pages.add(number, key, str(parts().on_paper(number, item, rendering)))
+            return
+        message = self._draft.merge.with_date(item, self._when)
+        name = safe_name(number, key) if eml else ""
+        if eml:
+            with private(eml / name) as file:
+                file.write(message.octets)
+        header = (message.date + message.own.partition(b"\r\n\r\n")[0]).decode().replace("\r\n", "\n")
+        entry = str(parts().letter(number, item, self._draft.frozen, name, message.size, header, place))
+        html = rendering.html
+        if self._draft.frozen.logo:  # which stands once on each page
+            html = html.replace(self._draft.frozen.template.logo, "data:,logo")
+        pages.add(number, key, entry, html)
+
+    def _first(self, summary: Summary, count: int) -> dict[str, Any]:
+        """What the first page says. A page with one letter has nothing to compare it with, and no other to point at."""
+        digest = self._draft.unsealed.digest()
+        return {
+            "summary": summary,
+            "findings": list(self._outliers.findings()) if self._wanted is None else [],
+            "problems": _grouped(summary.problems),
+            "digest": digest,
+            "revision": self._revision_of(digest),
+            "skips": _by_reason(self._draft.unsealed.skips()),
+            "only": self._wanted,
+            "count": count,
+        }
 
 
-def _words(draft: Draft) -> frozenset[str]:
-    template = draft.frozen.template
-    texts = [file.text for file in (*template.letters.values(), *template.forms.values())]
-    return frozenset(word for text in texts for word in re.findall(r"\w+", text))
-
-
-def _shown(item: Merged | OnPaper, draft: Draft) -> Rendering:
-    """A letter as people read it: on paper it says the same as by mail."""
-    if isinstance(item, Merged):
-        return item.rendering
-    return draft.merge.renderer.render(item.letter.recipient, tuple(a.name for a in item.letter.attachments))
-
-
-def _octets(item: Merged | OnPaper) -> int:
-    return item.message.size if isinstance(item, Merged) else 0
-
-
-def _letter(path: Path, number: int, merged: Merged, draft: Draft, when: datetime) -> bytes:
-    """Write a letter's octets; returns its part of the page."""
-    message = draft.merge.with_date(merged, when)
-    with _private(path) as file:
-        file.write(message.octets)
-    return str(_parts().letter(number, merged, draft.frozen, path.name, message.size)).encode()
-
-
-def _top(
-    draft: Draft, summary: Summary, findings: Sequence[Finding], when: datetime, wanted: str | None, count: int
-) -> bytes:
-    script = str(_parts().script()).encode()
-    page = {
-        "campaign": draft.campaign,
-        "summary": summary,
-        "findings": findings,
-        "problems": _grouped(summary.problems),
-        "digest": draft.unsealed.digest(),
-        "skips": _by_reason(draft.unsealed.skips()),
-        "when": f"{when.day} {when:%B %Y, %H:%M %Z}",
-        "only": wanted,
-        "count": count,
-        "logo": _logo(draft),
-        "script_hash": base64.b64encode(hashlib.sha256(script).digest()).decode(),
-    }
-    return str(_parts().top(page)).encode()
+def _in_full(when: datetime) -> str:
+    return f"{when.day} {when:%B %Y, %H:%M %Z}"
 
 
 def _logo(draft: Draft) -> str:
@@ -303,6 +273,11 @@ def _logo(draft: Draft) -> str:
     if logo is None:
         return ""
     return f"data:{logo.media_type};base64,{base64.b64encode(draft.content(logo.digest)).decode()}"
+
+
+def _too_many(most: int) -> UsageError:
+    what = f"there are more letters than {most:,}, too many for one file"
+    return UsageError(Problem(what, todo="name a folder instead: dispatcher preview --bundle bundle/"))
 
 
 def _grouped(problems: Sequence[Problem]) -> list[tuple[str, str, int, list[str]]]:
@@ -314,10 +289,13 @@ def _grouped(problems: Sequence[Problem]) -> list[tuple[str, str, int, list[str]
     return sorted(rows, key=lambda row: -row[2])
 
 
-def _by_reason(skips: Iterable[Skip]) -> dict[str, list[Skip]]:
-    reasons: dict[str, list[Skip]] = {}
+def _by_reason(skips: Iterable[Skip]) -> dict[SkipReason, list[Skip]]:
+    """Skips by reason, the first 200 of each."""
+    reasons: dict[SkipReason, list[Skip]] = {}
     for skip in skips:
-        reasons.setdefault(skip.reason.value, []).append(skip)
+        listed = reasons.setdefault(skip.reason, [])
+        if len(listed) < _SKIPS_LISTED:
+            listed.append(skip)
     return reasons
 
 
