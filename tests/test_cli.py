@@ -46,6 +46,7 @@ NAMES = [" ".join(words) for words, _ in COMMANDS]
 
 def test_every_command_of_the_plan_is_there() -> None:
     asked_for = {"init", "check", "preview", "send", "amend", "status", "log", "resolve", "sandbox", "adopt", "paper"}
+    asked_for |= {"seal", "approve"}
     assert asked_for | {f"suppress {verb}" for verb in ("add", "remove", "list", "import")} == set(NAMES)
 
 

@@ -1,7 +1,8 @@
 """The command line: each command is one call to the desk, and printing. `main` is the entry point.
 
 Exit codes: 0 all accepted · 1 our error · 2 what was given cannot be used · 3 finished with letters not accepted or
-unknown · 4 relay, ledger or disk unavailable · 5 plan conflict or another run is active · 130 interrupted.
+unknown · 4 relay, ledger or disk unavailable · 5 plan conflict, approvals missing or another run is active ·
+130 interrupted.
 
 An error people can meet is shown without a traceback; with --json it is JSON, too. A traceback is a fault of ours.
 """

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from dispatcher import __version__
-from dispatcher.cli import folder, ledger, paper, sending
+from dispatcher.cli import approving, folder, ledger, paper, sending
 
 app = typer.Typer(
     name="dispatcher",
@@ -36,6 +36,8 @@ def _main(
 app.command()(folder.init)
 app.command()(folder.check)
 app.command()(folder.preview)
+app.command()(approving.seal)
+app.command()(approving.approve)
 app.command()(sending.send)
 app.command()(sending.amend)
 app.command()(paper.paper)

@@ -74,6 +74,10 @@ def status(campaign: CampaignFolder = HERE, *, sandbox: OnSandbox = False, as_js
     if found["in_doubt"]:
         say(f"In doubt, so nothing is sent: {found['in_doubt']}", name="red")
     say(counts_line(found["counts"]))
+    if found["approvals"]:
+        approvals = found["approvals"]
+        names = ", ".join(row["name"] for row in approvals["rows"] if row["counts"])
+        say(f"approvals: {approvals['counted']} of {approvals['wanted']}" + (f" ({names})" if names else ""))
     if found["counts"]["to_print"]:
         say(f"{found['counts']['to_print']:,} to print: dispatcher paper{desk.flag}")
     if found["counts"]["printed"]:

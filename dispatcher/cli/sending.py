@@ -11,6 +11,7 @@ from dispatcher.core.errors import Problem, UsageError
 
 if TYPE_CHECKING:
     from dispatcher.desk import Desk
+    from dispatcher.desk.approvals import Standing
     from dispatcher.desk.outlook import Outlook
     from dispatcher.desk.pacing import Expected
     from dispatcher.desk.sending import Result
@@ -105,7 +106,7 @@ def _confirmed(
     if as_json:
         held = {"letters": plan.summary.letters, "held_back": plan.held_back, "sealed": plan.sealed}
         held["to_print"] = plan.to_print
-        when = {"forecast": forecast.as_data() if forecast else None}
+        when = {"forecast": forecast.as_data() if forecast else None, "approvals": _standing(desk, plan).as_data()}
         say_json({"sent": 0, "to_send": plan.count, **held, **when, "command": command})
         return False
     say(f"{many(plan.count, 'letter')} would be sent{_by_language(plan)}.")
@@ -114,10 +115,20 @@ def _confirmed(
         say(f"{plan.held_back:,} suppressed, and held back.")
     for line in forecast.words if forecast else ():
         say(line)
+    if (approved := _standing(desk, plan)).missing:
+        say(f"{approved.in_words}; nothing can be sent before.", name="yellow")
+        say(f"Next: dispatcher {'approve' if approved.plan else 'seal'}{desk.flag}")
+        return False
     if at_terminal() and ask("Type the number of letters to send them, or nothing to stop: ") == str(plan.count):
         return True
     say(f"Nothing was sent. To send: {command}")
     return False
+
+
+def _standing(desk: "Desk", plan: "Outlook") -> "Standing":
+    from dispatcher.desk.approvals import standing
+
+    return standing(desk, plan.draft.campaign)
 
 
 def _by_language(plan: "Outlook") -> str:

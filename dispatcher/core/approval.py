@@ -181,7 +181,7 @@ class Judged:
     def as_data(self) -> dict[str, Any]:
         """For JSON."""
         found = self.approval
-        named = {"name": found.name, "time": found.when, "key": found.key}
+        named = {"name": found.name, "time": found.when, "key": found.key, "signature": found.signature}
         return {**named, "counts": not self.why_not, "why_not": self.why_not}
 
 

@@ -21,11 +21,13 @@ from pydantic import (
 )
 
 from dispatcher.core.address import parse_mailboxes
+from dispatcher.core.approval import PublicKey, person_of
 from dispatcher.core.lint import Kind
 from dispatcher.core.model import Mailbox
 
 _RATE: Final = re.compile(r"\s*([0-9,]{1,12})\s*/\s*(s|sec|second|min|minute|h|hr|hour|d|day)\s*\Z")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+MOST_APPROVALS: Final = 20
 _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?")
 
 
@@ -302,8 +304,22 @@ class Pace(_Table):
     domains: Annotated[dict[str, RateText], AfterValidator(_domains)] = Field(default_factory=dict)
 
 
+def _public_key(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError("write it as text, in quotes")
+    return PublicKey.parse(value)
+
+
+Approver = Annotated[PublicKey, BeforeValidator(_public_key)]
+"""A line of an `id_ed25519.pub`, with whose it is in place of the comment."""
+
+
 class Campaign(_Table):
-    """One mailing. What is printed or says who is written to is sealed; pace, relay and deadline may change freely."""
+    """One mailing. What is printed or says who is written to is sealed; pace, relay and deadline may change freely.
+
+    `approvals` says how many people must approve what is sealed before it leaves; where `approvers` are named, only
+    what is signed with one of these keys counts.
+    """
 
     id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,47}$")]
     title: Line
@@ -315,6 +331,8 @@ class Campaign(_Table):
     on_invalid: Literal["refuse", "skip"] = "refuse"
     on_conflict: Literal["refuse", "first"] = "refuse"
     on_mismatch: Literal["refuse", "send"] = "refuse"
+    approvals: Annotated[int, Field(ge=0, le=MOST_APPROVALS)] = 0
+    approvers: Annotated[tuple[Approver, ...], Array] = ()
     sender: Sender
     letter: LetterFiles
     recipients: Annotated[tuple[RecipientsList, ...], Array, Field(min_length=1)]
@@ -326,6 +344,20 @@ class Campaign(_Table):
     def _id_makes_a_message_id(cls, value: str) -> str:
         if ".." in value or value.endswith("."):
             raise ValueError("dots stand singly and not at the end, for it becomes part of each Message-ID")
+        return value
+
+    @field_validator("approvers")
+    @classmethod
+    def _enough_approvers(cls, value: tuple[PublicKey, ...], info: ValidationInfo) -> tuple[PublicKey, ...]:
+        if len({approver.key for approver in value}) < len(value):
+            raise ValueError("a key stands there twice")
+        people = [person_of(approver.owner) for approver in value if approver.owner]
+        able = len(set(people)) + len(value) - len(people)
+        wanted = info.data.get("approvals", 0)
+        if value and not wanted:
+            raise ValueError("say also how many of them must approve: approvals = 2")
+        if value and able < wanted:
+            raise ValueError(f"these are keys of {able}, and approvals = {wanted} wants more people")
         return value
 
     def printed_sender(self, language: str) -> Mapping[str, str]:

@@ -3,6 +3,7 @@
     Desk        one campaign folder, with its real ledger or the sandbox's
     checking    the folder as it is now, read and proof-rendered
     sending     what a send would do, sealing, the run; testing: letters to ourselves
+    approvals   who has approved what would leave, and whether that is enough; sealed: what is sealed, on one page
     deciding    amend, resolve, suppress: what people decide, with who and why
     reading     status, log, one letter's story
     capturing   the sandbox's server alone
@@ -74,11 +75,19 @@ class Desk:
 
     def campaign_id(self) -> str:
         """The id alone, so that a mistake elsewhere in campaign.toml hides nobody's log. Raises CampaignError."""
-        try:
-            found = tomllib.loads((self.root / "campaign.toml").read_text(encoding="utf-8-sig")).get("id")
-        except (OSError, ValueError):
-            found = None
+        found = self._said("id")
         return found if isinstance(found, str) else self.campaign().id
+
+    def wants_approvals(self) -> bool:
+        """Whether anything is to be approved here, without a look at the rest of campaign.toml."""
+        return bool(self._said("approvals"))
+
+    def _said(self, key: str) -> object:
+        """What stands at the top of campaign.toml, unchecked; None if it cannot be read."""
+        try:
+            return tomllib.loads((self.root / "campaign.toml").read_text(encoding="utf-8-sig")).get(key)
+        except (OSError, ValueError):
+            return None
 
     def draft(self) -> "Draft":
         """The folder as it is now. Raises CampaignError, TemplateError."""

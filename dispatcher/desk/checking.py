@@ -12,6 +12,7 @@ from dispatcher.core.merge import OnPaper
 from dispatcher.core.model import Channel
 from dispatcher.core.plan import Summary
 from dispatcher.desk import Desk
+from dispatcher.desk.approvals import standing
 from dispatcher.desk.draft import Draft
 from dispatcher.desk.outlook import guard, hold_back, sealed_revision
 from dispatcher.desk.pacing import expected, limits, profile_of, unmet, waiting
@@ -48,6 +49,7 @@ class Check:
     skips: dict[str, list[dict[str, str]]]
     limits: list[dict[str, str]]
     forecast: dict[str, Any] | None
+    approvals: dict[str, Any]
     remarks: list[Remark]
     problems: list[Problem]
     notes: list[str]
@@ -89,6 +91,7 @@ def check_folder(desk: Desk, *, listed: int | None = None) -> Check:
         skips={reason: list(islice(_skips(draft, reason), listed)) for reason in skipped},
         limits=[] if desk.sandbox else [asdict(limit) for limit in limits(draft.campaign)],
         forecast=forecast,
+        approvals=standing(desk, draft.campaign).as_data(),
         remarks=summary.remarks,
         problems=list(dict.fromkeys([*summary.problems, *_what_send_would_refuse(desk, draft, summary), *late])),
         notes=list(_notes(desk, draft, summary)),
@@ -171,6 +174,9 @@ def _notes(desk: Desk, draft: Draft, summary: Summary) -> Iterator[str]:
     campaign, relay = draft.campaign, draft.campaign.relay
     sender = campaign.sender
     yield from draft.attached.notes()
+    if (approved := standing(desk, campaign)).missing:
+        todo = f"dispatcher {'approve' if approved.plan else 'seal'}{desk.flag}"
+        yield f"{approved.in_words}: nothing leaves before there are enough; next: {todo}"
     yield f"from {sender.name} <{sender.address}>, signed {sender.signatory}, dated {campaign.date}"
     for language, letters in summary.languages.items():
         if file := draft.merge.renderer.unreviewed(language):

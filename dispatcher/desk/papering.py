@@ -25,6 +25,7 @@ from dispatcher.core.onpaper import parts_of
 from dispatcher.core.plan import Summary
 from dispatcher.core.text import file_stem
 from dispatcher.desk import Desk, person
+from dispatcher.desk.approvals import require_approved
 from dispatcher.desk.draft import Draft
 from dispatcher.desk.outlook import hold_back, sealed_revision
 from dispatcher.desk.sending import seal_revision
@@ -102,7 +103,8 @@ class Papered:
 def print_letters(desk: Desk, order: Order, out: Path, observe: Observe | None = None) -> Papered:
     """Print letters into the folder `out`, and record it; if nothing is to be printed nothing is sealed or written.
 
-    Raises UsageError (also for what cannot be typeset), PlanConflict, RunActive, LedgerInDoubt, LedgerUnavailable.
+    Raises UsageError (also for what cannot be typeset), PlanConflict, NotApproved, RunActive, LedgerInDoubt,
+    LedgerUnavailable.
     """
     draft, summary = _read(desk, order)
     if not sealed_revision(desk, draft):
@@ -111,6 +113,7 @@ def print_letters(desk: Desk, order: Order, out: Path, observe: Observe | None =
         if order.failed or not draft.unsealed.count_picked():
             left = draft.unsealed.count_in(Channel.PAPER)
             return Papered(0, 0, (), (), left, {})
+    require_approved(desk, draft.campaign)
     with desk.ledger() as ledger:
         if desk.sandbox:
             borrow_suppressions(ledger, desk.real_ledger_path)

@@ -42,7 +42,21 @@ def status(desk: Desk, *, listed: bool = True) -> dict[str, Any]:
             "printings": [_printing(row) for row in reader.rows("printings", campaign=campaign)],
             "tests": list(reader.rows("tests", campaign=campaign)),
             "decisions": list(reader.rows("decisions")),
+            "approvals": _approvals(desk, reader, campaign, revision),
         }
+
+
+def _approvals(desk: Desk, reader: Reader, campaign: str, revision: int) -> dict[str, Any] | None:
+    """How far what is sealed is approved; None if campaign.toml is in no state to say, or nobody asks for approvals."""
+    there = reader.one("approvals", campaign=campaign, revision=revision)
+    if there is None and not desk.wants_approvals():
+        return None
+    from dispatcher.desk.approvals import standing  # noqa: PLC0415 (slow to load, and most campaigns want none)
+
+    try:
+        return standing(desk, desk.campaign()).as_data()
+    except UsageError:
+        return None
 
 
 def _printing(row: Mapping[str, Any]) -> dict[str, Any]:

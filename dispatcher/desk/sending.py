@@ -10,12 +10,13 @@ from datetime import datetime
 from functools import lru_cache
 
 from dispatcher.core.campaign import Campaign, RelayAccount
-from dispatcher.core.errors import PlanConflict, RelayUnavailable
+from dispatcher.core.errors import PlanConflict, Problem, RelayUnavailable, UsageError
 from dispatcher.core.merge import Frozen, Press, message_digest
 from dispatcher.core.model import Leased, Recovered, State
 from dispatcher.core.plan import Summary
 from dispatcher.core.review import tally
 from dispatcher.desk import Desk, person
+from dispatcher.desk.approvals import require_approved
 from dispatcher.desk.draft import Draft
 from dispatcher.desk.outlook import Outlook, origin_text, outlook, sealed_revision
 from dispatcher.desk.pacing import settings_of
@@ -84,11 +85,26 @@ def _seal_if_need_be(desk: Desk, ledger: SqliteLedger, plan: Outlook) -> None:
         )
 
 
+def seal_now(desk: Desk, plan: Outlook) -> None:
+    """Seal the plan that was counted, and send nothing; one that is sealed already stays as it is.
+
+    Raises UsageError if there is no letter, PlanConflict if the folder changed since it was counted, RunActive.
+    """
+    if not plan.summary.letters:
+        todo = f"see why each row got no letter: dispatcher check{desk.flag}"
+        raise UsageError(Problem("there is no letter to seal", todo=todo))
+    if plan.sealed:
+        return
+    with desk.ledger() as ledger:
+        _seal_if_need_be(desk, ledger, plan)
+
+
 def send(desk: Desk, plan: Outlook, *, wait: bool = False, observe: Callable[[Dispatch], None] | None = None) -> Result:
     """Seal if need be, and dispatch. `observe` gets the run as it begins, to watch and to stop it.
 
-    Raises UsageError (the password), RunActive, PlanConflict, LedgerUnavailable.
+    Raises UsageError (the password), NotApproved, RunActive, PlanConflict, LedgerUnavailable.
     """
+    require_approved(desk, plan.draft.campaign)
     relay = plan.draft.campaign.relay
     if not desk.sandbox and relay.password:
         read_password(relay.password, desk.root)  # a missing one is found before anything is sealed
@@ -200,4 +216,4 @@ class _Prepare:
         return Prepared(envelope, message, message_digest(message))
 
 
-__all__ = ["Outlook", "Result", "open_relay", "outlook", "seal_revision", "send"]
+__all__ = ["Outlook", "Result", "open_relay", "outlook", "seal_now", "seal_revision", "send"]

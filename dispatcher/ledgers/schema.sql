@@ -34,6 +34,38 @@ BEGIN SELECT RAISE (ABORT, 'plans are append-only'); END;
 CREATE TRIGGER plan_remains BEFORE DELETE ON plan
 BEGIN SELECT RAISE (ABORT, 'plans are never deleted'); END;
 
+-- Who has looked at a sealed plan and says that it may leave; append-only. `at` is by the approver's clock and is signed,
+-- `recorded_at` by ours; `person` is the name without what tells nobody apart; `signature` is over core/approval.py's
+-- text. Whether an approval counts is judged each time: here it cannot be of a plan that is not sealed.
+CREATE TABLE approval (
+    id INTEGER PRIMARY KEY,
+    campaign TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    name TEXT NOT NULL,
+    person TEXT NOT NULL,
+    at TEXT NOT NULL,
+    key TEXT NOT NULL DEFAULT '',
+    signature TEXT NOT NULL DEFAULT '',
+    recorded_at TEXT NOT NULL,
+    recorded_by TEXT NOT NULL,
+    UNIQUE (campaign, revision, person, key),
+    CHECK ((key = '') = (signature = '')),
+    FOREIGN KEY (campaign, revision) REFERENCES plan (campaign, revision)
+) STRICT;
+
+CREATE TRIGGER approval_of_what_is_sealed BEFORE INSERT ON approval
+WHEN NOT EXISTS (
+    SELECT 1 FROM plan WHERE campaign = NEW.campaign AND revision = NEW.revision AND digest = NEW.digest
+)
+BEGIN SELECT RAISE (ABORT, 'an approval is of a sealed plan'); END;
+
+CREATE TRIGGER approval_stays BEFORE UPDATE ON approval
+BEGIN SELECT RAISE (ABORT, 'approvals are append-only'); END;
+
+CREATE TRIGGER approval_remains BEFORE DELETE ON approval
+BEGIN SELECT RAISE (ABORT, 'approvals are never deleted'); END;
+
 -- Attachments, once each, as they were sealed.
 CREATE TABLE content (
     digest TEXT PRIMARY KEY,

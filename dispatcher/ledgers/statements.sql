@@ -436,3 +436,28 @@ WHERE campaign IN (SELECT campaign FROM plan) AND state = 'to_print' AND lease I
 SELECT a.id FROM attempt a JOIN letter l ON l.id = a.letter JOIN run r ON r.id = a.run
 WHERE a.id = :attempt AND a.letter = :letter AND a.run = :run AND r.started_at = :began
     AND a.outcome = 'at_risk' AND l.state = 'at_risk' AND l.lease = :run;
+
+-- name: insert_approval
+INSERT INTO approval (campaign, revision, digest, name, person, at, key, signature, recorded_at, recorded_by)
+VALUES (:campaign, :revision, :digest, :name, :person, :at, :key, :signature, :now, :who);
+
+-- name: approvals
+SELECT digest, name, at, key, signature, recorded_at, recorded_by FROM approval
+WHERE campaign = :campaign AND revision = :revision ORDER BY id;
+
+-- name: sealed_letters
+SELECT s.language, s.channel, count(*) AS letters FROM letter l JOIN sealed s ON s.letter = l.id
+WHERE l.campaign = :campaign AND l.state <> 'cancelled' GROUP BY s.language, s.channel ORDER BY letters DESC, s.language;
+
+-- name: sealed_attachments
+SELECT s.attachments, count(*) AS letters FROM letter l JOIN sealed s ON s.letter = l.id
+WHERE l.campaign = :campaign AND l.state <> 'cancelled' AND s.attachments <> '[]'
+GROUP BY s.attachments ORDER BY letters DESC, s.attachments LIMIT :most;
+
+-- name: skips_by_reason
+SELECT reason, count(*) AS rows FROM skip WHERE campaign = :campaign AND revision = :revision
+GROUP BY reason ORDER BY reason;
+
+-- name: sealed_by
+SELECT who FROM event WHERE letter IS NULL AND kind IN ('sealed', 'amended') AND subject = 'revision ' || :revision
+    AND why = :digest ORDER BY id DESC LIMIT 1;
