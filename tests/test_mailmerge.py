@@ -373,6 +373,24 @@ def test_an_attachment_of_ones_own_whose_name_no_pattern_makes(tmp_path: Path) -
     assert ["may not be for" in problem.what for problem in problems] == [True, True]
 
 
+@pytest.mark.parametrize("first", ["terms/{{name}}.txt", "terms/Ada.txt", "extra/ada.txt"])
+def test_files_of_one_name_in_two_folders_stay_two_files(tmp_path: Path, first: str) -> None:
+    """Under one name the one would take the place of the other, and go to everybody twice."""
+    files: dict[str, str | bytes] = {
+        f"{folder}/{name}.txt": f"{folder} for {name}"
+        for folder, name in (("terms", "Ada"), ("extra", "ada"), ("terms", "Bo"), ("prices", "Ada"), ("prices", "Bo"))
+    }
+    attached = f"ATTACHMENT: {first}\nATTACHMENT: prices/{{{{name}}}}.txt\n"
+    names = folder(tmp_path, HEAD + attached + "\nHi.\n", files=files)
+    convert_mailmerge(tmp_path / "moved", [tmp_path / name for name in names], TODAY)
+    found = Moved(tmp_path / "moved", [])
+    for name, merged in zip(("Ada", "Bo"), found.letters, strict=True):
+        texts = [(found.root / a.path).read_text() for a in merged.letter.attachments]
+        assert texts == [files[first.replace("{{name}}", name)], f"prices for {name}"]
+    copied = [path.name.lower() for path in (found.root / "attachments").iterdir()]
+    assert len(copied) == len(set(copied))
+
+
 # -- the text ---------------------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """ATTACHMENT lines → patterns of campaign.toml, and the files to copy into the new folder. Raises UsageError."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -33,6 +34,7 @@ class Attachments:
         self._file = template.file
         self._lines = [(header, self._found(header, folder)) for header in template.all("attachment")]
         self.copies: dict[str, Path] = {}
+        self._taken: dict[str, Path] = {}
         self.notes: list[Problem] = []
 
     def _found(self, header: Header, folder: Path) -> Sequence[Path]:
@@ -59,8 +61,14 @@ class Attachments:
         folder, _, last = header.value.replace("\\", "/").rpartition("/")
         if not is_template(header.value):
             return self._copied(files[0])
-        if not is_template(folder) and self._plain(fields_alone(last)):
-            self.copies.update((f"attachments/{file.name}", file) for file in files)
+        targets = {f"attachments/{file.name}": file for file in files}
+        if (
+            not is_template(folder)
+            and self._plain(fields_alone(last))
+            and all(map(self._free, targets, targets.values()))
+        ):
+            for target, file in targets.items():
+                self._put(target, file)
             return f"attachments/{as_pattern(self._listing.retold(last))}"
         column = f"attachment_{number}"
         self._listing.add(column, [self._copied(file).rpartition("/")[2] for file in files])
@@ -80,8 +88,21 @@ class Attachments:
         """Where a file is copied to, under a name that no other one has."""
         stem = safe_name(file.stem)
         number, target = 1, f"attachments/{stem}{file.suffix}"
-        while self.copies.get(target, file) != file:
+        while not self._free(target, file):
             number += 1
             target = f"attachments/{stem}-{number}{file.suffix}"
-        self.copies[target] = file
+        self._put(target, file)
         return target
+
+    def _free(self, target: str, file: Path) -> bool:
+        """Whether no other file goes there, on any system."""
+        return self._taken.get(_folded(target), file) == file
+
+    def _put(self, target: str, file: Path) -> None:
+        self._taken[_folded(target)] = file
+        self.copies[target] = file
+
+
+def _folded(path: str) -> str:
+    """A path as systems compare it that tell neither capital letters nor the way of writing accents apart."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).lower())
