@@ -133,6 +133,18 @@ def test_a_name_that_says_another_type_is_refused(name: str, content: str, said:
         media_type(name, CONTENTS[content][0])
 
 
+@pytest.mark.parametrize("packed", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_archive_with_a_flipped_bit_is_of_some_type(packed: int) -> None:
+    """Whichever bit it is, also one of what the archive is said to be."""
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w", packed) as zipped:
+        zipped.writestr("mimetype", ODT * 5)
+    octets = whole.getvalue()
+    for at in range(len(octets)):
+        damaged = octets[:at] + bytes([octets[at] ^ 0xFF]) + octets[at + 1 :]
+        assert isinstance(content_of(damaged), str)
+
+
 def test_a_wrong_type_is_a_problem_with_its_place(tmp_path: Path) -> None:
     found = problem(write_campaign(tmp_path, files={"letters/report.pdf": "Only text.\n"}))
     assert found.what == ("letters/report.pdf is not what it is called: its name says a PDF, but it is plain text")

@@ -6,6 +6,7 @@ table, never the machine's: the same file is the same letter everywhere.
 
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Final
 
@@ -169,11 +170,12 @@ def _archive(octets: bytes) -> str:
     try:
         with zipfile.ZipFile(io.BytesIO(octets)) as archive:
             names = set(archive.namelist())
-            if "mimetype" in names:
+            packed = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+            if "mimetype" in names and archive.getinfo("mimetype").compress_type in packed:
                 with archive.open("mimetype") as entry:
                     said = entry.read(100).decode("ascii", "replace").strip()
                 return said if said.startswith((_ODF, "application/epub+zip")) else ZIP
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError):
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError, zlib.error):
         return BINARY
     if "[Content_Types].xml" in names:
         return next((kind for folder, kind in _FOLDERS if any(name.startswith(folder) for name in names)), ZIP)
