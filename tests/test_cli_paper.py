@@ -11,6 +11,9 @@ from typing import Any
 import pypdf
 import pytest
 
+from dispatcher.core.model import Channel
+from dispatcher.desk import Desk
+from dispatcher.desk.papering import Order, Papered, print_letters
 from dispatcher.paper.letters import LETTERS_IN_A_FILE
 from tests.aftermath import sealed
 from tests.command import (
@@ -344,6 +347,51 @@ def test_who_asks_when_the_letter_is_printed_is_taken_out_of_the_pile(folder: Pa
     assert states(folder)["FRA"] == "suppressed"
     assert "FRA" not in str(dispatcher("paper", "--again", "--json", folder=folder).json["files"])
     assert dispatcher("log", "FRA", "--json", folder=folder).json["events"][-1]["kind"] == "thrown away"
+
+
+SUPPRESS = ("suppress", "add", "fra@missions.example.org", "--why", "asked")
+
+
+def meanwhile(folder: Path, words: tuple[str, ...], order: Order) -> Papered:
+    """Print, and have somebody say something while the letters are set."""
+
+    def said(_done: int, _of: int) -> None:
+        assert dispatcher(*words, folder=folder).code == 0
+
+    return print_letters(Desk(folder), order, folder / "paper", said)
+
+
+@pytest.mark.parametrize("sealed_before", [False, True])
+def test_who_asks_while_letters_are_printed_is_named_and_the_others_are_printed(
+    folder: Path, *, sealed_before: bool
+) -> None:
+    if sealed_before:
+        assert dispatcher("paper", folder=folder).code == 0
+        assert dispatcher("paper", "--thrown-away", "--why", "a jam", folder=folder).code == 0
+    found = meanwhile(folder, SUPPRESS, Order())
+    assert (found.printed, found.reprinted, found.withdrawn) == (1, 0, ("FRA",))
+    assert counts(folder) == {"waiting": 4, "printed": 1, "suppressed": 1}
+
+
+@pytest.mark.parametrize("words", [(*POSTED, "--only", 'key == "FRA"'), SUPPRESS])
+def test_what_is_said_while_letters_are_printed_again_counts(folder: Path, words: tuple[str, ...]) -> None:
+    """A letter that is in the post is not posted a second time from the new sheets."""
+    assert dispatcher("paper", folder=folder).code == 0
+    found = meanwhile(folder, words, Order(again=True))
+    assert (found.printed, found.reprinted, found.withdrawn) == (0, 1, ("FRA",))
+    kinds = [event["kind"] for event in dispatcher("log", "FRA", "--json", folder=folder).json["events"]]
+    assert "reprinted" not in kinds
+
+
+def test_a_plan_that_is_sealed_between_two_looks_is_printed_once(folder: Path) -> None:
+    """What was picked when nothing was sealed is not picked a second time."""
+    draft = Desk(folder).draft()
+    draft.summary(whole=True)
+    draft.unsealed.pick(Channel.PAPER, chosen=False)
+    assert list(draft.unsealed.picked()) == ["KHM", "FRA"]
+    assert dispatcher("paper", "--only", 'key == "FRA"', folder=folder).code == 0
+    draft.unsealed.pick_to_print(Desk(folder).ledger_path, draft.campaign.id, Order().states, chosen=False)
+    assert list(draft.unsealed.picked()) == ["KHM"]
 
 
 # What people say.

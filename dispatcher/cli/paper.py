@@ -140,7 +140,7 @@ def _say_printed(desk: "Desk", order: "Order", found: "Papered") -> None:
     again = f", {found.reprinted:,} of them again" if found.reprinted else ""
     say(f"Printed: {many(found.printed + found.reprinted, 'letter')}{again}.", name="green")
     for key in found.withdrawn:
-        note(f"{key} was suppressed while it was printed: take it out of the pile", name="red")
+        note(f"{key} was suppressed, or said to be posted, while it was printed: take it out of the pile", name="red")
     _say_others(order, found)
     say(f'When they are in the post: dispatcher paper{desk.flag} --posted DATE --why "…"')
 

@@ -84,8 +84,9 @@ class Written:
 class Papered:
     """What a printing came to.
 
-    `withdrawn` are letters in the files that were suppressed meanwhile, and must not be posted; `left` is how many wait
-    to be printed now; `others` counts the letters of the choice that are not to be printed, by where they stand.
+    `withdrawn` are letters in the files that were suppressed meanwhile, or said to be posted, and must not be posted;
+    `left` is how many wait to be printed now; `others` counts the letters of the choice that are not to be printed, by
+    where they stand.
     """
 
     printed: int
@@ -162,8 +163,7 @@ def _print(
     sheets = list(_sheets(draft, order))
     if not sheets:
         return _papered(desk, draft, order)
-    if to_seal is None:
-        _require_sealed(desk, draft, sheets)
+    stood = _stood(desk, draft, sheets) if to_seal is None else {}
     ledger.remember()  # if that cannot be done, nothing is printed
     with desk.reader() as reader:
         number = int((reader.one("next_printing") or {"number": 1})["number"])
@@ -171,10 +171,10 @@ def _print(
     if to_seal is not None:
         seal_revision(desk, ledger, draft, to_seal, 1)
     files = _write(out, made)
-    letters = _to_record(desk, draft, sheets, made)
+    letters = _to_record(desk, draft, sheets, made, stood)
     kept = [PrintedFile(f.name, f.holds, f.size, f.digest) for f in files]
     withdrawn = printing.record(ledger, number, draft.campaign.id, letters, kept, person())
-    again = sum(letter.state is State.PRINTED for letter in letters)
+    again = sum(letter.state is State.PRINTED and letter.key not in withdrawn for letter in letters)
     return _papered(desk, draft, order, len(letters) - again - len(withdrawn), again, files, withdrawn)
 
 
@@ -210,8 +210,12 @@ def _sheets(draft: Draft, order: Order) -> Iterator[_Sheet]:
         yield _Sheet(PaperLetter(recipient.key, parts, behind), digest)
 
 
-def _require_sealed(desk: Desk, draft: Draft, sheets: Sequence[_Sheet]) -> None:
-    """A letter that was printed, and amended since, is not printed again beside the sheets that there are of it."""
+def _stood(desk: Desk, draft: Draft, sheets: Sequence[_Sheet]) -> Mapping[str, State]:
+    """Where each letter stands before it is printed.
+
+    One that was printed, and amended since, is not printed again beside the sheets that there are of it.
+    """
+    found = {}
     with desk.reader() as reader:
         for sheet in sheets:
             row = reader.one("standing", campaign=draft.campaign.id, key=sheet.letter.key)
@@ -219,6 +223,9 @@ def _require_sealed(desk: Desk, draft: Draft, sheets: Sequence[_Sheet]) -> None:
                 what = f"letter {sheet.letter.key} was amended after it was printed"
                 todo = f"say what became of the sheets: dispatcher paper --posted … or --thrown-away{desk.flag}"
                 raise UsageError(Problem(what, todo=todo))
+            if row:
+                found[sheet.letter.key] = State(row["state"])
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,14 +339,21 @@ def _write_one(path: Path, file: _File) -> Written:
     return Written(str(path), file.shown, file.holds, len(file.keys), len(file.octets), digest)
 
 
-def _to_record(desk: Desk, draft: Draft, sheets: Sequence[_Sheet], files: Sequence[_File]) -> list[Printed]:
-    """The letters as they stand, each with the file that it is in."""
+def _to_record(
+    desk: Desk, draft: Draft, sheets: Sequence[_Sheet], files: Sequence[_File], stood: Mapping[str, State]
+) -> list[Printed]:
+    """The letters as they stood before they were printed, each with the file that it is in.
+
+    Where one stands now is for the record to see: while it was printed somebody may have suppressed it.
+    """
     there = {key: file.shown for file in files if file.holds.startswith("letter") for key in file.keys}
     found = []
     with desk.reader() as reader:
         for sheet in sheets:
             row = reader.one("to_be_printed", campaign=draft.campaign.id, key=sheet.letter.key) or {}
-            found.append(Printed(row["id"], row["key"], State(row["state"]), sheet.digest, there[row["key"]]))
+            found.append(
+                Printed(row["id"], row["key"], stood.get(row["key"], State.TO_PRINT), sheet.digest, there[row["key"]])
+            )
     return found
 
 

@@ -17,6 +17,7 @@ from dispatcher.ledgers.file import stamp
 from dispatcher.ledgers.sealing import hold_back
 from dispatcher.ledgers.sqlite import SqliteLedger
 from dispatcher.ledgers.statements import SQL
+from dispatcher.ledgers.suppressions import suppressed_by_people_among
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,8 @@ def record(
 ) -> list[str]:
     """Record the printing of this number; its files must be durable. Letters that are printed already are reprinted.
 
-    Returns the keys of letters that must not be posted, since they were suppressed while they were printed.
+    Returns the keys of letters that must not be posted from these files, since they were suppressed, or said to be
+    posted, while they were printed.
     """
 
     def job(connection: sqlite3.Connection) -> list[str]:
@@ -61,7 +63,10 @@ def record(
 
 def _record_one(ledger: SqliteLedger, connection: sqlite3.Connection, letter: Printed, number: int, who: str) -> bool:
     again = letter.state is State.PRINTED
-    if not again:
+    if again:
+        if not _may_be_posted(connection, letter):
+            return False
+    else:
         reason = f"printed in {letter.file}, to be posted"
         given = {"id": letter.id, "old": letter.state, "digest": letter.digest, "reason": reason}
         if connection.execute(SQL["print"], given).rowcount != 1:
@@ -69,6 +74,13 @@ def _record_one(ledger: SqliteLedger, connection: sqlite3.Connection, letter: Pr
     kind = "reprinted" if again else "printed"
     ledger.event(connection, kind, letter=letter.id, subject=letter.file, who=who, why=f"printing {number}")
     return True
+
+
+def _may_be_posted(connection: sqlite3.Connection, letter: Printed) -> bool:
+    """Whether a letter that was printed before is still to be posted."""
+    given = {"id": letter.id, "digest": letter.digest}
+    row = connection.execute(SQL["still_printed"], given).fetchone()
+    return row is not None and not suppressed_by_people_among(connection, row[0].split())
 
 
 def post(ledger: SqliteLedger, letters: Sequence[int], on: date, *, who: str, why: str) -> None:

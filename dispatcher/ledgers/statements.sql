@@ -400,6 +400,10 @@ FROM letter l JOIN sealed s ON s.letter = l.id WHERE l.campaign = :campaign AND 
 UPDATE letter SET state = 'printed', reason = :reason WHERE id = :id AND state = :old AND lease IS NULL
     AND EXISTS (SELECT 1 FROM sealed WHERE letter = :id AND digest = :digest);
 
+-- name: still_printed
+SELECT s.mailboxes FROM letter l JOIN sealed s ON s.letter = l.id
+WHERE l.id = :id AND l.state = 'printed' AND s.digest = :digest;
+
 -- name: insert_printing
 INSERT INTO printing (id, campaign, at, who, files) VALUES (:printing, :campaign, :now, :who, :files);
 

@@ -179,6 +179,7 @@ class Unsealed:
     def pick_to_print(self, ledger: Path, campaign: str, states: set[State], *, chosen: bool) -> None:
         """The same, in the order of this plan."""
         self._index()
+        self._run("forget_picked")  # what was picked when nothing was sealed yet
         with self._beside(ledger):
             self._run("pick_to_print", {"campaign": campaign, "states": json.dumps(sorted(states)), "chosen": chosen})
 

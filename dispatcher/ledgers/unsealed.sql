@@ -167,6 +167,9 @@ SELECT there.state, there.attempts > 0, count(*) FROM letter l
 LEFT JOIN ledger.letter there ON there.campaign = :campaign AND there.key = l.key
 WHERE NOT :chosen OR l.id IN (SELECT letter FROM chosen) GROUP BY 1, 2;
 
+-- name: forget_picked
+DELETE FROM picked;
+
 -- name: pick_key
 INSERT INTO picked (key) VALUES (?);
 
