@@ -1,6 +1,9 @@
 """`seal` and `approve` as people type them: two colleagues, two machines, one plan."""
 
+import html
 import json
+import re
+import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,6 +84,22 @@ def test_anybody_can_check_an_approval_with_openssh(folder: Path, tmp_path: Path
     text = "".join(f"{line}\n" for line in lines).encode()
     done = subprocess.run(command, input=text, capture_output=True, check=False)
     assert done.returncode == 0, done
+
+
+def test_what_the_bundle_says_to_type_approves_its_letters(folder: Path, ada: Path, tmp_path: Path) -> None:
+    """Word for word, but for the name and where the key is: here, and on a machine that has the bundle alone."""
+    dispatcher("seal", folder=folder)
+    assert dispatcher("preview", "--bundle", str(tmp_path / "letters.html"), folder=folder).code == 0
+    page = (tmp_path / "letters.html").read_text(encoding="utf-8")
+    here, away = (
+        shlex.split(html.unescape(found).replace("Your name", name).replace("~/.ssh/id_ed25519", str(ada)))[1:]
+        for found, name in zip(
+            re.findall(r"<pre class=\"command\"[^>]*>(.*?)</pre>", page), ("Bob", "Ada"), strict=True
+        )
+    )
+    assert dispatcher(*away, folder=tmp_path).code == 0
+    assert dispatcher("approve", "--import", str(tmp_path / "approval.json"), folder=folder).code == 0
+    assert dispatcher(*here, "--json", folder=folder).json["missing"] == 0
 
 
 def test_what_is_missing_is_said_everywhere(folder: Path, server: SmtpServer) -> None:

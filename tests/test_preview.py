@@ -578,7 +578,10 @@ def test_how_to_approve_names_the_digest_and_the_plan_once_it_is_sealed(tmp_path
     assert "--plan" not in text
     write_preview(tmp_path / "out", draft, when=WHEN, revision_of=lambda one: 3 * (one == digest))
     text = words(tmp_path / "out")
-    assert f'dispatcher approve --plan trial/3/{digest} --by "Your name" --export approval.json' in text
+    assert (
+        f'dispatcher approve --plan trial/3/{digest} --by "Your name" --key ~/.ssh/id_ed25519 --export approval.json'
+        in text
+    )
     assert "dispatcher seal" not in text
     bad = campaign(tmp_path / "d", (*PLAIN, ("bad", "", "Bad", "plain", "en", "Bonn", "", "")))
     write_preview(tmp_path / "out", bad, when=WHEN)
