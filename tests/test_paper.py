@@ -3,6 +3,7 @@
 import html
 import re
 import struct
+import unicodedata
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -178,6 +179,35 @@ def test_missing_glyph_of_the_house_names_its_file() -> None:
     (problem,) = caught.value.problems
     assert problem.where.file == "templates/house/letter.typ"
     assert "鯨" in problem.what
+
+
+@pytest.mark.parametrize(
+    ("script", "ranges", "least"),
+    [
+        ("LATIN", [(0x41, 0x250), (0x1E00, 0x1F00)], 700),
+        ("GREEK", [(0x370, 0x400), (0x1F00, 0x2000)], 300),
+        ("CYRILLIC", [(0x400, 0x530)], 250),
+        ("ARABIC", [(0x620, 0x700)], 130),
+        ("KHMER", [(0x1780, 0x17B4)], 50),
+    ],
+)
+def test_fonts_that_come_along_have_every_letter(script: str, ranges: list[tuple[int, int]], least: int) -> None:
+    """A glyph that is missing would be an error."""
+    found = [chr(code) for start, end in ranges for code in range(start, end)]
+    found = [c for c in found if unicodedata.name(c, "").startswith(f"{script} ") and unicodedata.category(c)[0] == "L"]
+    assert len(found) > least
+    lines = [" ".join(found[at : at + 40]) for at in range(0, len(found), 40)]
+    pdf = printed(replace(PARTS, body=body("".join(f"<p>{line}</p>" for line in lines))))
+    assert pages.ink(pdf, TEXT)
+
+
+def test_licence_of_the_fonts_stands_beside_them() -> None:
+    """And names each of them."""
+    folder = ROOT / "dispatcher" / "paper" / "fonts"
+    whose, *text = (folder / "OFL.txt").read_text(encoding="utf-8").splitlines()
+    assert "SIL OPEN FONT LICENSE" in text
+    shipped = {file.stem.partition("-")[0] for file in folder.glob("*.ttf")}
+    assert shipped == set(whose.partition("(")[2].rstrip(")").replace(" ", "").split(","))
 
 
 @pytest.mark.skipif(not CHINESE_FONTS.is_dir(), reason="no Chinese font: apt-get install fonts-droid-fallback")
