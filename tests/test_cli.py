@@ -44,6 +44,10 @@ COMMANDS = commands()
 NAMES = [" ".join(words) for words, _ in COMMANDS]
 
 
+def options(command: Any) -> set[str]:
+    return {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+
+
 def test_every_command_of_the_plan_is_there() -> None:
     asked_for = {"init", "check", "preview", "send", "amend", "status", "log", "resolve", "sandbox", "adopt", "paper"}
     asked_for |= {"seal", "approve"}
@@ -56,12 +60,18 @@ def test_help_has_an_example(words: tuple[str, ...], command: Any) -> None:
     text = command.help
     examples = re.findall(r"(?m)^\s*Example: dispatcher (.*)$", text)
     assert examples, f"{words} has no Example line"
-    known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    known = options(command)
     for example in examples:
         assert example.startswith(" ".join(words))
         assert set(re.findall(r"(?<!\S)--[\w-]+", example)) <= known
     for parameter in command.params:
         assert getattr(parameter, "help", None), f"{words}: {parameter.name} has no help"
+
+
+def test_every_command_prints_json() -> None:
+    """All but the one that runs until somebody ends it."""
+    without = {name for (_, command), name in zip(COMMANDS, NAMES, strict=True) if "--json" not in options(command)}
+    assert without == {"sandbox"}
 
 
 def test_help_shows_the_examples_on_lines_of_their_own(tmp_path: Path) -> None:

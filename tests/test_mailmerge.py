@@ -98,6 +98,10 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     assert "  mailmerge_template.txt:4: BCC: boss@home.example is not carried over" in done.out
     assert re.search(r"(?m)^    → who is to get a letter stands in the list", done.out)
     assert "cd moved && dispatcher check" in done.out
+    again = dispatcher("init", "again", "--from-mailmerge", *names, "--json", folder=tmp_path).json
+    assert (again["folder"], again["rows"], len(again["notes"])) == ("again", 2, done.out.count("→"))
+    assert again["notes"][0]["where"] == "mailmerge_template.txt:4"
+    assert dispatcher("init", "again", "--json", folder=tmp_path).json["problems"][0]["todo"] == "name a new folder"
     assert dispatcher("check", folder=tmp_path / "moved").code == 0
     assert dispatcher("send", "--sandbox", folder=tmp_path / "moved").code == 0
     (first, _) = (message_from_bytes(octets, policy=policy.SMTP) for octets in captured(tmp_path / "moved"))

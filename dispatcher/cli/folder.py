@@ -34,6 +34,7 @@ def init(
     language: Annotated[
         str | None, typer.Option(help="With --from-mailmerge: what its text is written in.", show_default="en")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Make a new campaign folder from the founding campaign, to be edited; or from a folder of mailmerge.
 
@@ -44,7 +45,7 @@ def init(
     from dispatcher.desk.starting import copy_starter
 
     if from_mailmerge:
-        _from_mailmerge(directory, files or [], language or "en")
+        _from_mailmerge(directory, files or [], language or "en", as_json=as_json)
         return
     if language:
         raise UsageError(Problem("--language goes with --from-mailmerge", todo="the founding campaign has its own"))
@@ -52,6 +53,9 @@ def init(
         todo = f"name the new folder alone, or add --from-mailmerge to make it of {files[0]}"
         raise UsageError(Problem(f"{files[0]} is one file too many", todo=todo))
     copy_starter(directory)
+    if as_json:
+        say_json({"folder": str(directory)})
+        return
     say(f"{directory} is a campaign folder now. It sends nothing before its addresses are yours. Edit:")
     say("  campaign.toml                        who writes, which relay, how fast")
     say("  recipients/*.csv                     who gets it: key, email, name, language, and any column of yours")
@@ -67,7 +71,7 @@ def _say_next(directory: Path) -> None:
     say(f"Then: {go} && dispatcher check && dispatcher preview --open && dispatcher send --sandbox")
 
 
-def _from_mailmerge(directory: Path, files: list[Path], language: str) -> None:
+def _from_mailmerge(directory: Path, files: list[Path], language: str, *, as_json: bool) -> None:
     from dispatcher.desk.clock import SystemClock
     from dispatcher.desk.starting import convert_mailmerge
 
@@ -75,6 +79,9 @@ def _from_mailmerge(directory: Path, files: list[Path], language: str) -> None:
         todo = "type: dispatcher init DIR --from-mailmerge TEMPLATE DATABASE [SERVER_CONF]"
         raise UsageError(Problem("--from-mailmerge wants mailmerge's template and its database", todo=todo))
     rows, notes = convert_mailmerge(directory, files, SystemClock().now().date(), language)
+    if as_json:
+        say_json({"folder": str(directory), "rows": rows, "notes": as_rows(notes)})
+        return
     say(f"{directory} is a campaign folder now, made of {files[0]}; its list has {many(rows, 'row')}.")
     say(
         "  campaign.toml           who writes, which relay: put in organisation and signatory as they are to be printed"
