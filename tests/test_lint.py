@@ -280,9 +280,13 @@ def test_a_close_that_does_not(letter: str, cells: str, where: str, tmp_path: Pa
     "text", ["Dear Mr/Ms Smith,", "Dear Sir/Madam,", "Dear Mr. or Ms. Smith,", "Estimado/a amigo:"]
 )
 def test_a_form_for_anybody(text: str, tmp_path: Path) -> None:
-    found = {one.kind: one for one in remarks(campaign(tmp_path, f"{text}\n\nwe send it.\n"))}
-    assert found["guess"].where.line == 4
-    assert not found["guess"].grave
+    for gender in ("", "f"):
+        folder = campaign(tmp_path / f"to-{gender}", f"{text}\n\nwe send it.\n", f"A,,Bern,,,{gender},,,")
+        found = {one.kind: one for one in remarks(folder)}
+        assert "nobody knows whom the letter is to" in found["guess"].what
+        assert found["guess"].where.line == 4
+        assert not found["guess"].grave
+        assert "gender" not in found
 
 
 def test_sir_or_madam_and_two_of_a_kind_are_neutral(tmp_path: Path) -> None:
@@ -310,6 +314,8 @@ def test_two_kinds_of_apostrophe_in_one_letter(tmp_path: Path) -> None:
     found = remark(campaign(tmp_path / "mixed", letter))
     assert (found.kind, found.grave, str(found.where)) == ("apostrophe", False, "letters/letter.en.md:6")
     assert "“sender's”" in found.what
+    beside = letter.replace("sender's", "o'neil@b.example (https://b.example/it's) sender's")
+    assert "“sender's”" in remark(campaign(tmp_path / "beside", beside)).what, "an address hides no word beside it"
     found = remark(campaign(tmp_path / "cell", WHOLE.replace("we", "here’s what we"), "A,,Côte d'Ivoire,,,,,,"))
     assert str(found.where) == "people.csv:2, column city"
     typographic = {"letters/forms.en.toml": 'apostrophe = "’"\n' + FORMS}

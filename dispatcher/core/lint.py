@@ -118,7 +118,7 @@ _BLANK: Final = re.compile(
 _MAN: Final = words("mr sir monsieur señor herr senhor signor signore estimado distinguido cher господин уважаемый")
 _WOMAN: Final = words("mrs ms miss madam madame mme señora frau senhora signora estimada distinguida chère госпожа")
 _WORD: Final = re.compile(r"\w+")
-_TYPED: Final = re.compile(r"\w+'[\w'@.]*\w|\w+'\w")
+_TYPED: Final = re.compile(r"\w+(?:'\w+)+")
 _FINAL: Final = " \u00a0\u202f,:;!.،：，！៖"
 
 # A line.
@@ -176,6 +176,12 @@ def _in_line(text: str) -> Iterator[_Found]:
             )
     if _has(text, _GUESS_SIGNS) and (guess := _GUESS.search(text)):
         yield _Found("guess", f"“{guess[0]}” shows that nobody knows whom the letter is to", guess[0])
+
+
+def _typed(line: str) -> str:
+    """The first word with a typewriter's apostrophe inside, or ''; addresses and links are what they are."""
+    word = next((word for word in line.split() if curly(word) != word), "") if "'" in line else ""
+    return found[0] if (found := _TYPED.search(word)) else word
 
 
 class _Manner(NamedTuple):
@@ -236,17 +242,16 @@ class Lint:
         straight = ""
         for line in lines:
             found = tuple(_in_line(line))
-            typed = "'" in line and curly(line) != line
             yield from found
-            if typed:
-                straight = straight or line
+            if typed := _typed(line):
+                straight = straight or typed
             elif not found and len(line) <= _LONGEST_REMEMBERED:
                 self._clean.add(line)
         if len(self._clean) > _REMEMBERED:
             self._clean.clear()
         if straight and any("’" in line for line in (*proof.above, *proof.lines)):
-            word = next(found[0] for found in _TYPED.finditer(straight) if curly(found[0]) != found[0])
-            yield _Found("apostrophe", f"typewriter's and printer's apostrophes in one letter: “{word}”", word)
+            what = f"typewriter's and printer's apostrophes in one letter: “{straight}”"
+            yield _Found("apostrophe", what, straight)
 
     def remarks(self) -> Sequence[Remark]:
         """All that was noted, in the order in which it was met."""
@@ -315,8 +320,8 @@ def _of_gender(manner: _Manner) -> Iterator[_Found]:
         return  # the forms' own, by the gender that the list gives
     said = set(_WORD.findall(opening.casefold()))
     man, woman = bool(said & _MAN), bool(said & _WOMAN)
-    if man == woman:
-        return
+    if man == woman or _GUESS.search(opening):
+        return  # to anybody: that is a remark of its own
     what = f"the salutation “{opening}” is to a {'man' if man else 'woman'}, and the list"
     if gender and gender != ("m" if man else "f"):
         yield _Found("gender", f"{what} has the gender {gender}", opening, tuple(opening.split()[:1]))
