@@ -421,6 +421,7 @@ def test_approvals_are_append_only(desk: Desk, sealed: PlanName) -> None:
         ("signature", "replace(signature, substr(signature, 200, 1), '+')", "the signature"),
         ("digest", f"'{'a' * 64}'", "of another plan"),
     ],
+    ids=["the name", "the time", "the signature", "the digest"],
 )
 def test_a_signature_is_checked_again_before_anything_leaves(
     desk: Desk, sealed: PlanName, server: SmtpServer, ada: Path, bob: Path, column: str, value: str, words: str

@@ -41,7 +41,7 @@ def test_two_colleagues_on_two_machines(folder: Path, server: SmtpServer, ada: P
     page = (folder / "plan.txt").read_text(encoding="utf-8")
     assert sealed["plan"] in page
     assert "6 letters: " in page
-    assert "Approvals: 0 of 2" in page
+    assert "0 of 2 approvals" in page
     assert "1 of 2 approvals: Ada" in dispatcher("approve", "--by", "Ada", "--key", str(ada), folder=folder).out
 
     refused = dispatcher("send", "--confirm", "6", folder=folder)
@@ -114,7 +114,7 @@ def test_what_is_missing_is_said_everywhere(folder: Path, server: SmtpServer) ->
         found = dispatcher(*words, "--json", folder=folder).json["approvals"]
         assert (found["wanted"], found["counted"], found["missing"]) == (2, 1, 1)
         assert [(row["name"], row["counts"]) for row in found["rows"]] == [("Ada", True)]
-    assert "approvals: 1 of 2 (Ada)" in dispatcher("status", folder=folder).out
+    assert "1 of 2 approvals: Ada" in dispatcher("status", folder=folder).out
     assert "1 of 2 approvals: Ada; nothing can be sent before." in dispatcher("send", folder=folder).out
     assert not server.commands
 
@@ -148,6 +148,13 @@ def test_paper_waits_as_well(folder: Path) -> None:
     assert (refused.code, "0 of 2 approvals" in refused.err) == (5, True)
     assert not (folder / "paper").exists()
     assert dispatcher("paper", "--sandbox", folder=folder).code == 0
+
+
+def test_an_approval_that_nobody_wants_is_recorded_all_the_same(folder: Path) -> None:
+    edit(folder / "campaign.toml", "approvals = 2", "")
+    assert "0 approvals\n" in dispatcher("seal", folder=folder).out
+    assert "1 approval: Ada; none is wanted" in dispatcher("approve", "--by", "Ada", folder=folder).out
+    assert "\n1 approval: Ada\n" in dispatcher("status", folder=folder).out
 
 
 def test_options_that_do_not_go_together(folder: Path, ada: Path) -> None:

@@ -72,7 +72,7 @@ def _page(found: "Mapping[str, Any]") -> "Iterator[str]":
     if found["skipped"]:
         yield f"Rows without a letter: {counts(found['skipped'])}"
     approved = found["approvals"]
-    yield f"Approvals: {approved['counted']} of {approved['wanted']}"
+    yield approved["in_words"]
     for row in approved["rows"]:
         yield f"  {_row(row)}"
     yield "To approve exactly this on another machine:"
@@ -173,7 +173,7 @@ def _say_recorded(desk: "Desk", found: "Standing", what: str, *, as_json: bool) 
         say_json(found.as_data())
         return
     say(what, name="green")
-    say(f"{found.in_words}." if found.wanted else "campaign.toml asks for none: approvals = 2 would.")
+    say(f"{found.in_words}." if found.wanted else f"{found.in_words}; none is wanted (approvals in campaign.toml).")
     say(f"Next: dispatcher {'approve --by NAME' if found.missing else 'send'}{desk.flag}")
 
 

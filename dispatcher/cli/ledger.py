@@ -75,9 +75,7 @@ def status(campaign: CampaignFolder = HERE, *, sandbox: OnSandbox = False, as_js
         say(f"In doubt, so nothing is sent: {found['in_doubt']}", name="red")
     say(counts_line(found["counts"]))
     if found["approvals"]:
-        approvals = found["approvals"]
-        names = ", ".join(row["name"] for row in approvals["rows"] if row["counts"])
-        say(f"approvals: {approvals['counted']} of {approvals['wanted']}" + (f" ({names})" if names else ""))
+        say(found["approvals"]["in_words"])
     if found["counts"]["to_print"]:
         say(f"{found['counts']['to_print']:,} to print: dispatcher paper{desk.flag}")
     if found["counts"]["printed"]:

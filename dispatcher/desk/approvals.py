@@ -53,13 +53,16 @@ class Standing:
     def in_words(self) -> str:
         """In one line."""
         names = ", ".join(judged.approval.name for judged in self.approvals if not judged.why_not)
-        return f"{self.counted} of {self.wanted} approvals" + (f": {names}" if names else "")
+        wanted = f" of {self.wanted}" if self.wanted else ""
+        many = "approval" if not wanted and self.counted == 1 else "approvals"
+        return f"{self.counted}{wanted} {many}" + (f": {names}" if names else "")
 
     def as_data(self) -> dict[str, Any]:
         """For JSON."""
         rows = [judged.as_data() for judged in self.approvals]
         plan = str(self.plan) if self.plan else None
-        return {"plan": plan, "wanted": self.wanted, "counted": self.counted, "missing": self.missing, "rows": rows}
+        counts = {"wanted": self.wanted, "counted": self.counted, "missing": self.missing}
+        return {"plan": plan, **counts, "in_words": self.in_words, "rows": rows}
 
 
 def standing(desk: Desk, campaign: Campaign) -> Standing:
