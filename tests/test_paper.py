@@ -22,6 +22,7 @@ from dispatcher.paper.printing import PaperLetter
 from tests import pages
 from tests.letters import ARABIC, DATED, HOUSE, KHMER, KHMER_WORDS, PARTS, ROOT, letters, printed
 from tests.pages import Box
+from tests.pdfs import pdf as pdf_of
 from tests.test_languages import folder
 
 FIELD = Box(20, 45, 105, 90)
@@ -381,6 +382,24 @@ def test_file_behind_a_letter_that_is_no_pdf_names_recipient(octets: bytes) -> N
     with pytest.raises(TemplateError) as caught:
         typeset([PaperLetter("FRA", PARTS, (octets,))], HOUSE, timestamp=DATED)
     assert caught.value.problems[0].where.recipient == "FRA"
+
+
+@pytest.mark.parametrize("two_sided", [False, True])
+@pytest.mark.parametrize(
+    ("there", "damaged"),
+    [(b"[0 0 595 842]", b"[0 0 595    ]"), (b"/Contents", b"/Contentz"), (b"/Type /Page ", b"/Type /Pagf ")],
+)
+def test_file_that_opens_and_is_damaged_names_recipient(there: bytes, damaged: bytes, *, two_sided: bool) -> None:
+    """pypdf reads a page when it is copied, and raises what it likes; some damage it does not mind."""
+    report = pdf_of("Annex", "second")
+    assert there in report
+    letter = PaperLetter("FRA", PARTS, (report.replace(there, damaged),))
+    whose = {"FRA"}
+    try:
+        typeset([letter], HOUSE, timestamp=DATED, two_sided=two_sided)
+    except TemplateError as error:
+        whose = {problem.where.recipient for problem in error.problems}
+    assert whose == {"FRA"}
 
 
 HOSTILE = st.text(st.sampled_from("#$@\\*_`<>[]{}\"'~=-+/&;:.,()%^|!? aZé0"), min_size=1, max_size=60)

@@ -28,12 +28,16 @@ def with_reports(pdf: bytes, letters: Sequence[PaperLetter], *, two_sided: bool 
     writer = PdfWriter(clone_from=base)
     readers: dict[bytes, PdfReader] = {}
     for letter, end in reversed(list(zip(letters, ends, strict=True))):
-        for octets in reversed(letter.behind):
+        for octets in letter.behind:
             if octets not in readers:
                 readers[octets] = _opened(octets, letter.key)
-            _insert(writer, readers[octets], end, two_sided=two_sided)
-        if two_sided and letter.behind and end % 2:  # the last letter: all others end on an even page
-            writer.insert_blank_page(index=end)
+        try:
+            for octets in reversed(letter.behind):
+                _insert(writer, readers[octets], end, two_sided=two_sided)
+            if two_sided and letter.behind and end % 2:  # the last letter: all others end on an even page
+                writer.insert_blank_page(index=end)
+        except Exception as error:  # noqa: BLE001 (a damaged file makes pypdf raise nearly anything)
+            raise _unusable(f"cannot be read: {error}", letter.key) from None
     _claim_nothing(writer)
     out = io.BytesIO()
     writer.write(out)
@@ -50,9 +54,13 @@ def _opened(octets: bytes, key: str) -> "PdfReader":
     except (PyPdfError, ValueError, KeyError, TypeError, RecursionError) as error:
         wrong = f"cannot be read: {error}"
     if wrong:
-        todo = "attach a PDF that opens without a password, or print the letters alone"
-        raise TemplateError(Problem(f"a file to be put behind the letter {wrong}", Place(recipient=key), todo))
+        raise _unusable(wrong, key)
     return reader
+
+
+def _unusable(wrong: str, key: str) -> TemplateError:
+    todo = "attach a PDF that opens without a password, or print the letters alone"
+    return TemplateError(Problem(f"a file to be put behind the letter {wrong}", Place(recipient=key), todo))
 
 
 def _insert(writer: "PdfWriter", reader: "PdfReader", at: int, *, two_sided: bool) -> None:
