@@ -15,6 +15,7 @@ from dispatcher.core.model import Channel
 from dispatcher.desk import Desk
 from dispatcher.desk.papering import Order, Papered, print_letters
 from dispatcher.paper.letters import LETTERS_IN_A_FILE
+from dispatcher.paper.typesetting import FONTS
 from tests.aftermath import sealed
 from tests.command import (
     argv,
@@ -28,6 +29,7 @@ from tests.command import (
     use_server,
     write_list,
 )
+from tests.pictures import png
 from tests.smtp_server import RESET, STORE, Action, Script, SmtpServer
 from tests.torture import query
 
@@ -252,6 +254,37 @@ def test_a_folder_that_changed_since_it_was_sealed_prints_nothing(folder: Path) 
     assert dispatcher("amend", "--confirm", "1", folder=folder).code == 0
     assert dispatcher("paper", folder=folder).code == 0
     assert counts(folder) == {"waiting": 4, "printed": 2}
+
+
+@pytest.mark.parametrize("file", ["house/logo.png", "house/seal.png", "house/ink.typ", "fonts/more/Own.ttf"])
+def test_a_page_is_sealed_with_what_it_is_set_with(folder: Path, file: str) -> None:
+    """Another picture or font is another letter: sheets that are printed later would not be like the first ones."""
+    house = folder / "templates" / "house"
+    font = (FONTS / "NotoSerif-Regular.ttf").read_bytes()
+    (house / "logo.png").write_bytes(png(8, 4))
+    (house / "seal.png").write_bytes(png(8, 4))
+    (house / "ink.typ").write_text(
+        '#let seal = image("/templates/house/seal.png")\n#let blue = blue\n', encoding="utf-8"
+    )
+    (folder / "templates/fonts/more").mkdir(parents=True)
+    (folder / "templates/fonts/more/Own.ttf").write_bytes(font)
+    edit(house / "letter.typ", "#let ink", '#import "/templates/house/ink.typ": blue\n#let ink')
+    edit(house / "letter.typ", "it.signature.join", 'image("/templates/house/seal.png")\n    it.signature.join')
+    edit(
+        folder / "campaign.toml",
+        "[letter]\n",
+        '[letter]\nlogo = "templates/house/logo.png"\nfonts = "templates/fonts"\n',
+    )
+    assert dispatcher("paper", "--only", 'key == "FRA"', folder=folder).code == 0
+    changed = folder / "templates" / file
+    changed.write_bytes({".png": png(9, 4), ".ttf": font + b"\0"}.get(changed.suffix, b"#let blue = red\n"))
+    for words in (("paper",), ("paper", "--again")):
+        done = dispatcher(*words, folder=folder)
+        assert done.code == 5, done
+        assert f"template.page_files.templates/{file}: " in done.err
+        assert "KHM" in done.err
+        assert "1 printed, held as they are until they are posted, or thrown away" in done.err
+    only_file(folder)
 
 
 def test_progress_and_colours_on_a_terminal_alone(folder: Path) -> None:

@@ -8,7 +8,7 @@ recipient and place, and PlanConflict when the ledger's octets are not those tha
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from dispatcher import __version__
@@ -41,7 +41,7 @@ from dispatcher.core.model import (
     Recipient,
     Rendering,
 )
-from dispatcher.core.onpaper import octets_of, paper_digest
+from dispatcher.core.onpaper import octets_of, page_digest, paper_digest
 from dispatcher.core.render import Renderer, TemplateSource
 
 Content = Callable[[str], bytes]
@@ -150,11 +150,15 @@ class Merge:
             todo = "fill the columns that the letter's `address` reads, or give it lines, between the two +++"
             raise UsageError(Problem("nobody is addressed: the letter on paper has no address", place, todo))
         own = octets_of(parts)
-        digest = paper_digest(own, page.text, attachments)
+        digest = paper_digest(own, self._page, attachments)
         number = self._number(recipient)
         if lint:
             lint.read(recipient, self.renderer.proof(recipient, shown))
         return OnPaper(Letter(recipient, parts.language, number, tuple(attachments), digest, own), parts)
+
+    @cached_property
+    def _page(self) -> bytes:
+        return page_digest(self.frozen.template.page.text, self.frozen.template.page_files)
 
     def _number(self, recipient: Recipient) -> str:
         return message_id(self.frozen.campaign, recipient.key, self.frozen.from_.address.rpartition("@")[2])

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 
 from dispatcher.core.compose import framed
@@ -21,7 +21,14 @@ def parts_of(octets: bytes) -> LetterParts:
     return LetterParts(**{**data, **lists})
 
 
-def paper_digest(own: bytes, page: str, attachments: Sequence[Attachment]) -> str:
-    """SHA-256, hex, over a letter's parts, the house's page they are set in, and what is enclosed."""
+def page_digest(page: str, files: Mapping[str, str]) -> bytes:
+    """SHA-256 over what all letters on paper are set in: the house's page, and the files it is set with."""
+    return hashlib.sha256(
+        framed(page.encode(), *(each.encode() for pair in sorted(files.items()) for each in pair))
+    ).digest()
+
+
+def paper_digest(own: bytes, page: bytes, attachments: Sequence[Attachment]) -> str:
+    """SHA-256, hex, over a letter's parts, the page they are set in (`page_digest`), and what is enclosed."""
     enclosed = framed(*(each.digest.encode() for each in attachments))
-    return hashlib.sha256(framed(b"paper", own, hashlib.sha256(page.encode()).digest(), enclosed)).hexdigest()
+    return hashlib.sha256(framed(b"paper", own, page, enclosed)).hexdigest()

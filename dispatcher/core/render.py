@@ -10,7 +10,7 @@ TemplateError naming file, line, field and recipient.
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from functools import cached_property, partial
 from types import CodeType
@@ -66,7 +66,7 @@ class TemplateSource:
     """Everything that all letters of a campaign are made from. Letters, forms and sender by language code.
 
     `logo` is where the layout finds the picture, a `cid:` URL, or '' without one; `page` is what letters on paper
-    are set in, '' where there is none.
+    are set in, '' where there is none; `page_files` are the files it is set with, pictures and fonts: SHA-256 by path.
     """
 
     letters: Mapping[str, SourceFile]
@@ -78,6 +78,7 @@ class TemplateSource:
     senders: Mapping[str, Mapping[str, str]]
     logo: str = ""
     page: SourceFile = SourceFile("", "")
+    page_files: Mapping[str, str] = field(default_factory=dict)
 
     def as_data(self) -> dict[str, Any]:
         """Plain data for the ledger."""

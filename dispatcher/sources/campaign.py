@@ -8,7 +8,7 @@ import difflib
 import re
 import tomllib
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -16,14 +16,17 @@ from typing import Any, Final, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from dispatcher.core.campaign import Campaign
+from dispatcher.core.campaign import Campaign, LetterFiles
 from dispatcher.core.errors import CampaignError, Place, Problem, TemplateError
 from dispatcher.core.profile import Profile, with_profile
 from dispatcher.core.render import SourceFile, TemplateSource
 from dispatcher.core.toml import Path as Keys
 from dispatcher.core.toml import did_you_mean, error_line, key_lines, line_of
+from dispatcher.sources.charset import digest_of
 
 FILE: Final = "campaign.toml"
+_QUOTED: Final = re.compile(r'"/?([^"\\\n]+)"')
+"""A text in Typst's source that may be the path of a file; paths begin at the campaign's folder."""
 _SHOWS_LOGO: Final = re.compile(r"\bsrc=\"\{\{[-+]?\s*logo\s*[-+]?\}\}\"")
 _PLAIN: Final[Mapping[str, str]] = {
     "string_type": "write it as text, in quotes",
@@ -205,6 +208,7 @@ def read_templates(campaign: Campaign, folder: Folder) -> TemplateSource:
             f'put <img src="{{{{ logo }}}}" alt="{{{{ letter.organisation }}}}"> into it, or leave logo out of {FILE}'
         )
         raise CampaignError(Problem(f"{letter.layout} shows no logo", folder.place("letter", "logo"), todo))
+    page = folder.text_if_there(letter.paper)
     return TemplateSource(
         letters=in_all(letter.template, "template"),
         forms=in_all(letter.forms, "forms"),
@@ -213,5 +217,39 @@ def read_templates(campaign: Campaign, folder: Folder) -> TemplateSource:
         date=campaign.date.isoformat(),
         title=campaign.title,
         senders={code: campaign.printed_sender(code) for code in languages},
-        page=folder.text_if_there(letter.paper),
+        page=page,
+        page_files=dict(_page_files(page, letter, folder)) if page.text else {},
     )
+
+
+def _page_files(page: SourceFile, letter: LetterFiles, folder: Folder) -> Iterator[tuple[str, str]]:
+    """What letters on paper are set with besides the page, path and SHA-256: the logo, files that the page's source
+    names, and what these name in Typst; the fonts. Another picture or font is another letter.
+    """
+    named, sources = dict.fromkeys([letter.logo] if letter.logo else ()), [page.text]
+    while sources:
+        for path in _QUOTED.findall(sources.pop()):
+            if path not in named and _is_file(folder.root / path):
+                named[path] = None
+                sources += [folder.text(path, "letter", "paper").text] if path.endswith(".typ") else []
+    for path in named:
+        yield path, _digest(folder.find(path, "letter", "paper"), path)
+    if letter.fonts:
+        for font in sorted((folder.root / letter.fonts).rglob("*")):
+            if font.is_file():
+                path = font.relative_to(folder.root).as_posix()
+                yield path, _digest(font, path)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a text that is no path
+        return False
+
+
+def _digest(file: Path, shown: str) -> str:
+    try:
+        return digest_of(file)
+    except OSError as error:
+        raise TemplateError(Problem(f"cannot read: {error.strerror}", Place(shown), "check its rights")) from None
