@@ -80,8 +80,15 @@ class Browser:
                 assert "error" not in answer, answer
                 result: dict[str, Any] = answer["result"]
                 return result
-            self._events.append(answer)
+            self._note(answer)
         raise AssertionError("the browser is gone")
+
+    def _note(self, event: dict[str, Any]) -> None:
+        """Keep what was said by itself. A dialog is closed, or everything would wait for it."""
+        self._events.append(event)
+        if event.get("method") == "Page.javascriptDialogOpening":
+            close = {"id": 0, "method": "Page.handleJavaScriptDialog", "params": {"accept": False}}
+            os.write(self._to, json.dumps({**close, "sessionId": self._session}).encode() + b"\0")
 
     def _answers(self) -> Iterator[dict[str, Any]]:
         while True:
@@ -103,9 +110,18 @@ class Browser:
         self.call("Emulation.setEmulatedMedia", features=features)
         self._events.clear()
         self.call("Page.navigate", url=page.as_uri())
+        self._until_loaded()
+
+    def follow(self, link: str) -> None:
+        """Open the page that an element, given as an expression, links to."""
+        self._events.clear()
+        self.run(f"{link}.click()")
+        self._until_loaded()
+
+    def _until_loaded(self) -> None:
         loaded = any(event.get("method") == "Page.loadEventFired" for event in self._events)
         for event in self._answers() if not loaded else ():
-            self._events.append(event)
+            self._note(event)
             if event.get("method") == "Page.loadEventFired":
                 return
 

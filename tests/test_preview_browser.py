@@ -3,7 +3,9 @@
 import base64
 import json
 import re
+import shutil
 import socket
+import subprocess
 import threading
 import zlib
 from collections.abc import Iterator
@@ -16,27 +18,33 @@ from dispatcher.desk.draft import Draft
 from dispatcher.web.preview import write_bundle
 from tests.browser import MISSING, USABLE, Browser
 from tests.command import REPOSITORY
-from tests.test_layout import AXE
-from tests.test_preview import HOSTILE, PLAIN, campaign
+from tests.test_layout import AXE, VALIDATE
+from tests.test_preview import HOSTILE, PLAIN, campaign, many_rows
 
 WHEN = datetime(2009, 10, 1, tzinfo=UTC)
 WIDTHS = (320, 768, 1600)
 LETTERS = "[...document.querySelectorAll('details.letter')]"
-# The letter in the frame comes after some promises; it is there once the frame has loaded it.
-SHOWN = """new Promise(done => {
+# The letter in the frame comes after some promises. Whoever waits for too many is told how many there are.
+FRAMES = """new Promise(done => {
+    let turns = 0;
     const look = () => {
-        const frames = document.querySelectorAll("iframe");
-        if (frames.length === COUNT && [...frames].every(f => f.srcdoc)) { done(frames.length); }
+        const frames = [...document.querySelectorAll("iframe")].filter(one => one.srcdoc);
+        if (frames.length === COUNT || ++turns > 1000) { done(frames.length); }
         else { requestAnimationFrame(look); }
     };
     look();
 })"""
 
 
+def await_frames(browser: Browser, count: int) -> None:
+    """Wait until so many letters are shown."""
+    assert browser.run(FRAMES.replace("COUNT", str(count))) == count
+
+
 def show_letter(browser: Browser, number: int) -> None:
     """Open a letter, and wait until its frame is there."""
     browser.run(f"document.getElementById('letter-{number}').open = true")
-    browser.run(SHOWN.replace("COUNT", str(browser.run(f"{LETTERS}.filter(one => one.open).length"))))
+    await_frames(browser, browser.run(f"{LETTERS}.filter(one => one.open).length"))
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +82,7 @@ def test_a_letter_shows_as_mail_programs_show_it(browser: Browser, founding: Pat
             browser.run(
                 f"document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {{key: '{key}', bubbles: true}}))"
             )
-        browser.run(SHOWN.replace("COUNT", "1"))
+        await_frames(browser, 1)
         assert browser.run(f"{LETTERS}.filter(one => one.open).map(one => one.id)") == [f"letter-{number}"]
         assert browser.run("document.querySelector('iframe').closest('details').id") == f"letter-{number}"
         assert browser.run("document.querySelector('iframe').getAttribute('sandbox')") == ""
@@ -102,7 +110,7 @@ def test_accessibility(browser: Browser, trial: Path, width: int, *, dark: bool)
     browser.show(trial, width, dark=dark)
     show_letter(browser, 2)
     browser.run("document.querySelectorAll('details').forEach(one => { one.open = true; })")
-    browser.run(SHOWN.replace("COUNT", browser.run(f"String({LETTERS}.length)")))
+    await_frames(browser, browser.run(f"{LETTERS}.length"))
     browser.run(AXE.read_text(encoding="utf-8") + "; 0")
     found = browser.run("axe.run({iframes: false}).then(r => JSON.stringify([r.violations, r.incomplete, r.passes]))")
     violations, unsure, passes = json.loads(found)
@@ -168,7 +176,7 @@ def test_nothing_from_a_list_runs_asks_or_complains(browser: Browser, listener: 
     assert written.letters > 15
     browser.show(written.index, 1280)
     browser.run("document.querySelectorAll('details').forEach(one => { one.open = true; })")
-    browser.run(SHOWN.replace("COUNT", str(written.letters)))
+    await_frames(browser, written.letters)
     browser.run("new Promise(done => requestIdleCallback(done))")
     assert browser.complaints() == []
     assert {url for url in browser.fetched() if url != "about:srcdoc"} == {written.index.as_uri()}
@@ -200,6 +208,48 @@ def test_a_letter_that_means_harm_stays_in_its_frame(
     assert not [said for said in browser.complaints() if "Dialog" in said]
     assert browser.run("location.href") == bundle.as_uri()
     assert listener.asked == []
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """More letters than a page holds, in a folder: its first page."""
+    folder = tmp_path_factory.mktemp("many")
+    return write_bundle(folder / "out", campaign(folder / "campaign", [*many_rows(260), *HOSTILE]), when=WHEN).index
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="needs npm: make npm")
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("name", ["index.html", "letters-0001.html", "letters-0002.html"])
+def test_pages_of_many_letters_are_accessible(browser: Browser, many: Path, name: str, *, dark: bool) -> None:
+    for width in WIDTHS:
+        browser.show(many.with_name(name), width, dark=dark)
+        browser.run(AXE.read_text(encoding="utf-8") + "; 0")
+        found = browser.run("axe.run().then(r => JSON.stringify([...r.violations, ...r.incomplete]))")
+        assert [(v["id"], [node["html"] for node in v["nodes"]]) for v in json.loads(found)] == []
+        assert browser.run("document.documentElement.scrollWidth") == width
+        assert browser.complaints() == []
+
+
+def test_what_stands_out_leads_to_its_letter_on_another_page(browser: Browser, many: Path) -> None:
+    browser.show(many, 1280)
+    link = "document.querySelector('.pointers a[href^=\"letters-0002\"]')"
+    number = browser.run(f"{link}.hash.slice(8)")
+    browser.follow(link)
+    await_frames(browser, 1)
+    assert browser.run("document.querySelector('iframe').closest('details').id") == f"letter-{number}"
+    browser.follow("document.querySelector('[rel=prev]')")
+    assert browser.run("document.querySelector('h2').textContent") == "Letters 1 to 250"
+
+
+@pytest.mark.skipif(not (VALIDATE.exists() and shutil.which("node")), reason="needs node and npm: make npm")
+def test_pages_are_valid_html(trial: Path, many: Path, tmp_path: Path) -> None:
+    rules = tmp_path / "rules.json"
+    off = dict.fromkeys(("long-title", "doctype-style", "no-trailing-whitespace"), "off")  # matters of style
+    rules.write_text(json.dumps({"root": True, "extends": ["html-validate:recommended"], "rules": off}))
+    files = (trial, many, many.with_name("letters-0002.html"))
+    command = ["node", *map(str, (VALIDATE, "--config", rules, "--formatter", "text", *files))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.stdout + done.stderr, done.returncode) == ("", 0)
 
 
 def test_without_scripts_summary_list_and_texts_are_there(browser: Browser, founding: Path) -> None:
