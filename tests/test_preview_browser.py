@@ -36,6 +36,9 @@ FRAMES = """new Promise(done => {
 })"""
 
 
+FOUND = FRAMES.replace('"iframe"', '"#hits a"').replace("one.srcdoc", "one.href")
+
+
 def await_frames(browser: Browser, count: int) -> None:
     """Wait until so many letters are shown."""
     assert browser.run(FRAMES.replace("COUNT", str(count))) == count
@@ -214,7 +217,8 @@ def test_a_letter_that_means_harm_stays_in_its_frame(
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """More letters than a page holds, in a folder: its first page."""
     folder = tmp_path_factory.mktemp("many")
-    return write_bundle(folder / "out", campaign(folder / "campaign", [*many_rows(260), *HOSTILE]), when=WHEN).index
+    rows = [*many_rows(260), *hostile_rows("http://host.invalid")]
+    return write_bundle(folder / "out", campaign(folder / "campaign", rows), when=WHEN).index
 
 
 @pytest.mark.skipif(not AXE.exists(), reason="needs npm: make npm")
@@ -228,6 +232,28 @@ def test_pages_of_many_letters_are_accessible(browser: Browser, many: Path, name
         assert [(v["id"], [node["html"] for node in v["nodes"]]) for v in json.loads(found)] == []
         assert browser.run("document.documentElement.scrollWidth") == width
         assert browser.complaints() == []
+
+
+def test_a_letter_is_found_from_the_first_page(browser: Browser, many: Path) -> None:
+    """By words in any order, on whatever page it is; what a list says is shown as text, and at most 50 at a time."""
+    browser.show(many, 1280)
+    browser.run("document.querySelector('#find input').focus()")
+    for words, count, links in (
+        ("name k26", "2 of 274", 2),
+        ("img onerror", "1 of 274", 1),
+        ("first", "260 of 274", 50),
+    ):
+        browser.run("document.querySelector('#find input').value = ''")
+        browser.call("Input.insertText", text=words)
+        assert browser.run(FOUND.replace("COUNT", str(links))) == links
+        assert browser.run("document.querySelector('output').textContent").startswith(count)
+    browser.run("document.querySelector('#find input').value = ''")
+    browser.call("Input.insertText", text="k259 name")
+    assert browser.run(FOUND.replace("COUNT", "1")) == 1
+    browser.follow("document.querySelector('#hits a')")
+    await_frames(browser, 1)
+    assert browser.run("document.querySelector('iframe').closest('details').id") == "letter-259"
+    assert browser.complaints() == []
 
 
 def test_what_stands_out_leads_to_its_letter_on_another_page(browser: Browser, many: Path) -> None:

@@ -26,6 +26,8 @@ PAGES: Final = "letters-*.html"
 PER_PAGE: Final = 250
 PAGE_SIZE: Final = 4_000_000
 """Octets of letters after which a page is full, however few they are."""
+MOST_FOUND: Final = 100_000
+"""Letters that can be found from the first page of many: 18 octets each, in one block."""
 _PER_BLOCK: Final = 25
 _BLOCK_SIZE: Final = 1_000_000
 """Characters of HTML after which a block is full: it is unpacked whole to show one letter."""
@@ -110,6 +112,26 @@ class _Page:
         self.size += len(octets)
 
 
+class _Everybody:
+    """What letters are found by, of all pages: number, key and the rest in JSON, deflated as it comes."""
+
+    def __init__(self) -> None:
+        self._packer = zlib.compressobj(9)
+        self._pieces = [self._packer.compress(b"[0")]
+        self._count = 0
+
+    def add(self, number: int, key: str, rest: str) -> None:
+        self._count += 1
+        if self._count <= MOST_FOUND:
+            line = "," + json.dumps([number, key, rest], ensure_ascii=False)
+            self._pieces.append(self._packer.compress(line.encode()))
+
+    def packed(self) -> str:
+        """All of it in base64, '' if there are too many."""
+        self._pieces += self._packer.compress(b"]"), self._packer.flush()
+        return base64.b64encode(b"".join(self._pieces)).decode() if self._count <= MOST_FOUND else ""
+
+
 class Pages:
     """Writes the pages of a preview into `folder`. Holds the letters of one page, no more.
 
@@ -122,6 +144,7 @@ class Pages:
         self._common = {**common, "script_hash": script_hash()}
         self._single = single
         self._page = _Page()
+        self._everybody = _Everybody()
         self.extents: list[Extent] = []
 
     def place(self) -> int:
@@ -130,8 +153,12 @@ class Pages:
             self._put_away(following=True)
         return self._page.place
 
-    def add(self, number: int, key: str, entry: str, html: str = "") -> None:
-        """Put a letter behind the last one: `entry` is its part of the page, `html` what mail programs show."""
+    def add(self, number: int, key: str, entry: str, html: str = "", *, found_by: str) -> None:
+        """Put a letter behind the last one: `entry` is its part of the page, `html` what mail programs show.
+
+        It is found from the first page by its key and by `found_by`.
+        """
+        self._everybody.add(number, printable(key), found_by)
         self._page.add(number, key, entry, html)
 
     def finish(self, first: Mapping[str, Any]) -> Path:
@@ -141,6 +168,7 @@ class Pages:
         index = self._folder / "index.html"
         with private(index) as file:
             page = {**self._common, **first, "pages": self.extents, "link": self._link}
+            page["everybody"] = self._everybody.packed() if self.extents else ""
             file.write(str(parts().first(page)).encode())
             if not self.extents:
                 self._write_letters(file)

@@ -34,9 +34,9 @@ from typing import Any, Final
 
 from dispatcher.core.errors import Place, Problem, UsageError
 from dispatcher.core.merge import Merged, OnPaper
-from dispatcher.core.model import Rendering, Skip, SkipReason
+from dispatcher.core.model import Recipient, Rendering, Skip, SkipReason
 from dispatcher.core.plan import Summary
-from dispatcher.core.text import file_stem
+from dispatcher.core.text import file_stem, printable
 from dispatcher.desk.draft import Draft
 from dispatcher.web.outliers import Outliers
 from dispatcher.web.pages import PAGES, Pages, parts, private
@@ -232,9 +232,11 @@ class _Sight:
 
     def _add(self, pages: Pages, number: int, item: Merged | OnPaper, rendering: Rendering, eml: Path | None) -> None:
         """Put a letter on its page, and write its octets."""
-        key, place = item.letter.key, pages.place()
+        recipient, place = item.letter.recipient, pages.place()
+        key = recipient.key
+        found_by = " ".join([*_names(recipient), *(m.address for m in recipient.mailboxes)])
         if isinstance(item, OnPaper):
-            pages.add(number, key, str(parts().on_paper(number, item, rendering)))
+            pages.add(number, key, str(parts().on_paper(number, item, rendering)), found_by=found_by)
             return
         message = self._draft.merge.with_date(item, self._when)
         name = safe_name(number, key) if eml else ""
@@ -246,7 +248,7 @@ class _Sight:
         html = rendering.html
         if self._draft.frozen.logo:  # which stands once on each page
             html = html.replace(self._draft.frozen.template.logo, "data:,logo")
-        pages.add(number, key, entry, html)
+        pages.add(number, key, entry, html, found_by=found_by)
 
     def _first(self, summary: Summary, count: int) -> dict[str, Any]:
         """What the first page says. A page with one letter has nothing to compare it with, and no other to point at."""
@@ -261,6 +263,12 @@ class _Sight:
             "only": self._wanted,
             "count": count,
         }
+
+
+def _names(recipient: Recipient) -> Iterator[str]:
+    """What a recipient is called, each name once."""
+    names = [recipient.fields.get("name", ""), *(mailbox.name for mailbox in recipient.mailboxes)]
+    return (printable(name) for name in dict.fromkeys(names) if name)
 
 
 def _in_full(when: datetime) -> str:
