@@ -133,8 +133,10 @@ def test_an_amended_plan_is_approved_anew(folder: Path, server: SmtpServer) -> N
     edit(folder / "templates" / "upr_submission" / "letter.fr.md", "subject = ", "# changed\nsubject = ")
     edit(folder / "campaign.toml", 'signatory = "Dr. ', 'signatory = "Mr. ')
     assert dispatcher("approve", "--by", "Cleo", folder=folder).code == 5
-    changed = dispatcher("amend", "--json", folder=folder).json["changes"]
-    assert dispatcher("amend", "--confirm", str(changed), folder=folder).code == 0
+    looked = dispatcher("amend", "--json", folder=folder).json
+    assert looked["lines"][-1] == "2 of 2 approvals: Ada, Bob, which will be void"
+    done = dispatcher("amend", "--confirm", str(looked["changes"]), folder=folder)
+    assert (done.code, "Next: dispatcher approve" in done.out) == (0, True)
     refused = dispatcher("send", "--confirm", "6", "--json", folder=folder)
     assert (refused.code, refused.json["error"]) == (5, "NotApproved")
     assert "0 of 2 approvals" in refused.json["problems"][0]["what"]

@@ -12,6 +12,7 @@ from dispatcher.core.errors import Problem, UsageError
 if TYPE_CHECKING:
     from dispatcher.desk import Desk
     from dispatcher.desk.approvals import Standing
+    from dispatcher.desk.draft import Draft
     from dispatcher.desk.outlook import Outlook
     from dispatcher.desk.pacing import Expected
     from dispatcher.desk.sending import Result
@@ -106,7 +107,10 @@ def _confirmed(
     if as_json:
         held = {"letters": plan.summary.letters, "held_back": plan.held_back, "sealed": plan.sealed}
         held["to_print"] = plan.to_print
-        when = {"forecast": forecast.as_data() if forecast else None, "approvals": _standing(desk, plan).as_data()}
+        when = {
+            "forecast": forecast.as_data() if forecast else None,
+            "approvals": _standing(desk, plan.draft).as_data(),
+        }
         say_json({"sent": 0, "to_send": plan.count, **held, **when, "command": command})
         return False
     say(f"{many(plan.count, 'letter')} would be sent{_by_language(plan)}.")
@@ -115,7 +119,7 @@ def _confirmed(
         say(f"{plan.held_back:,} suppressed, and held back.")
     for line in forecast.words if forecast else ():
         say(line)
-    if (approved := _standing(desk, plan)).missing:
+    if (approved := _standing(desk, plan.draft)).missing:
         say(f"{approved.in_words}; nothing can be sent before.", name="yellow")
         say(f"Next: dispatcher {'approve' if approved.plan else 'seal'}{desk.flag}")
         return False
@@ -125,10 +129,10 @@ def _confirmed(
     return False
 
 
-def _standing(desk: "Desk", plan: "Outlook") -> "Standing":
+def _standing(desk: "Desk", draft: "Draft") -> "Standing":
     from dispatcher.desk.approvals import standing
 
-    return standing(desk, plan.draft.campaign)
+    return standing(desk, draft.campaign)
 
 
 def _by_language(plan: "Outlook") -> str:
@@ -239,6 +243,8 @@ def amend(
 
     desk = Desk(campaign, sandbox=sandbox, watch=Looking())
     draft, summary, found, lines = changes(desk)
+    if (approved := _standing(desk, draft)).counted:
+        lines = [*lines, f"{approved.in_words}, which will be void"]
     count = found.count
     command = f"dispatcher amend{desk.flag} --confirm {count}"
     if confirm is not None and confirm != count:
@@ -255,7 +261,8 @@ def amend(
     if as_json:
         say_json({**found.counts(), "changes": count, "amended": meant, "lines": lines, "command": command})
     elif meant:
-        say(f"Taken over: {many(count, 'change')}. Nothing was sent. Next: dispatcher send{desk.flag}")
+        then = "approve" if _standing(desk, draft).missing else "send"
+        say(f"Taken over: {many(count, 'change')}. Nothing was sent. Next: dispatcher {then}{desk.flag}")
     else:
         say(f"Nothing was taken over. To do it: {command}")
 
