@@ -620,6 +620,8 @@ T, D, S = "mailmerge_template.txt", "mailmerge_database.csv", "mailmerge_server.
         (HEAD + "ATTACHMENT: none.pdf\n", ROWS, None, T + ":4", "none.pdf is no file"),
         (HEAD + "ATTACHMENT: {{name}}.pdf\n", ROWS, None, T + ":4", f"Ada.pdf is no file (for {D}:2), and 1 more"),
         (HEAD + "ATTACHMENT:\n", ROWS, None, T + ":4", "names no file"),
+        (HEAD + "ATTACHMENT: ~nobody-of-this-name/list.pdf\n", ROWS, None, T + ":4", "list.pdf is no file"),
+        (HEAD + f"ATTACHMENT: {'x' * 300}\n", ROWS, None, T + ":4", "xxx is no file"),
         (HEAD + "Content-Type: multipart/mixed\n\nHi.\n", ROWS, None, T + ":6", "none of them is text"),
         (HEAD, ROWS + "one,two\n", None, D + ":4", "2 cells where the header has 4"),
         (HEAD, ROWS, "host = x\n", S + ":1", "no section headers"),

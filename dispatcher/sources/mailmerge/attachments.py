@@ -44,14 +44,14 @@ class Attachments:
             raise UsageError(Problem(f"{header.name} names no file", place, "name one, or take the line out"))
         personal = is_template(header.value)
         paths = listing.filled(header.value, place) if personal else [header.value]
-        files = [folder / Path(path).expanduser() for path in paths]
-        missing = [number for number, file in enumerate(files) if not file.is_file()]
+        files = [_file(folder, path) for path in paths]
+        missing = [number for number, file in enumerate(files) if file is None]
         if missing:
             for_row = f" (for {listing.file}:{listing.lines[missing[0]]})" if personal else ""
             more = f", and {len(missing) - 1} more" if missing[1:] else ""
             what = f"{paths[missing[0]]} is no file{for_row}{more}"
             raise UsageError(Problem(what, place, "put it there, or take the line out"))
-        return files
+        return [file for file in files if file]
 
     def patterns(self) -> list[str]:
         """Where each attachment is in the new folder. Columns may be added for it, once."""
@@ -101,6 +101,15 @@ class Attachments:
     def _put(self, target: str, file: Path) -> None:
         self._taken[_folded(target)] = file
         self.copies[target] = file
+
+
+def _file(folder: Path, path: str) -> Path | None:
+    """The file at a path, if there is one."""
+    try:
+        file = folder / Path(path).expanduser()
+        return file if file.is_file() else None
+    except (OSError, RuntimeError):  # a name that cannot be; the home of nobody
+        return None
 
 
 def _folded(path: str) -> str:
