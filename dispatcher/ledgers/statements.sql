@@ -158,8 +158,10 @@ UPDATE letter SET state = :state, lease = NULL, reason = CASE WHEN :reason = '' 
 WHERE id = :id AND state = 'leased' AND lease = :run;
 
 -- name: insert_suppression
+-- A person's word takes the place of a relay's refusal, which holds back mail alone.
 INSERT INTO suppression (identity, address, reason, since, source) VALUES (:identity, :address, :reason, :now, :source)
-ON CONFLICT (identity) DO NOTHING;
+ON CONFLICT (identity) DO UPDATE SET address = :address, reason = :reason, since = :now, source = :source
+WHERE suppression.source = 'refused by the relay' AND :source <> 'refused by the relay';
 
 -- name: delete_suppression
 DELETE FROM suppression WHERE identity = :identity;

@@ -42,6 +42,9 @@ def _among(connection: sqlite3.Connection, name: str, identities: Iterable[str])
 def suppress_mailbox(
     connection: sqlite3.Connection, identity: str, address: str, reason: str, source: str, now: str
 ) -> bool:
-    """Add a suppression; False if it was there already. Letters that wait are held back when their turn comes (T3)."""
+    """Add a suppression; False if it was there already. Letters that wait are held back when their turn comes (T3).
+
+    What a person says takes the place of what a relay said.
+    """
     given = {"identity": identity, "address": address, "reason": reason, "source": source, "now": now}
     return connection.execute(SQL["insert_suppression"], given).rowcount == 1
