@@ -35,7 +35,7 @@ HARD = (
     "..",
     "QUIT",
     "From me",
-    "x" * 900,
+    "y" * 900,
     "a=2E=0D=0A.",
     "trailing \u00a0",
     "\u1797\u17b6\u179f\u17b6",
