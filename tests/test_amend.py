@@ -114,7 +114,7 @@ def test_an_unknown_letter_is_not_sent_again_in_its_old_form(tmp_path: Path, cut
     assert any("unknown, held as they are" in line for line in lines)
     amend(desk, draft, summary)
     resolve(desk, "FRA", "resend", why="not in the relay's log")
-    with pytest.raises(PlanConflict, match="1 changed letters: FRA"):
+    with pytest.raises(PlanConflict, match="1 changed letter: FRA"):
         outlook(desk)
     draft, summary, _, _ = changes(desk)
     amend(desk, draft, summary)

@@ -241,8 +241,8 @@ def test_a_folder_that_changed_since_it_was_sealed_prints_nothing(folder: Path) 
     edit(folder / "templates/house/letter.typ", "#let margins", "// changed\n#let margins")
     done = dispatcher("paper", folder=folder)
     assert done.code == 5
-    assert "1 changed letters: KHM" in done.err
-    assert "1 printed, held as they are until they are posted, or thrown away" in done.err
+    assert "1 changed letter: KHM" in done.err
+    assert "1 printed, held as they are until somebody says that they were posted or thrown away" in done.err
     assert dispatcher("amend", "--confirm", "1", folder=folder).code == 0
     assert dispatcher("paper", folder=folder).code == 0
     assert counts(folder) == {"waiting": 4, "printed": 2}

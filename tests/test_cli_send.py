@@ -199,7 +199,7 @@ def test_changed_folder_is_refused_with_the_difference(folder: Path, server: Smt
         assert done.code == 5
         assert "dispatcher amend" in done.all
         assert "votre beau pays" in done.all
-        assert "changed letters: " in done.all
+        assert "changed letter: " in done.all
     assert len(server.stored) == 1
 
 
@@ -209,8 +209,8 @@ def test_amend(folder: Path, server: SmtpServer) -> None:
     change(folder)
     done = dispatcher("amend", folder=folder)
     assert done.code == 0
-    assert "1 new letters: AND" in done.out
-    assert "1 removed letters: KHM" in done.out
+    assert "1 new letter: AND" in done.out
+    assert "1 removed letter: KHM" in done.out
     assert "1 already accepted or posted: these are never sent again" in done.out
     found = dispatcher("amend", "--json", folder=folder).json
     assert (found["new"], found["removed"], found["accepted"], found["amended"]) == (1, 1, 1, False)

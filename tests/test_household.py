@@ -432,7 +432,7 @@ def test_a_second_row_does_not_make_a_second_letter(tmp_path: Path) -> None:
     assert dispatcher("send", "--sandbox", folder=folder).code == 0
     households(tmp_path, "FRA,aaa@fra.example,New,cc,,,", *MISSIONS, "MCO,m@mco.example,,,en,Monaco,")
     said = dispatcher("amend", "--sandbox", "--confirm", "1", folder=folder).out
-    assert "1 new letters: MCO" in said
+    assert "1 new letter: MCO" in said
     assert "at another address than the list has now: FRA" in said
     assert dispatcher("send", "--sandbox", folder=folder).code == 0
     sent = [row["key"] for row in dispatcher("log", "--json", "--sandbox", folder=folder).json["rows"]]

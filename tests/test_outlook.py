@@ -104,7 +104,7 @@ def test_attachments_of_their_own_are_merged_each_time(tmp_path: Path) -> None:
     assert send(desk, outlook(desk, limit=1)).exit_code == 0
     assert merged(outlook(desk))
     (tmp_path / "letters/NAM.pdf").write_bytes(pdf("Another for NAM."))
-    with pytest.raises(PlanConflict, match="1 changed letters: NAM"):
+    with pytest.raises(PlanConflict, match="1 changed letter: NAM"):
         outlook(desk)
 
 

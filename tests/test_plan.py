@@ -658,9 +658,9 @@ def test_differences_name_what_lies_behind(tmp_path: Path) -> None:
     changes = Changes(kind("A"), kind(*"012345678"), kind("R"), accepted=kind("X"), unknown=kind("U"))
     lines = differences(before, now, changes)
     assert lines[:5] == [
-        "1 new letters: A",
+        "1 new letter: A",
         "9 changed letters: 0, 1, 2, 3, 4 and 4 more",
-        "1 removed letters: R",
+        "1 removed letter: R",
         "1 already accepted or posted: these are never sent again",
         "1 unknown, held as they are until resolved: U",
     ]

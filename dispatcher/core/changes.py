@@ -126,7 +126,7 @@ def _letters(changes: Changes) -> Iterator[str]:
     kinds = (("new", changes.new), ("changed", changes.changed), ("removed", changes.removed))
     for words, kind in kinds:
         if kind.count:
-            yield f"{kind.count} {words} letters: {kind}"
+            yield f"{kind.count} {words} letter{'s'[: kind.count > 1]}: {kind}"
     if changes.accepted.count:
         yield f"{changes.accepted.count} already accepted or posted: these are never sent again"
     if changes.moved.count:
@@ -137,7 +137,7 @@ def _letters(changes: Changes) -> Iterator[str]:
     if changes.unknown.count:
         yield f"{changes.unknown.count} unknown, held as they are until resolved: {changes.unknown}"
     if changes.printed.count:
-        until = "held as they are until they are posted, or thrown away (dispatcher paper --thrown-away)"
+        until = "held as they are until somebody says that they were posted or thrown away"
         yield f"{changes.printed.count} printed, {until}: {changes.printed}"
     yield from changes.twice.first
     if changes.twice.count > _SHOWN:
