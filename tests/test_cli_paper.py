@@ -510,6 +510,7 @@ def test_what_failed_by_mail_goes_on_paper_and_the_log_shows_both(refused: Path)
     assert counts(refused) == {"accepted": 1, "waiting": 1, "unknown": 1, "to_print": 2, "posted": 1}
     story = dispatcher("log", key, folder=refused).out
     assert f"{key}: posted" in story
+    assert "channel: paper" in story
     assert story.index("attempt 1, ") < story.index("UTC: printed ") < story.index("UTC: posted on 2009-10-02")
     assert "reply: 550 5.1.1 no such mailbox" in story
     (row,) = dispatcher("log", "--outcome", "posted", "--json", folder=refused).json["rows"]

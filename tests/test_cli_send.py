@@ -75,6 +75,8 @@ def test_dry_run(folder: Path, server: SmtpServer) -> None:
     done = dispatcher(*found["command"].split()[1:], folder=folder)
     assert done.code == 0
     assert "6 letters: 6 accepted" in done.out
+    done = dispatcher(*found["command"].split()[1:], folder=folder)
+    assert "--confirm 6, but 0 letters would be sent\n  → see where they stand: dispatcher status\n" in done.err
     assert len(server.stored) == 6
 
 

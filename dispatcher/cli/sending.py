@@ -101,7 +101,8 @@ def _confirmed(
     """Whether this very number is meant; if not, this was a dry run, and says so."""
     if confirm is not None and confirm != plan.count:
         what = f"--confirm {confirm}, but {many(plan.count, 'letter')} would be sent"
-        raise UsageError(Problem(what, todo=f"look again, then: {command}"))
+        todo = f"look again, then: {command}" if plan.count else f"see where they stand: dispatcher status{desk.flag}"
+        raise UsageError(Problem(what, todo=todo))
     if desk.sandbox or not plan.count or confirm is not None:
         return True
     if as_json:

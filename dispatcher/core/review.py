@@ -43,16 +43,20 @@ def tally(counts: Mapping[State, int]) -> dict[str, int]:
     return {"letters": sum(rows.values()), **rows}
 
 
+def went_by(channel: str, state: str) -> Channel:
+    """What carries a letter now: one that failed by mail, and was printed, goes on paper."""
+    return Channel.PAPER if channel == Channel.PAPER or state in (State.PRINTED, State.POSTED) else Channel.MAIL
+
+
 def log_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the ledger's log, for a table or an export: LOG_COLUMNS, in that order."""
     recipient = json.loads(row["recipient"])
     mailboxes = [*recipient["to"], *recipient["cc"]]
     fields = recipient["fields"]
-    on_paper = row["channel"] == Channel.PAPER or row["state"] in (State.PRINTED, State.POSTED)
     given = {
         **row,
         "name": recipient["to"][0]["name"] if recipient["to"] else fields.get("name", ""),
-        "channel": Channel.PAPER if on_paper else Channel.MAIL,
+        "channel": went_by(row["channel"], row["state"]),
         "message_id": "" if row["channel"] == Channel.PAPER else row["message_id"],
         "addresses": ", ".join(m["address"] for m in mailboxes),
         "state": WORDS.get(row["state"], row["state"]),

@@ -9,7 +9,7 @@ from typing import Any
 
 from dispatcher.core.errors import LedgerUnavailable, Problem, UsageError
 from dispatcher.core.model import Channel, State
-from dispatcher.core.review import log_row, tally
+from dispatcher.core.review import log_row, tally, went_by
 from dispatcher.core.text import searchable
 from dispatcher.desk import Desk
 from dispatcher.ledgers.file import stamp
@@ -119,7 +119,7 @@ def story(desk: Desk, key: str) -> dict[str, Any]:
             "key": key,
             "state": row["state"],
             "reason": row["reason"],
-            "channel": row["channel"],
+            "channel": went_by(row["channel"], row["state"]),
             "language": row["language"],
             "to": [m.address for m in letter.recipient.to],
             "cc": [m.address for m in letter.recipient.cc],
