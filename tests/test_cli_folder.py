@@ -254,6 +254,16 @@ def test_missing_attachment_of_one_recipient(folder: Path) -> None:
     assert dispatcher("check", folder=folder).code == 0
 
 
+def test_a_name_for_what_is_not_attached(folder: Path) -> None:
+    """A slip there would leave recipients with the name that the file has here."""
+    letter = folder / "templates" / "upr_submission" / "letter.fr.md"
+    assert "under [attachments]" not in dispatcher("check", folder=folder).out
+    edit(letter, '"report.pdf" = ', '"reprot.pdf" = ')
+    done = dispatcher("check", folder=folder)
+    where = "templates/upr_submission/letter.fr.md"
+    assert f"note: {where} names reprot.pdf under [attachments]; attached is report.pdf\n" in done.out
+
+
 def test_wrong_language(folder: Path) -> None:
     said = mistaken(folder, 'language = "en"', 'language = "de"')
     assert "there is no letter in 'de'" in said

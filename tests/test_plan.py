@@ -17,7 +17,7 @@ from dispatcher.core.changes import Changes, Kind, Standing, differences
 from dispatcher.core.errors import CampaignError, Place, PlanConflict, Problem, TemplateError
 from dispatcher.core.merge import Frozen, Merged, Press
 from dispatcher.core.model import Leased, Letter, Mailbox, Recipient, Skip, SkipReason, State
-from dispatcher.core.plan import Item, Summary, plan_digest
+from dispatcher.core.plan import Item, Summary, named_in_vain, plan_digest
 from dispatcher.desk import Desk
 from dispatcher.desk.draft import Draft
 from dispatcher.desk.sending import outlook
@@ -426,6 +426,27 @@ def test_a_missing_attachment_of_all(tmp_path: Path, content: bytes | None, patt
     (only,) = found.problems
     assert (only.where.file, only.where.column) == ("campaign.toml", "key letter.attachments.0")
     assert (found.letters, found.skips) == ([], [])
+
+
+@pytest.mark.parametrize("path", ["other/report.pdf", "other/b.pdf"])
+def test_two_attachments_of_one_name(path: str, tmp_path: Path) -> None:
+    """Whoever saves both would be left with one; capital letters are alike on some systems."""
+    letter = LETTER.replace('"letters/report.pdf"', f'"letters/report.pdf", "{path}"')
+    shown = '"report.pdf" = "Harvest report.pdf"'
+    assert shown in ENGLISH
+    files: dict[str, str | bytes | None] = {
+        path: pdf("another"),
+        "letters/letter.en.md": ENGLISH.replace(shown, f'{shown}\n"b.pdf" = "HARVEST report.pdf"'),
+    }
+    found = problem(write_campaign(tmp_path, files=files, letter=letter))
+    assert (found.where.file, found.where.column) == ("campaign.toml", "key letter.attachments.1")
+    assert f"letters/report.pdf and {path} are both shown as" in found.what
+
+
+def test_a_name_is_for_a_file_that_is_attached() -> None:
+    names = ["report.pdf", "reprot.pdf", "to-{key}.pdf", "to-FRA.pdf", "to-.pdf", "to-FRAxpdf", "FRA.pdf"]
+    found = named_in_vain(names, ["letters/report.pdf", "annexes/{group}/to-{key}.pdf"])
+    assert found == ["reprot.pdf", "to-.pdf", "to-FRAxpdf", "FRA.pdf"]
 
 
 @pytest.mark.parametrize(

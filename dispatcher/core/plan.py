@@ -389,7 +389,16 @@ class Planner:
 
     def _attachments(self, recipient: Recipient) -> tuple[Attachment, ...]:
         patterns = enumerate(self._campaign.letter.attachments)
-        return tuple(self._attachment(number, pattern, recipient) for number, pattern in patterns)
+        found = tuple(self._attachment(number, pattern, recipient) for number, pattern in patterns)
+        shown: dict[str, Attachment] = {}
+        for number, one in enumerate(found):
+            other = shown.setdefault(one.name.casefold(), one)
+            if other is not one:
+                what = f"{other.path} and {one.path} are both shown as {one.name}: saved together, one would be lost"
+                todo = "give each a name of its own under [attachments] in the letter's front matter"
+                place = replace(self._place("letter", "attachments", number), recipient=recipient.key)
+                raise CampaignError(Problem(what, place, todo))
+        return found
 
     def _attachment(self, number: int, pattern: str, recipient: Recipient) -> Attachment:
         language = self._merge.renderer.language(recipient)
@@ -420,6 +429,13 @@ class Planner:
                 Problem(what, place, "take it out of the letter's [attachments], or put it into the path")
             )
         return attachment_name(_FIELD.sub(lambda found: values[found.group(1)], names[of_all]))
+
+
+def named_in_vain(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
+    """Names of files that a letter shows otherwise, though no path in `letter.attachments` can end in them."""
+    files = [pattern.rpartition("/")[2] for pattern in patterns]
+    ends = [".+".join(map(re.escape, re.split(r"\{\w+\}", file))) for file in files]
+    return [name for name in names if name not in files and not any(re.fullmatch(end, name) for end in ends)]
 
 
 def _own_key(fields: Mapping[str, str]) -> str:

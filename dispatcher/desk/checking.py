@@ -10,7 +10,7 @@ from dispatcher.core.errors import LedgerInDoubt, Place, PlanConflict, Problem, 
 from dispatcher.core.lint import Remark
 from dispatcher.core.merge import OnPaper
 from dispatcher.core.model import Channel
-from dispatcher.core.plan import Summary
+from dispatcher.core.plan import Summary, named_in_vain
 from dispatcher.desk import Desk
 from dispatcher.desk.approvals import standing
 from dispatcher.desk.draft import Draft
@@ -170,6 +170,15 @@ def _what_send_would_refuse(desk: Desk, draft: Draft, summary: Summary) -> Itera
             yield Problem(what, todo=f"see what changed, and take it over: dispatcher amend{desk.flag}; or undo it")
 
 
+def _named_in_vain(draft: Draft, summary: Summary) -> Iterator[str]:
+    """A slip in the name of a file leaves recipients with the name that it has here."""
+    renderer, attachments = draft.merge.renderer, draft.campaign.letter.attachments
+    for language in summary.languages:
+        for name in named_in_vain(renderer.shown_names(language), attachments):
+            files = ", ".join(path.rpartition("/")[2] for path in attachments) or "nothing"
+            yield f"{renderer.source.letters[language].file} names {name} under [attachments]; attached is {files}"
+
+
 def _notes(desk: Desk, draft: Draft, summary: Summary) -> Iterator[str]:
     campaign, relay = draft.campaign, draft.campaign.relay
     sender = campaign.sender
@@ -178,6 +187,7 @@ def _notes(desk: Desk, draft: Draft, summary: Summary) -> Iterator[str]:
         todo = f"dispatcher {'approve' if approved.plan else 'seal'}{desk.flag}"
         yield f"{approved.in_words}: nothing leaves before there are enough; next: {todo}"
     yield f"from {sender.name} <{sender.address}>, signed {sender.signatory}, dated {campaign.date}"
+    yield from _named_in_vain(draft, summary)
     for language, letters in summary.languages.items():
         if file := draft.merge.renderer.unreviewed(language):
             todo = "have a native reader look at it and at the letter, then write reviewed = true there"
