@@ -36,6 +36,19 @@ FRAMES = """new Promise(done => {
 })"""
 
 
+WAITING = """new Promise(done => {
+    let turns = 0;
+    const look = () => {
+        if (MOVED || ++turns > 1000) { done(document.activeElement.localName); } else { requestAnimationFrame(look); }
+    };
+    look();
+})"""
+# A frame says once that it is loaded; a copy in its place says so to whom it may concern, and is painted soon after.
+LOADED = """new Promise(done => {
+    const frame = document.querySelector("iframe"), copy = frame.cloneNode();
+    copy.onload = () => requestAnimationFrame(() => requestAnimationFrame(done));
+    frame.replaceWith(copy);
+}).then(() => 0)"""
 FOUND = FRAMES.replace('"iframe"', '"#hits a"').replace("one.srcdoc", "one.href")
 
 
@@ -93,6 +106,43 @@ def test_a_letter_shows_as_mail_programs_show_it(browser: Browser, founding: Pat
         assert name in browser.run("document.querySelector('iframe').srcdoc").replace("&#39;", "'")
     assert browser.complaints() == []
     assert browser.fetched() in ([founding.as_uri()], [founding.as_uri(), "about:srcdoc"])
+
+
+def press(browser: Browser, key: str, code: int, text: str = "") -> None:
+    for kind in ("keyDown", "keyUp"):
+        browser.call(
+            "Input.dispatchKeyEvent",
+            type=kind,
+            key=key,
+            windowsVirtualKeyCode=code,
+            text=text if kind == "keyDown" else "",
+        )
+
+
+def tab(browser: Browser) -> str:
+    """Go on by a tab stop, perhaps into or out of a frame, which takes a moment; the name of what is reached."""
+    browser.run("window.before = document.activeElement")
+    press(browser, "Tab", 9)
+    moved = "![window.before, document.body].includes(document.activeElement)"
+    name: str = browser.run(WAITING.replace("MOVED", moved))
+    return name
+
+
+def test_everything_is_reached_by_keyboard(browser: Browser, founding: Path) -> None:
+    """From the first key on: to the letters, into a letter, its headers, frame and text, and on to the next one."""
+    browser.show(founding, 1280)
+    assert tab(browser) == "a"
+    assert browser.run("document.activeElement.textContent") == "To the letters"
+    press(browser, "Enter", 13, "\r")
+    reached = [tab(browser) for _ in range(2)]
+    press(browser, "Enter", 13, "\r")
+    await_frames(browser, 1)
+    browser.run(LOADED)
+    reached += [tab(browser) for _ in range(3)]
+    assert reached == ["input", "summary", "summary", "iframe", "pre"]
+    press(browser, "n", 78, "n")
+    assert browser.run(f"{LETTERS}.filter(one => one.open).map(one => one.id)") == ["letter-2"]
+    assert browser.run("document.activeElement.parentElement.id") == "letter-2"
 
 
 def test_finding_a_letter(browser: Browser, founding: Path) -> None:
