@@ -276,6 +276,8 @@ def test_a_page_is_sealed_with_what_it_is_set_with(folder: Path, file: str) -> N
         '[letter]\nlogo = "templates/house/logo.png"\nfonts = "templates/fonts"\n',
     )
     assert dispatcher("paper", "--only", 'key == "FRA"', folder=folder).code == 0
+    (folder / "templates/fonts/.DS_Store").write_bytes(b"what a system leaves in every folder is no font")
+    assert dispatcher("paper", "--only", 'key == "GBR"', folder=folder).code == 0  # by mail: only looked at
     changed = folder / "templates" / file
     changed.write_bytes({".png": png(9, 4), ".ttf": font + b"\0"}.get(changed.suffix, b"#let blue = red\n"))
     for words in (("paper",), ("paper", "--again")):

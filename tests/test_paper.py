@@ -377,6 +377,13 @@ def kind(text: str) -> str:
     return "report" if "SPECIMEN" in text else "letter" if "Page" in text else text
 
 
+def test_a_house_with_headings_of_its_own_puts_no_report_behind_the_wrong_letter() -> None:
+    text = HOUSE.source.text.replace("  it.body\n", "  heading(level: 1)[Our house]\n  it.body\n")
+    house = replace(HOUSE, source=replace(HOUSE.source, text=text))
+    with pytest.raises(TemplateError, match="headings of level 1"):
+        typeset([PaperLetter("FRA", PARTS, (pdf_of("Annex"),))], house, timestamp=DATED)
+
+
 @pytest.mark.parametrize("octets", [b"", b"not a PDF", b"%PDF-1.7\n%%EOF"])
 def test_file_behind_a_letter_that_is_no_pdf_names_recipient(octets: bytes) -> None:
     with pytest.raises(TemplateError) as caught:

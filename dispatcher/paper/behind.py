@@ -24,6 +24,9 @@ def with_reports(pdf: bytes, letters: Sequence[PaperLetter], *, two_sided: bool 
 
     base = PdfReader(io.BytesIO(pdf))
     starts = [base.get_destination_page_number(mark) for mark in base.outline if not isinstance(mark, list)]
+    if len(starts) != len(letters):
+        what = "the page has headings of level 1, which are taken for letters: no report can be put behind one"
+        raise TemplateError(Problem(what, todo="write them in the house's letter.typ with level: 2, or as text"))
     ends = [*(start or 0 for start in starts[1:]), len(base.pages)]
     writer = PdfWriter(clone_from=base)
     readers: dict[bytes, PdfReader] = {}

@@ -27,6 +27,7 @@ from dispatcher.sources.charset import digest_of
 FILE: Final = "campaign.toml"
 _QUOTED: Final = re.compile(r'"/?([^"\\\n]+)"')
 """A text in Typst's source that may be the path of a file; paths begin at the campaign's folder."""
+_FONTS: Final = frozenset((".ttf", ".ttc", ".otf", ".otc"))
 _SHOWS_LOGO: Final = re.compile(r"\bsrc=\"\{\{[-+]?\s*logo\s*[-+]?\}\}\"")
 _PLAIN: Final[Mapping[str, str]] = {
     "string_type": "write it as text, in quotes",
@@ -236,7 +237,7 @@ def _page_files(page: SourceFile, letter: LetterFiles, folder: Folder) -> Iterat
         yield path, _digest(folder.find(path, "letter", "paper"), path)
     if letter.fonts:
         for font in sorted((folder.root / letter.fonts).rglob("*")):
-            if font.is_file():
+            if font.suffix.lower() in _FONTS and font.is_file():  # not what the system leaves in every folder
                 path = font.relative_to(folder.root).as_posix()
                 yield path, _digest(font, path)
 
