@@ -285,7 +285,7 @@ def test_a_page_is_sealed_with_what_it_is_set_with(folder: Path, file: str) -> N
         assert done.code == 5, done
         assert f"template.page_files.templates/{file}: " in done.err
         assert "KHM" in done.err
-        assert "1 printed, held as they are until they are posted, or thrown away" in done.err
+        assert "1 printed, held as they are until somebody says" in done.err
     only_file(folder)
 
 
