@@ -289,6 +289,17 @@ def test_a_page_is_sealed_with_what_it_is_set_with(folder: Path, file: str) -> N
     only_file(folder)
 
 
+@pytest.mark.parametrize("package", ["@preview/cetz:0.3.1", "@local/house:1.0.0"])
+def test_nothing_is_fetched_for_a_page(folder: Path, package: str) -> None:
+    """Nor read from where it is not sealed."""
+    edit(folder / "templates/house/letter.typ", "#let ink", f'#import "{package}"\n#let ink')
+    for command in ("check", "paper"):
+        done = dispatcher(command, folder=folder)
+        assert done.code == 2
+        assert f"letter.typ asks for the package {package}, which would be fetched" in done.err
+    assert not sealed(folder)
+
+
 def test_progress_and_colours_on_a_terminal_alone(folder: Path) -> None:
     code, shown = on_terminal("paper", folder=folder)
     assert code == 0

@@ -27,6 +27,7 @@ from dispatcher.sources.charset import digest_of
 FILE: Final = "campaign.toml"
 _QUOTED: Final = re.compile(r'"/?([^"\\\n]+)"')
 """A text in Typst's source that may be the path of a file; paths begin at the campaign's folder."""
+_PACKAGE: Final = re.compile(r"@[\w-]+/[\w-]+:[\d.]+")
 _FONTS: Final = frozenset((".ttf", ".ttc", ".otf", ".otc"))
 _SHOWS_LOGO: Final = re.compile(r"\bsrc=\"\{\{[-+]?\s*logo\s*[-+]?\}\}\"")
 _PLAIN: Final[Mapping[str, str]] = {
@@ -230,6 +231,10 @@ def _page_files(page: SourceFile, letter: LetterFiles, folder: Folder) -> Iterat
     named, sources = dict.fromkeys([letter.logo] if letter.logo else ()), [page.text]
     while sources:
         for path in _QUOTED.findall(sources.pop()):
+            if _PACKAGE.fullmatch(path):
+                what = f"{page.file} asks for the package {path}, which would be fetched, or found outside the folder"
+                todo = "copy what you need of it into the campaign's folder, and import it by its path"
+                raise CampaignError(Problem(what, folder.place("letter", "paper"), todo))
             if path not in named and _is_file(folder.root / path):
                 named[path] = None
                 sources += [folder.text(path, "letter", "paper").text] if path.endswith(".typ") else []
