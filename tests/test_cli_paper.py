@@ -511,6 +511,20 @@ def key_at(folder: Path, outcome: str) -> str:
     return str(row["key"])
 
 
+def test_whoever_has_no_mailbox_gets_no_second_sheet_under_another_key(folder: Path) -> None:
+    """The row's key was changed after the printing: what it says is the same, and so is whom it is for."""
+    assert dispatcher("paper", folder=folder).code == 0
+    columns, rows = read_list(folder, MISSIONS)
+    write_list(folder, MISSIONS, columns, [{**r, "key": r["key"].replace("KHM", "CAMBODIA")} for r in rows])
+    refused = dispatcher("amend", folder=folder)
+    assert refused.code == 5
+    assert "CAMBODIA is word for word letter KHM, which is printed" in refused.err
+    confirmed = dispatcher("amend", "--confirm", "1", folder=folder)
+    assert confirmed.code == 5
+    edit(folder / "campaign.toml", 'on_duplicate = "refuse"', 'on_duplicate = "each"')
+    assert dispatcher("amend", "--confirm", "1", folder=folder).code == 0
+
+
 def test_what_failed_by_mail_goes_on_paper_and_the_log_shows_both(refused: Path) -> None:
     """Also if the relay's refusal has suppressed the address; nothing else goes with it."""
     key = key_at(refused, "failed")

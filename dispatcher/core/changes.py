@@ -115,6 +115,10 @@ class Changes:
         """A letter of the plan that would go to a mailbox which another key's letter has reached, or may have."""
         self.twice.add(f"{key} would go to {mailbox}, which letter {other} has reached or may have")
 
+    def print_again(self, key: str, other: str) -> None:
+        """A letter of the plan to somebody without a mailbox, the same as another key's that is printed."""
+        self.twice.add(f"{key} is word for word letter {other}, which is printed")
+
 
 def differences(sealed: Mapping[str, Any], now: Mapping[str, Any], changes: Changes) -> list[str]:
     """Lines that say what changed: letters by kind, then the files and values behind it."""

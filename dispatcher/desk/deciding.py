@@ -22,7 +22,7 @@ from dispatcher.sources.table import open_table
 def changes(desk: Desk) -> tuple[Draft, Summary, Changes, list[str]]:
     """What `amend` would take over, in lines too.
 
-    Raises UsageError if the folder has problems, or no change; PlanConflict if a mailbox would get a second letter.
+    Raises UsageError if the folder has problems, or no change; PlanConflict if somebody would get a second letter.
     """
     draft = desk.draft()
     summary = draft.summary(whole=True)
@@ -40,7 +40,7 @@ def changes(desk: Desk) -> tuple[Draft, Summary, Changes, list[str]]:
     lines = differences(frozen, draft.frozen.as_data(), changes)
     if changes.twice.count and draft.campaign.on_duplicate != "each":
         raise PlanConflict(
-            "a second letter would go to a mailbox that has one, or may have:\n"
+            "a second letter would go to somebody who has one, or may have:\n"
             + "\n".join(f"  {line}" for line in lines)
             + '\nA key stays with its recipient: mend the list, or decide in campaign.toml: on_duplicate = "each"'
         )

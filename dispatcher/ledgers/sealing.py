@@ -115,6 +115,13 @@ class _Sealing:
                     f"letter {row['key']} would go to {address}, which letter {other[0]} has reached or may have. "
                     'A key stays with its recipient: mend the list, or decide in campaign.toml: on_duplicate = "each"'
                 )
+        if not row["mailboxes"]:  # on paper, to somebody without e-mail: the same sheet under another key
+            given = {**self._head, "digest": row["digest"], "key": row["key"]}
+            if other := self._connection.execute(SQL["on_paper_by_another"], given).fetchone():
+                raise PlanConflict(
+                    f"letter {row['key']} is word for word letter {other[0]}, which is printed. A key stays with its "
+                    'recipient: mend the list, or decide in campaign.toml: on_duplicate = "each"'
+                )
 
     def _put(self, letter: Mapping[str, Any], there: Standing | None) -> None:
         """A new letter, or one that is written anew, waiting in its channel; held back at once if it must be."""

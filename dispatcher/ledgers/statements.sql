@@ -289,6 +289,10 @@ ORDER BY l.due_at, l.id;
 -- name: reached_by_another
 SELECT key FROM reached WHERE identity = :identity AND key <> :key;
 
+-- name: on_paper_by_another
+SELECT l.key FROM letter l JOIN sealed s ON s.letter = l.id
+WHERE l.campaign = :campaign AND l.state IN ('printed', 'posted') AND l.lease IS NULL AND s.digest = :digest AND l.key <> :key;
+
 -- name: counts
 SELECT state, count(*) AS letters FROM letter WHERE campaign = :campaign AND lease IS NULL GROUP BY state
 UNION ALL SELECT 'leased', count(*) FROM letter WHERE lease IS NOT NULL AND +campaign = :campaign AND state = 'leased'

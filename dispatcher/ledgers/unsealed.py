@@ -222,6 +222,8 @@ class Unsealed:
             self._run("note_reached", states)
             for mailbox, key, other in self._rows("met_again", states):
                 changes.meet(mailbox, key, other)
+            for key, other in self._rows("printed_again", states):
+                changes.print_again(key, other)
         return changes
 
     def changed_in_doubt(self, ledger: Path, campaign: str) -> str | None:

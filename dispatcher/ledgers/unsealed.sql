@@ -212,6 +212,14 @@ LEFT JOIN ledger.letter there ON there.campaign = :campaign AND there.key = l.ke
 WHERE r.key <> l.key AND (there.id IS NULL OR there.state IN (SELECT value FROM json_each(:rewritable)))
 ORDER BY l.id;
 
+-- name: printed_again
+SELECT l.key, min(other.key)
+FROM ledger.letter other JOIN ledger.sealed s ON s.letter = other.id JOIN letter l ON l.digest = s.digest AND l.key <> other.key
+LEFT JOIN ledger.letter there ON there.campaign = :campaign AND there.key = l.key
+WHERE other.campaign = :campaign AND other.state IN ('printed', 'posted') AND l.mailboxes = ''
+    AND (there.id IS NULL OR there.state IN (SELECT value FROM json_each(:rewritable)))
+GROUP BY l.id ORDER BY l.id;
+
 -- name: changed_in_doubt
 SELECT there.key FROM ledger.letter there JOIN ledger.sealed s ON s.letter = there.id
 LEFT JOIN letter l ON l.key = there.key
