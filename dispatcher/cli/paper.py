@@ -153,7 +153,7 @@ def _say_nothing(desk: "Desk", order: "Order", found: "Papered") -> None:
     else:
         say("Nothing was printed: no letter waits to be printed.")
     _say_others(order, found)
-    say(f"See: dispatcher status{desk.flag}")
+    say(f"A row whose column channel says paper is printed. Where letters stand: dispatcher status{desk.flag}")
 
 
 def _say_others(order: "Order", found: "Papered") -> None:

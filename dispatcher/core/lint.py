@@ -132,7 +132,7 @@ _PLACEHOLDER: Final = re.compile(
     r"\{\{[^{}]*\}\}|\{%[^%]*%\}|\$\{\w+\}|<<[^<>]+>>"
     rf"|«(?:{_PLACEHOLDER_WORD})»|<(?:{_PLACEHOLDER_WORD})>"
     rf"|\[(?:{_PLACEHOLDER_WORD}|insert\b[^\]]{{0,60}}|your [^\]]{{0,60}})\]"
-    r"|\bX{3,}\b|\bx{4,}\b|(?-i:\bTODO\b|\bTBD\b|\bFIXME\b|\bX{3,}\b)|\blorem ipsum\b",
+    r"|(?-i:\bX{3,}\b|\bx{4,}\b|\bTODO\b|\bTBD\b|\bFIXME\b)|\blorem ipsum\b",
     re.IGNORECASE,
 )
 _PLACEHOLDER_SIGNS: Final = ("{", "<", "«", "[", "XXX", "xxxx", "TODO", "TBD", "FIXME", "orem ipsum")
