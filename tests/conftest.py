@@ -4,13 +4,15 @@ limit: how fast it is shown to hold says nothing of it.
 """
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import settings
+from playwright.sync_api import Browser
 
 from dispatcher.ledgers.state import VARIABLE
 from tests import figures
+from tests.browser import MISSING, USABLE, Screens, launched
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
@@ -21,6 +23,20 @@ pytest.register_assert_rewrite("tests.ledger_contract", "tests.pace_contract")  
 def _marks_apart(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Also those of the processes that tests begin."""
     os.environ[VARIABLE] = str(tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One for all tests of a file; not longer, for no event loop runs beside it."""
+    if not USABLE:
+        pytest.skip(MISSING)
+    with launched() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def screens(browser: Browser) -> Screens:
+    return Screens(browser)
 
 
 @pytest.hookimpl(wrapper=True)

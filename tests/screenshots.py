@@ -6,7 +6,6 @@ in French, and the worked examples in Arabic and Khmer.
 """
 
 import base64
-import json
 import struct
 import sys
 import tempfile
@@ -14,12 +13,14 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from playwright.sync_api import Page
+
 from dispatcher.core.merge import Merged
 from dispatcher.desk.draft import Draft
 from dispatcher.desk.papering import house_of
 from dispatcher.paper.letters import typeset
 from dispatcher.paper.printing import PaperLetter
-from tests.browser import MISSING, USABLE, Browser
+from tests.browser import MISSING, USABLE, Screens, launched
 from tests.pages import opened
 from tests.test_languages import folder as example
 
@@ -28,7 +29,7 @@ FOLDER = ROOT / "docs" / "screenshots"
 LETTERS = ("GBR", "FRA", "ESP")
 WIDTHS = (375, 1280)
 # A picture of text has few colours: in 32 steps of red, green and blue fewer than 256, and a third of the size.
-PALETTE = """(async data => {
+PALETTE = """async data => {
     const picture = await createImageBitmap(await (await fetch("data:image/png;base64," + data)).blob());
     const canvas = new OffscreenCanvas(picture.width, picture.height).getContext("2d");
     canvas.drawImage(picture, 0, 0);
@@ -40,7 +41,7 @@ PALETTE = """(async data => {
         indices += String.fromCharCode(colours.get(key));
     }
     return [picture.width, picture.height, [...colours.keys()].map(key => key.split(",").map(Number)), btoa(indices)];
-})"""
+}"""
 
 
 SHEETS = ("fr", "ar", "km")
@@ -71,9 +72,9 @@ def sheets(folder: Path) -> Iterator[tuple[str, bytes]]:
         yield language, b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
-def small(browser: Browser, png: bytes) -> bytes:
+def small(page: Page, png: bytes) -> bytes:
     """The same picture with a palette (PNG, third edition, §11.2)."""
-    width, height, colours, indices = browser.run(f"{PALETTE}({json.dumps(base64.b64encode(png).decode())})")
+    width, height, colours, indices = page.evaluate(PALETTE, base64.b64encode(png).decode())
     rows = base64.b64decode(indices)
     lines = b"".join(b"\0" + rows[at : at + width] for at in range(0, len(rows), width))
     head = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
@@ -93,19 +94,20 @@ def main() -> None:
         sys.exit(f"{MISSING} fonts-crosextra-caladea")
     FOLDER.mkdir(exist_ok=True)
     merged = [item for item in Draft(ROOT).items() if isinstance(item, Merged) and item.letter.key in LETTERS]
-    with tempfile.TemporaryDirectory() as folder, Browser(Path(folder) / "browser") as browser:
+    with tempfile.TemporaryDirectory() as folder, launched() as browser:
+        screens = Screens(browser)
         for item in merged:
-            page = Path(folder) / "letter.html"
-            page.write_text(item.rendering.html, encoding="utf-8")
+            letter = Path(folder) / "letter.html"
+            letter.write_text(item.rendering.html, encoding="utf-8")
             for width in WIDTHS:
                 for mode in ("light", "dark"):
-                    browser.show(page, width, dark=mode == "dark")
-                    png = small(browser, browser.picture())
+                    page = screens.show(letter, width, dark=mode == "dark").page
+                    png = small(page, page.screenshot(full_page=True))
                     name = f"{item.letter.language}-{width}-{mode}.png"
                     (FOLDER / name).write_bytes(png)
                     print(f"{name}: {len(png):,} octets")
         for language, png in sheets(Path(folder)):
-            (FOLDER / f"{language}-{SHEET_WIDTH}-paper.png").write_bytes(small(browser, png))
+            (FOLDER / f"{language}-{SHEET_WIDTH}-paper.png").write_bytes(small(page, png))
             print(f"{language}-{SHEET_WIDTH}-paper.png")
 
 

@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,14 +14,13 @@ from dispatcher.core.merge import Merged
 from dispatcher.core.render import Renderer
 from dispatcher.core.text import finish
 from dispatcher.desk.draft import Draft
-from tests.browser import MISSING, USABLE, Browser
+from tests.browser import AXE, Screens, judged
 from tests.command import REPOSITORY
 from tests.pictures import png
 from tests.rendered import recipient, source
 from tests.test_languages import LANGUAGES, merged
 
 NPM = Path(__file__).parent / "npm"
-AXE = NPM / "node_modules" / "axe-core" / "axe.min.js"
 VALIDATE = NPM / "node_modules" / "html-validate" / "bin" / "html-validate.mjs"
 LETTERS = {"en": "GBR", "fr": "FRA", "es": "ESP"}
 RULES = {
@@ -83,14 +81,6 @@ def letters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / f"{name}.html" for name in pages}
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    if not USABLE:
-        pytest.skip(MISSING)
-    with Browser(tmp_path_factory.mktemp("browser")) as opened:
-        yield opened
-
-
 NAMES = (*LETTERS, *LANGUAGES, "much", "rtl", "logo", "no picture")
 
 
@@ -106,70 +96,76 @@ def test_html_is_valid(letters: dict[str, Path], tmp_path: Path) -> None:
 @pytest.mark.skipif(not AXE.exists(), reason="needs npm: make npm")
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("name", NAMES)
-def test_accessibility(browser: Browser, letters: dict[str, Path], name: str, *, dark: bool) -> None:
+def test_accessibility(screens: Screens, letters: dict[str, Path], name: str, *, dark: bool) -> None:
     """No violation in the eyes of axe-core, best practices included; contrast was looked at, and nothing left open."""
     for width in FULL:
-        browser.show(letters[name], width, dark=dark)
-        browser.run(AXE.read_text(encoding="utf-8") + "; 0")
-        found = browser.run("axe.run().then(r => JSON.stringify([r.violations, r.incomplete, r.passes]))")
-        violations, unsure, passes = json.loads(found)
-        assert [(v["id"], [node["html"] for node in v["nodes"]]) for v in violations] == []
-        assert [(v["id"], [node["html"] for node in v["nodes"]]) for v in unsure] == []
-        assert {"color-contrast", "html-has-lang", "document-title"} <= {rule["id"] for rule in passes}
+        window = screens.show(letters[name], width, dark=dark)
+        found = judged(window.page)
+        assert found["violations"] == []
+        assert found["incomplete"] == []
+        assert {"color-contrast", "html-has-lang", "document-title"} <= {rule for rule, _ in found["passes"]}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_one_table_is_for_layout_and_says_so(browser: Browser, letters: dict[str, Path], name: str) -> None:
+def test_one_table_is_for_layout_and_says_so(screens: Screens, letters: dict[str, Path], name: str) -> None:
     """A screen reader takes it for none; those that Markdown makes have heads."""
-    browser.show(letters[name], 1280)
-    assert browser.run("document.querySelectorAll('table').length") == 2 - (name in (*LETTERS, *LANGUAGES))
-    assert browser.run("document.querySelector('table').getAttribute('role')") == "presentation"
-    assert browser.run("[...document.querySelectorAll('table table')].every(t => t.querySelector('th'))")
+    window = screens.show(letters[name], 1280)
+    tables = window.page.locator("table")
+    assert tables.count() == 2 - (name in (*LETTERS, *LANGUAGES))
+    assert tables.first.get_attribute("role") == "presentation"
+    assert window.page.evaluate("[...document.querySelectorAll('table table')].every(t => t.querySelector('th'))")
 
 
-def test_dark_is_dark(browser: Browser, letters: dict[str, Path]) -> None:
+def test_dark_is_dark(screens: Screens, letters: dict[str, Path]) -> None:
     for dark, ground in ((False, "rgb(255, 255, 255)"), (True, "rgb(22, 22, 22)")):
-        browser.show(letters["en"], 375, dark=dark)
-        assert browser.run("getComputedStyle(document.body).backgroundColor") == ground
-        assert browser.run("getComputedStyle(document.querySelector('.sheet')).color") != ground
+        window = screens.show(letters["en"], 375, dark=dark)
+        assert window.page.evaluate("getComputedStyle(document.body).backgroundColor") == ground
+        assert window.page.evaluate("getComputedStyle(document.querySelector('.sheet')).color") != ground
+
+
+EDGES = """selector => {
+    const edges = [...document.querySelectorAll(selector)].map(one => one.getBoundingClientRect());
+    return [Math.min(...edges.map(one => one.left)), Math.max(...edges.map(one => one.right))];
+}"""
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_is_cut_off_or_fetched(browser: Browser, letters: dict[str, Path], name: str, *, dark: bool) -> None:
+def test_nothing_is_cut_off_or_fetched(screens: Screens, letters: dict[str, Path], name: str, *, dark: bool) -> None:
     """No scrolling to the side, nothing outside the screen; and the page asks for itself alone."""
     for width in (*FULL, 375, 1200):
-        browser.show(letters[name], width, dark=dark)
-        assert browser.run("document.documentElement.scrollWidth") == width
-        edges = "[...document.querySelectorAll('body *')].map(e => e.getBoundingClientRect())"
+        window = screens.show(letters[name], width, dark=dark)
+        assert window.page.evaluate("document.documentElement.scrollWidth") == width
         margin = 20 if width < 480 else 0
-        inside = "[...document.querySelectorAll('.logo, .text *, .foot *')].map(e => e.getBoundingClientRect())"
-        assert browser.run(f"Math.max(...{inside}.map(r => r.right))") <= width - margin
-        assert browser.run(f"Math.max(...{edges}.map(r => r.right))") <= width
-        assert browser.run(f"Math.min(...{edges}.map(r => r.left))") >= 0
-        assert [url for url in browser.fetched() if url not in (SHOWN, LOGO)] == [letters[name].as_uri()]
+        assert window.page.evaluate(EDGES, ".logo, .text *, .foot *")[1] <= width - margin
+        left, right = window.page.evaluate(EDGES, "body *")
+        assert left >= 0
+        assert right <= width
+        assert [url for url in window.asked if url != LOGO] == [letters[name].as_uri()]
 
 
 def test_a_logo_keeps_its_shape_and_without_pictures_its_name_is_there(
-    browser: Browser, letters: dict[str, Path]
+    screens: Screens, letters: dict[str, Path]
 ) -> None:
-    box = "document.querySelector('.logo').getBoundingClientRect()"
     for width in FULL:
-        browser.show(letters["logo"], width)
-        shape = browser.run(f"[{box}.width, {box}.height]")
-        assert shape[0] / shape[1] == pytest.approx(10, rel=0.02)
-        assert shape[1] <= 56
-    browser.show(letters["no picture"], 320)
-    assert browser.run("document.querySelector('.logo').alt") == "Orchard Society"
-    assert browser.run(f"{box}.width") > 100  # the name takes its room
+        window = screens.show(letters["logo"], width)
+        box = window.page.locator(".logo").bounding_box()
+        assert box
+        assert box["width"] / box["height"] == pytest.approx(10, rel=0.02)
+        assert box["height"] <= 56
+    window = screens.show(letters["no picture"], 320)
+    logo = window.page.locator(".logo")
+    assert logo.get_attribute("alt") == "Orchard Society"
+    box = logo.bounding_box()
+    assert box
+    assert box["width"] > 100  # the name takes its room
 
 
-def test_right_to_left_is_mirrored(browser: Browser, letters: dict[str, Path]) -> None:
-    browser.show(letters["rtl"], 375)
-    left, right = "document.querySelector('.signature').getBoundingClientRect()", "getComputedStyle(document.body)"
-    assert browser.run(f"{right}.direction") == "rtl"
-    assert browser.run(f"{left}.right") > 300
-    assert browser.run("getComputedStyle(document.querySelector('.date-rtl')).textAlign") == "left"
+def test_right_to_left_is_mirrored(screens: Screens, letters: dict[str, Path]) -> None:
+    window = screens.show(letters["rtl"], 375)
+    assert window.page.evaluate("getComputedStyle(document.body).direction") == "rtl"
+    assert window.page.evaluate(EDGES, ".signature")[1] > 300
+    assert window.page.evaluate("getComputedStyle(document.querySelector('.date-rtl')).textAlign") == "left"
 
 
 def test_the_charset_is_said_in_time(letters: dict[str, Path]) -> None:
@@ -187,7 +183,7 @@ def test_a_letter_looks_the_same_without_its_style_sheet(letters: dict[str, Path
     assert [tag for tag in re.findall(r"<(?:td|p|h1|ol|li|blockquote|th|a)\b[^>]*>", bare) if "style=" not in tag] == []
 
 
-ORDER = """(() => {
+ORDER = """words => {
     const text = document.querySelector("pre").firstChild;
     const place = word => {
         const range = document.createRange(), at = text.data.indexOf(word);
@@ -196,12 +192,12 @@ ORDER = """(() => {
         const box = range.getBoundingClientRect();
         return [box.top, box.left];
     };
-    return WORDS.map(place);
-})()"""
+    return words.map(place);
+}"""
 
 
 @pytest.mark.parametrize("direction", ["ltr", "rtl", "auto"])
-def test_plain_text_from_right_to_left_reads_in_order(browser: Browser, tmp_path: Path, direction: str) -> None:
+def test_plain_text_from_right_to_left_reads_in_order(screens: Screens, tmp_path: Path, direction: str) -> None:
     """Whatever a mail program takes the whole for: Arabic from right to left, a date and a name in it from left."""
     words = ["office@example.org", "المراجعة", "KMS-2009", "10-01", "الدورية", "Khmer", "Srok", "الشاملة"]
     line = "office@example.org المراجعة KMS-2009-10-01 الدورية (Khmer Srok) الشاملة."
@@ -209,8 +205,8 @@ def test_plain_text_from_right_to_left_reads_in_order(browser: Browser, tmp_path
         page = tmp_path / f"{style}.html"
         start = f"<!doctype html><meta charset=utf-8><pre dir={direction} style='unicode-bidi: {style}'>"
         page.write_text(start + finish([line], "rtl"), encoding="utf-8")
-        browser.show(page, 1280)
-        places = dict(zip(words, browser.run(ORDER.replace("WORDS", json.dumps(words))), strict=True))
+        window = screens.show(page, 1280)
+        places = dict(zip(words, window.page.evaluate(ORDER, words), strict=True))
         assert len({top for top, _ in places.values()}) == 1
         from_left = sorted(words, key=lambda word: places[word][1])
         assert from_left == [

@@ -24,14 +24,14 @@ from dispatcher.desk.draft import Draft
 from dispatcher.desk.outlook import outlook
 from dispatcher.desk.sending import send
 from dispatcher.web.preview import write_preview
-from tests.browser import MISSING, USABLE, Browser
+from tests.browser import Screens
 from tests.campaigns import LAYOUT, LETTER, PEOPLE, write_campaign
 from tests.command import REPOSITORY
 from tests.pictures import png
 from tests.readers import File, Tree, by_mail_parser, by_node, by_standard_library
 from tests.rendered import problem
 from tests.test_compose import GOLDEN, HEADERS, MISSION, WHEN, attached, report
-from tests.test_preview_browser import show_letter
+from tests.test_preview_browser import await_frames
 from tests.test_readers import differences, in_one_line
 
 PICTURE = png(4, 2)
@@ -210,18 +210,17 @@ def test_the_founding_letter_takes_a_logo(tmp_path: Path) -> None:
     assert by_standard_library(item.message.octets).tree == ("multipart/mixed", (ALTERNATIVE, ("application/pdf",)))
 
 
-@pytest.mark.skipif(not USABLE, reason=MISSING)
-def test_the_preview_shows_it(tmp_path: Path) -> None:
+def test_the_preview_shows_it(screens: Screens, tmp_path: Path) -> None:
     """It stands on a page once, and is put into a letter that is opened."""
     folder = campaign(tmp_path / "campaign")
     written = write_preview(tmp_path / "out", Draft(folder), when=datetime(2009, 10, 1, tzinfo=UTC))
     data = "data:image/png;base64,"
     assert written.index.read_text(encoding="utf-8").count(data) == 1
-    with Browser(tmp_path / "browser") as browser:
-        browser.show(written.index, 1280)
-        show_letter(browser, 2)
-        assert data in browser.run("document.querySelector('#letter-2 iframe').srcdoc")
-        assert browser.complaints() == []
+    window = screens.show(written.index, 1280)
+    window.page.evaluate("document.getElementById('letter-2').open = true")
+    await_frames(window.page, 1)
+    assert data in (window.page.locator("#letter-2 iframe").get_attribute("srcdoc") or "")
+    assert window.complaints == []
 
 
 if __name__ == "__main__":
