@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from dispatcher import __version__
-from dispatcher.cli import approving, folder, ledger, paper, sending
+from dispatcher.cli import approving, folder, ledger, paper, reviewing, sending
 
 app = typer.Typer(
     name="dispatcher",
@@ -41,6 +41,7 @@ app.command()(approving.approve)
 app.command()(sending.send)
 app.command()(sending.amend)
 app.command()(paper.paper)
+app.command()(reviewing.review)
 app.command()(ledger.status)
 app.command()(ledger.log)
 app.command()(ledger.resolve)

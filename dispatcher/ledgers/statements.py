@@ -1,4 +1,7 @@
-"""The named SQL statements of statements.sql and the schema, as data; and those for plans that are not sealed yet."""
+"""The named SQL statements and the schema, as data; and the statements for plans that are not sealed yet.
+
+Those of `dispatcher review` stand apart (`review_*.sql`): they only read, and no run waits for them.
+"""
 
 import re
 import sqlite3
@@ -21,7 +24,12 @@ def _named(file: str) -> Mapping[str, str]:
     return dict(zip(parts[1::2], (part.strip().rstrip(";") for part in parts[2::2]), strict=True))
 
 
-SQL: Final = _named("statements.sql")
+SQL: Final = {
+    **_named("statements.sql"),
+    **_named("review_overview.sql"),
+    **_named("review_letters.sql"),
+    **_named("review_log.sql"),
+}
 UNSEALED: Final = _named("unsealed.sql")
 
 

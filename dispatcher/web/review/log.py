@@ -1,0 +1,16 @@
+"""Log."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from dispatcher.web.review.site import Site
+
+
+def routes(site: Site) -> list[Route]:
+    """The addresses of this part."""
+
+    def log(request: Request) -> Response:
+        return site.page(request, "log.html")
+
+    return [Route("/log", log)]

@@ -1,0 +1,2 @@
+/* What all pages do with scripts; without them everything can be read. */
+"use strict";
