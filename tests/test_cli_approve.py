@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.command import FEW, argv, dispatcher, edit, environment, new_campaign, on_terminal, use_server
-from tests.keys import private_key, ssh_keygen
+from tests.keys import minisign_key, minisign_public, private_key, ssh_keygen
 from tests.smtp_server import Script, SmtpServer
 from tests.test_cli_paper import put_on_paper
 
@@ -216,3 +216,25 @@ def test_a_locked_key_is_asked_for_its_passphrase_by_ssh_keygen(folder: Path, tm
     assert done.code == 0, done
     assert "a pass phrase" not in done.all
     assert done.json["counted"] == 1
+
+
+def test_keys_of_minisigns_approve_too(folder: Path, tmp_path: Path, server: SmtpServer) -> None:
+    """One that is locked, whose password comes in; beside one of OpenSSH's. What is named counts, nothing else."""
+    minisign_key(tmp_path, "a pass phrase")
+    ada, bo = minisign_public(tmp_path), private_key(tmp_path / "bo", "Bo Reed")
+    (tmp_path / "other").mkdir()
+    other = minisign_key(tmp_path / "other")
+    public = bo.with_suffix(".pub").read_text(encoding="utf-8").strip()
+    edit(folder / "campaign.toml", "approvals = 2", f'approvals = 2\napprovers = ["{ada.key} Ada Pomme", "{public}"]')
+    dispatcher("seal", folder=folder)
+    words = ("approve", "--by", "Ada Pomme", "--key")
+    refused = dispatcher(*words, str(other), folder=folder)
+    assert "its key is not among the approvers" in refused.err
+    wrong = dispatcher(*words, str(tmp_path / "minisign.key"), folder=folder, text="another\n")
+    assert (wrong.code, "the password of" in wrong.err) == (2, True)
+    done = dispatcher(*words, str(tmp_path / "minisign.key"), folder=folder, text="a pass phrase\n")
+    assert "1 of 2 approvals: Ada Pomme" in done.out
+    assert "a pass phrase" not in done.all
+    assert "2 of 2 approvals" in dispatcher("approve", "--by", "Bo Reed", "--key", str(bo), folder=folder).out
+    assert dispatcher("send", "--confirm", "6", folder=folder).code == 0
+    assert len(server.stored) == len(FEW)

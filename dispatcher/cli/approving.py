@@ -91,7 +91,7 @@ def approve(
     *,
     by: Annotated[str, typer.Option(help="Your name.", show_default="your user name")] = "",
     key: Annotated[
-        Path | None, typer.Option(help="Sign with this Ed25519 key of OpenSSH's.", show_default=False)
+        Path | None, typer.Option(help="Sign with this Ed25519 key of OpenSSH's or minisign's.", show_default=False)
     ] = None,
     plan: Annotated[
         str | None, typer.Option(help="Approve this plan and no other, as `seal` names it.", show_default=False)

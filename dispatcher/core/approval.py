@@ -2,8 +2,8 @@
 
 An approval is about one revision of one campaign, with the digest it was sealed with, so any change leaves it behind.
 What is signed is a short text, a line each, the same octets for the same approval (`Approval.text`). The file is JSON,
-written in one way only: whatever was changed in it on its way is noticed. Keys are Ed25519 in OpenSSH's form (RFC 8709
-§4: `ssh-ed25519` and base64).
+written in one way only: whatever was changed in it on its way is noticed. Keys are Ed25519, in OpenSSH's form (RFC 8709
+§4: `ssh-ed25519` and base64) or minisign's (base64, which begins with RW).
 """
 
 import base64
@@ -23,6 +23,9 @@ LONGEST_NAME: Final = 100
 SKEW: Final = timedelta(days=1)
 """How far the clocks of two people may be apart; a time zone that is set wrongly makes half of it."""
 _HEAD: Final = b"\x00\x00\x00\x0bssh-ed25519\x00\x00\x00\x20"
+_MINISIGN_HEAD: Final = b"Ed"
+_MINISIGN_BEGINS: Final = "RW"
+_MINISIGN_SIZE: Final = 42
 _PLAN: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,47})/([1-9][0-9]{0,8})/([0-9a-f]{64})")
 _JOINERS: Final = "\u200c\u200d"
 _TITLE: Final = "dispatcher approval 1"
@@ -51,40 +54,69 @@ class PlanName:
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """An Ed25519 key in OpenSSH's form, without its comment, and whose it is: the comment, or ''."""
+    """An Ed25519 key in OpenSSH's or minisign's form, without its comment, and whose it is: the comment, or ''."""
 
     key: str
     owner: str = ""
 
     @classmethod
     def parse(cls, line: str) -> "PublicKey":
-        """A line of `id_ed25519.pub`. Raises ValueError with what is wrong."""
+        """A line of `id_ed25519.pub`, or the second one of `minisign.pub`. Raises ValueError with what is wrong."""
         kind, _, rest = line.strip().partition(" ")
+        if kind.startswith(_MINISIGN_BEGINS):
+            if len(octets := _decoded(kind)) != _MINISIGN_SIZE or not octets.startswith(_MINISIGN_HEAD):
+                raise ValueError("the key is not whole; copy the line of minisign.pub that begins with RW")
+            return cls(kind, _owner(rest))
         blob, _, owner = rest.strip().partition(" ")
         if kind != KIND:
-            raise ValueError(f"write a line of id_ed25519.pub, which begins with {KIND}")
-        try:
-            octets = base64.b64decode(blob, validate=True)
-        except (binascii.Error, ValueError):
-            octets = b""
-        if not octets.startswith(_HEAD) or len(octets) != len(_HEAD) + 32 or base64.b64encode(octets) != blob.encode():
+            raise ValueError(f"write a line of id_ed25519.pub, which begins with {KIND}, or of minisign.pub, with RW")
+        octets = _decoded(blob)
+        if not octets.startswith(_HEAD) or len(octets) != len(_HEAD) + 32:
             raise ValueError(f"the key behind {KIND} is not whole; copy the line of id_ed25519.pub")
-        return cls(f"{KIND} {blob}", approver_name(owner) if owner.strip() else "")
+        return cls(f"{KIND} {blob}", _owner(owner))
 
     @classmethod
     def of(cls, octets: bytes) -> "PublicKey":
-        """The key with these 32 octets."""
+        """The key with these 32 octets, in OpenSSH's form."""
         return cls(f"{KIND} {base64.b64encode(_HEAD + octets).decode()}")
+
+    @classmethod
+    def of_minisign(cls, number: bytes, octets: bytes) -> "PublicKey":
+        """The key with these 32 octets, in minisign's form, where it has a number of 8 octets too."""
+        return cls(base64.b64encode(_MINISIGN_HEAD + number + octets).decode())
+
+    @property
+    def minisign(self) -> bool:
+        """Whether it is in minisign's form."""
+        return not self.key.startswith(KIND)
+
+    @property
+    def number(self) -> bytes:
+        """What minisign tells keys apart by, 8 octets; b'' in OpenSSH's form."""
+        return base64.b64decode(self.key)[2:10] if self.minisign else b""
 
     @property
     def blob(self) -> bytes:
         """The key as it goes over the wire (RFC 8709 §4)."""
-        return base64.b64decode(self.key.partition(" ")[2])
+        return _HEAD + self.octets
 
     @property
     def octets(self) -> bytes:
         """The 32 octets of the key itself (RFC 8032)."""
-        return self.blob[len(_HEAD) :]
+        return base64.b64decode(self.key.rpartition(" ")[2])[-32:]
+
+
+def _decoded(text: str) -> bytes:
+    """What base64 stands for, written in its one form; b'' if it is none."""
+    try:
+        octets = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+    return octets if base64.b64encode(octets) == text.encode() else b""
+
+
+def _owner(text: str) -> str:
+    return approver_name(text) if text.strip() else ""
 
 
 def approver_name(text: str) -> str:
@@ -191,14 +223,15 @@ Check = Callable[[Approval], str]
 
 def judge(approvals: Iterable[Approval], approvers: Sequence[PublicKey], check: Check) -> Iterator[Judged]:
     """Each approval of one plan, and whether it counts: once for each person, and once for each key."""
-    people, keys = set[str](), set[str]()
+    people, keys = set[str](), set[bytes]()
     for approval in approvals:
         why_not = check(approval) or not_among(approval, approvers)
-        if not why_not and (person_of(approval.name) in people or approval.key in keys):
+        key = PublicKey.parse(approval.key).octets if approval.key else b""
+        if not why_not and (person_of(approval.name) in people or key in keys):
             why_not = "this person has approved already"
         if not why_not:
             people.add(person_of(approval.name))
-            keys |= {approval.key} - {""}
+            keys |= {key} - {b""}
         yield Judged(approval, why_not)
 
 

@@ -311,7 +311,7 @@ def _public_key(value: Any) -> Any:
 
 
 Approver = Annotated[PublicKey, BeforeValidator(_public_key)]
-"""A line of an `id_ed25519.pub`, with whose it is in place of the comment."""
+"""A line of an `id_ed25519.pub`, or of a `minisign.pub`, with whose it is in place of the comment."""
 
 
 class Campaign(_Table):
@@ -349,7 +349,7 @@ class Campaign(_Table):
     @field_validator("approvers")
     @classmethod
     def _enough_approvers(cls, value: tuple[PublicKey, ...], info: ValidationInfo) -> tuple[PublicKey, ...]:
-        if len({approver.key for approver in value}) < len(value):
+        if len({approver.octets for approver in value}) < len(value):
             raise ValueError("a key stands there twice")
         people = [person_of(approver.owner) for approver in value if approver.owner]
         able = len(set(people)) + len(value) - len(people)

@@ -1,19 +1,15 @@
-"""Signatures by people: Ed25519 keys as OpenSSH keeps them, signatures as OpenSSH writes them (SSHSIG).
+"""Keys as OpenSSH keeps them, signatures as OpenSSH writes them (SSHSIG).
 
 `ssh-keygen -Y verify -n dispatcher` checks them too. The format is OpenSSH's PROTOCOL.sshsig, the key's RFC 8709, the
 signature's RFC 8032. A key that is locked with a passphrase, or held by an agent, is used by `ssh-keygen`, which asks
-for the passphrase itself: none ever comes here. A private key is read when it is needed and never kept, printed or
-logged.
+for the passphrase itself: none ever comes here.
 """
 
 import base64
 import binascii
 import hashlib
-import os
-import stat
 import struct
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -25,27 +21,17 @@ if TYPE_CHECKING:
 
 NAMESPACE: Final = "dispatcher"
 _MAGIC: Final = b"SSHSIG"
-_BEGIN: Final = "-----BEGIN SSH SIGNATURE-----"
+BEGIN: Final = "-----BEGIN SSH SIGNATURE-----"
 _END: Final = "-----END SSH SIGNATURE-----"
 _WIDTH: Final = 70
 _HASHES: Final = {b"sha512": hashlib.sha512, b"sha256": hashlib.sha256}
-_LARGEST: Final = 64 * 1024
-_MAKE: Final = "make one with: ssh-keygen -t ed25519"
+MAKE: Final = "make one with: ssh-keygen -t ed25519"
 
 
-@dataclass(frozen=True, slots=True)
-class Signed:
-    """A signature in OpenSSH's armour, and the public key that it is by."""
-
-    key: PublicKey
-    signature: str
-
-
-def sign(key: Path, octets: bytes) -> Signed:
-    """Sign with a private key of OpenSSH's. Raises SignatureError, which holds no part of the key."""
-    private = _read(key)
-    signature = _by_ssh_keygen(key, octets) if private is None else _by_key(private, octets)
-    return Signed(verify(octets, signature), signature)
+def sign(path: Path, held: bytes, octets: bytes) -> str:
+    """Sign with the key in a file that holds this. Raises SignatureError."""
+    private = _read(path, held)
+    return _by_ssh_keygen(path, octets) if private is None else _by_key(private, octets)
 
 
 def verify(octets: bytes, signature: str) -> PublicKey:
@@ -65,18 +51,12 @@ def verify(octets: bytes, signature: str) -> PublicKey:
     return key
 
 
-def fingerprint(key: PublicKey) -> str:
-    """A key in short, as `ssh-keygen -l` shows it."""
-    return "SHA256:" + base64.b64encode(hashlib.sha256(key.blob).digest()).decode().rstrip("=")
-
-
-def _read(path: Path) -> "Ed25519PrivateKey | None":
+def _read(path: Path, octets: bytes) -> "Ed25519PrivateKey | None":
     """The private key in a file; None if only `ssh-keygen` can use it: it is locked, or an agent's."""
     from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
     from cryptography.hazmat.primitives.serialization import load_ssh_private_key  # noqa: PLC0415
 
-    octets = _octets(path)
     if octets.startswith(KIND.encode()):  # the public half: an agent may hold the other
         return None
     try:
@@ -84,25 +64,11 @@ def _read(path: Path) -> "Ed25519PrivateKey | None":
     except TypeError:  # says cryptography of a key that is locked
         return None
     except (ValueError, UnsupportedAlgorithm):
-        raise SignatureError(Problem(f"{path} is not a private key of OpenSSH's", todo=_MAKE)) from None
+        what = f"{path} is not a private key of OpenSSH's, nor of minisign's"
+        raise SignatureError(Problem(what, todo=MAKE)) from None
     if not isinstance(key, Ed25519PrivateKey):
-        raise SignatureError(Problem(f"{path} is not an Ed25519 key", todo=_MAKE))
+        raise SignatureError(Problem(f"{path} is not an Ed25519 key", todo=MAKE))
     return key
-
-
-def _octets(path: Path) -> bytes:
-    try:
-        if not path.is_file():  # before it is opened: a pipe would wait for ever
-            what = f"{path} is not a file" if path.exists() else f"{path} does not exist"
-            raise SignatureError(Problem(what, todo=f"name your private key, such as ~/.ssh/id_ed25519; or {_MAKE}"))
-        with path.open("rb") as file:
-            octets = file.read(_LARGEST)
-            readable = os.name == "posix" and stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077
-    except OSError as error:
-        raise SignatureError(Problem(f"{path} cannot be read: {error.strerror}", todo="check its rights")) from None
-    if readable and not octets.startswith(KIND.encode()):
-        raise SignatureError(Problem(f"{path} can be read by others", todo=f"run: chmod 600 {path}"))
-    return octets
 
 
 def _by_key(key: "Ed25519PrivateKey", octets: bytes) -> str:
@@ -137,7 +103,7 @@ def _armoured(key: PublicKey, namespace: bytes, algorithm: bytes, raw: bytes) ->
     blob = _MAGIC + struct.pack(">I", 1) + _strings(key.blob, namespace, b"", algorithm, inner)
     text = base64.b64encode(blob).decode()
     lines = [text[start : start + _WIDTH] for start in range(0, len(text), _WIDTH)]
-    return "\n".join([_BEGIN, *lines, _END, ""])
+    return "\n".join([BEGIN, *lines, _END, ""])
 
 
 def _parsed(signature: str) -> tuple[PublicKey, bytes, bytes, bytes]:
@@ -174,4 +140,4 @@ def _split(octets: bytes, count: int) -> list[bytes]:
     return found
 
 
-__all__ = ["NAMESPACE", "Signed", "fingerprint", "sign", "verify"]
+__all__ = ["BEGIN", "MAKE", "NAMESPACE", "sign", "verify"]
