@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from dispatcher import __version__
-from dispatcher.cli import approving, folder, ledger, paper, reviewing, sending
+from dispatcher.cli import approving, folder, ledger, paper, preflight, reviewing, sending
 
 app = typer.Typer(
     name="dispatcher",
@@ -38,6 +38,7 @@ app.command()(folder.check)
 app.command()(folder.preview)
 app.command()(approving.seal)
 app.command()(approving.approve)
+app.command()(preflight.preflight)
 app.command()(sending.send)
 app.command()(sending.amend)
 app.command()(paper.paper)

@@ -166,6 +166,8 @@ class Desk:
 
     def _tls_advice(self, relay: "RelayAccount") -> str:
         """An alarm, if this relay had good TLS before; else ''."""
+        if not self.ledger_path.exists():
+            return ""
         with self.reader() as reader:
             last = reader.one("last_secure_session", host=relay.host, port=relay.port)
         if last is None:

@@ -1,6 +1,6 @@
 """`check`: the whole folder read and proof-rendered, as plain data. Nothing is written, nobody is connected to."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any, Final
@@ -8,7 +8,7 @@ from typing import Any, Final
 from dispatcher.core.campaign import Campaign
 from dispatcher.core.errors import LedgerInDoubt, Place, PlanConflict, Problem, SecretError, UsageError
 from dispatcher.core.lint import Remark
-from dispatcher.core.merge import OnPaper
+from dispatcher.core.merge import Merged, OnPaper
 from dispatcher.core.model import Channel
 from dispatcher.core.plan import Summary, named_in_vain
 from dispatcher.desk import Desk
@@ -18,6 +18,7 @@ from dispatcher.desk.outlook import guard, hold_back, sealed_revision
 from dispatcher.desk.pacing import expected, limits, profile_of, unmet, waiting
 from dispatcher.sources.secret import read_password
 
+Look = Callable[[Merged], None]
 _SET_AT_ONCE: Final = 200
 """Letters on paper that are set together."""
 _NAMED: Final = 5
@@ -65,8 +66,12 @@ def check_folder(desk: Desk, *, listed: int | None = None) -> Check:
 
     Raises CampaignError or TemplateError if there is nothing to plan with.
     """
-    draft = desk.draft()
-    summary = _summary(draft)
+    return check_draft(desk, desk.draft(), listed=listed)
+
+
+def check_draft(desk: Desk, draft: Draft, *, listed: int | None = None, look: Look | None = None) -> Check:
+    """The same of a folder that is being read; `look` is shown every letter that goes by mail."""
+    summary = _summary(draft, look)
     hold_back(desk, draft)
     skipped = {str(reason): count for reason, count in summary.skips.items()}
     if held := draft.unsealed.count_held_back():
@@ -98,12 +103,14 @@ def check_folder(desk: Desk, *, listed: int | None = None) -> Check:
     )
 
 
-def _summary(draft: Draft) -> Summary:
+def _summary(draft: Draft, look: Look | None) -> Summary:
     """The whole plan, added up; letters on paper are set as they would be printed, for a glyph may be missing."""
     summary = draft.blank_summary()
     pages: list[OnPaper] = []
     for item in draft.items():
         summary.add(item)
+        if look and isinstance(item, Merged):
+            look(item)
         if isinstance(item, OnPaper):
             pages.append(item)
         if len(pages) == _SET_AT_ONCE:

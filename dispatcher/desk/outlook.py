@@ -218,6 +218,8 @@ def origin_text(draft: Draft, summary: Summary) -> str:
         "languages": dict(summary.languages),
         "channels": dict(summary.channels),
         "reserved": summary.reserved,
+        "largest": summary.largest,
+        "largest_of": summary.largest_of,
     }
     return document({**origin, "summary": came_to})
 
@@ -235,7 +237,9 @@ def sealed_plan(desk: Desk, draft: Draft) -> tuple[int, Summary] | None:
         origin = json.loads(plan["origin"])
         came_to = origin["summary"]
         languages, channels = Counter(came_to["languages"]), Counter(came_to["channels"])
-        summary = Summary(came_to["letters"], languages, channels, reserved=came_to["reserved"])
+        summary = Summary(came_to["letters"], languages, channels)
+        summary.reserved = came_to["reserved"]
+        summary.largest, summary.largest_of = came_to["largest"], came_to["largest_of"]
         return (plan["revision"], summary) if draft.unchanged(origin) else None
     except DAMAGED:
         return None

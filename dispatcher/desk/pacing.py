@@ -158,13 +158,13 @@ def _lanes(desk: Desk, letters: Waiting) -> Counter[Lane]:
     if not rates:
         return Counter({(): letters.letters})
     counted: Counter[Lane] = Counter()
-    for identities in _mailboxes(desk, letters):
+    for identities in mailboxes_of(desk, letters):
         domains = {identity.rpartition("@")[2] for identity in identities}
         counted[tuple(sorted(domains if "*" in rates else domains & rates.keys()))] += 1
     return counted
 
 
-def _mailboxes(desk: Desk, letters: Waiting) -> Iterator[Sequence[str]]:
+def mailboxes_of(desk: Desk, letters: Waiting) -> Iterator[Sequence[str]]:
     """Whom each of the letters goes to."""
     if letters.sealed:
         with desk.reader() as reader:

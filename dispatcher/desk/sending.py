@@ -25,7 +25,7 @@ from dispatcher.ledgers.reader import Reader
 from dispatcher.ledgers.rows import DAMAGED, document, unreadable
 from dispatcher.ledgers.sealing import Sealable, borrow_suppressions, seal
 from dispatcher.ledgers.sqlite import Run, SqliteLedger
-from dispatcher.relays.smtp import Account, SmtpRelay
+from dispatcher.relays.smtp import Account, SmtpRelay, Timeouts
 from dispatcher.sandbox import Sandbox
 from dispatcher.sources.secret import read_password
 
@@ -167,10 +167,10 @@ def _result(report: Report, recovered: Recovered, plan: Outlook, reader: Reader)
 
 
 @asynccontextmanager
-async def open_relay(desk: Desk, campaign: Campaign) -> AsyncIterator[SmtpRelay]:
+async def open_relay(desk: Desk, campaign: Campaign, timeouts: Timeouts | None = None) -> AsyncIterator[SmtpRelay]:
     """The configured relay, or the embedded sandbox. Raises RelayUnavailable if the sandbox cannot begin."""
     if not desk.sandbox:
-        yield SmtpRelay(_account(desk, campaign.relay), desk.clock)
+        yield SmtpRelay(_account(desk, campaign.relay), desk.clock, timeouts)
         return
     async with AsyncExitStack() as stack:
         try:

@@ -37,6 +37,12 @@ VALUES (:run, :now, :host, :port, :peer, :tls_version, :cipher, :certificate, :s
 -- name: last_session
 SELECT opened_at, size FROM session WHERE host = :host AND port = :port ORDER BY id DESC LIMIT 1;
 
+-- name: latest_moment
+SELECT max(at) AS at FROM (
+    SELECT * FROM (SELECT at FROM attempt ORDER BY id DESC LIMIT 1)
+    UNION ALL SELECT * FROM (SELECT at FROM event ORDER BY id DESC LIMIT 1)
+    UNION ALL SELECT * FROM (SELECT opened_at AS at FROM session ORDER BY id DESC LIMIT 1));
+
 -- name: last_secure_session
 SELECT opened_at, tls_version, certificate FROM session
 WHERE host = :host AND port = :port AND tls_version <> '' ORDER BY id DESC LIMIT 1;

@@ -15,22 +15,26 @@ raises.
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import aiosmtplib
 
 from dispatcher.core.model import Phase, SessionInfo
 from dispatcher.core.ports import Clock, RelayTrouble
+from dispatcher.core.probe import Probe, Trial
 from dispatcher.relays.conversation import Conversation, Mode, mode_for
 from dispatcher.relays.login import Credentials, log_in, ours
+from dispatcher.relays.probe import try_out
 from dispatcher.relays.session import SmtpSession, Timeouts
 from dispatcher.relays.trouble import MAPPED, mapped, nothing_unasked, trouble_of
 
 __all__ = ["Account", "SmtpRelay", "SmtpSession", "Timeouts"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,18 @@ class SmtpRelay:
 
     async def connect(self) -> SmtpSession:
         """A new session: connected, greeted, secured and logged in as configured. Raises RelayTrouble."""
+        return await self._set_up(self._take_over)
+
+    async def probe(self, trial: Trial) -> Probe:
+        """The same, then everything but to take a letter (`relays.probe`). Raises RelayTrouble."""
+
+        async def ask(client: aiosmtplib.SMTP, features: dict[str, str]) -> Probe:
+            return await try_out(client, self._info(client, features), trial, self._timeouts)
+
+        return await self._set_up(ask)
+
+    async def _set_up(self, then: Callable[[aiosmtplib.SMTP, dict[str, str]], Awaitable[T]]) -> T:
+        """Set a session up and go on with `then`; whatever is raised, the connection is broken off."""
         if self._account.user and self._account.security == "none":
             raise RelayTrouble(Phase.AUTH, ours("5.7.11", "a login without TLS would send the password in clear"))
         with mapped(Phase.CONNECT):
@@ -83,7 +99,7 @@ class SmtpRelay:
             if self._account.user:
                 who = Credentials(self._account.user, self._account.auth, self._account.password)
                 await log_in(client, features, who, self._timeouts.auth)
-            return self._session(client, features)
+            return await then(client, features)
         except BaseException:
             await _abandon(sock)
             raise
@@ -173,14 +189,25 @@ class SmtpRelay:
                 ssl_handshake_timeout=self._timeouts.starttls,
             )
 
-    def _session(self, client: aiosmtplib.SMTP, features: dict[str, str]) -> SmtpSession:
+    async def _take_over(self, client: aiosmtplib.SMTP, features: dict[str, str]) -> SmtpSession:
         """Take the connection over from the library, which from here on has no part in it."""
+        info = self._info(client, features)
+        mode = self._mode(features)
+        return SmtpSession(self._transport(client), info, self._clock, self._timeouts, mode=mode, at_end=self._learn)
+
+    def _transport(self, client: aiosmtplib.SMTP) -> asyncio.Transport:
         transport = client.protocol.transport if client.protocol is not None else None
         if transport is None or transport.is_closing():
             raise RelayTrouble(Phase.AUTH if self._account.user else Phase.EHLO, fault="the connection was lost")
-        mode = Mode.LOCK_STEP if self._stumbled else mode_for(features)
+        return cast("asyncio.Transport", transport)
+
+    def _mode(self, features: dict[str, str]) -> Mode:
+        return Mode.LOCK_STEP if self._stumbled else mode_for(features)
+
+    def _info(self, client: aiosmtplib.SMTP, features: dict[str, str]) -> SessionInfo:
+        transport, mode = self._transport(client), self._mode(features)
         tls = transport.get_extra_info("ssl_object")
-        info = SessionInfo(
+        return SessionInfo(
             host=self._account.host,
             port=self._account.port,
             peer=_peer(transport),
@@ -190,8 +217,6 @@ class SmtpRelay:
             features=features,
             mode=f"{mode} ({self._stumbled})" if self._stumbled else mode,
         )
-        transport = cast("asyncio.Transport", transport)
-        return SmtpSession(transport, info, self._clock, self._timeouts, mode=mode, at_end=self._learn)
 
     def _learn(self, conversation: Conversation) -> None:
         """A relay that stumbles over commands that come together is met in lock-step from then on."""

@@ -1,0 +1,153 @@
+"""Before the first letter: this machine, the letters, the relay, looked at by itself or by `send`. Nothing is sent.
+
+The relay is really met: login, MAIL and RCPT to ourselves, taken back by RSET. Nothing is written. What is wrong with
+a letter is `check`'s to say, and `send` has refused it before it comes here.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dispatcher.core.campaign import Campaign
+from dispatcher.core.compose import DATE_SIZE
+from dispatcher.core.errors import Problem, RelayUnavailable, SecretError, UsageError
+from dispatcher.core.machine import machine_lines
+from dispatcher.core.model import Channel
+from dispatcher.core.ports import RelayTrouble
+from dispatcher.core.preflight import Line, Part, Status, ok, problem, tally, warning
+from dispatcher.core.probe import Probe, Trial, probe_lines, trouble_line
+from dispatcher.desk import Desk
+from dispatcher.desk.checking import Check, check_draft
+from dispatcher.desk.draft import Draft
+from dispatcher.desk.machine import machine
+from dispatcher.desk.outlook import Outlook
+from dispatcher.desk.pacing import rules_of
+from dispatcher.desk.sending import open_relay
+from dispatcher.relays.probe import HASTY
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """What was found, line by line, in the order of the parts."""
+
+    lines: Sequence[Line]
+
+    @property
+    def problems(self) -> list[Line]:
+        return [line for line in self.lines if line.status is Status.PROBLEM]
+
+    @property
+    def warnings(self) -> int:
+        return tally(self.lines)[Status.WARNING]
+
+    def as_data(self) -> dict[str, Any]:
+        """For JSON."""
+        counts = tally(self.lines)
+        return {**{str(status): counts[status] for status in Status}, "lines": [line.as_data() for line in self.lines]}
+
+
+def preflight(desk: Desk) -> Preflight:
+    """Look at everything. Raises CampaignError or TemplateError if there is nothing to look at."""
+    draft = desk.draft()
+    check = check_draft(desk, draft)
+    return Preflight(
+        [
+            *machine_lines(machine(desk, draft.campaign, check.letters, _attached(draft))),
+            *_letters(check),
+            *_relay(desk, draft.campaign, check.largest),
+            *_pace(desk, check),
+        ]
+    )
+
+
+def before_sending(desk: Desk, plan: Outlook) -> Preflight:
+    """The same for a plan that is about to leave: what is cheap, and what concerns all letters."""
+    campaign, letters = plan.draft.campaign, plan.summary.letters
+    return Preflight(
+        [
+            *machine_lines(machine(desk, campaign, letters, _attached(plan.draft))),
+            *_relay(desk, campaign, plan.summary.largest),
+        ]
+    )
+
+
+def require_ready(found: Preflight, *, patient: bool) -> None:
+    """Raise what stops a `send`: RelayUnavailable if there was no session with the relay, else UsageError.
+
+    Whoever is patient waits for what may pass by itself.
+    """
+    grave = [line for line in found.problems if not (patient and line.passing)]
+    if not grave:
+        return
+    for line in grave:
+        if line.part is Part.RELAY and line.subject in ("connection", "TLS", "login"):
+            raise RelayUnavailable(f"{line.what}\n  → {line.todo}\nNothing was sent. {_SKIP}")
+    raise UsageError(*(Problem(f"{line.part}, {line.subject}: {line.what}", todo=_todo(line)) for line in grave))
+
+
+_SKIP = "See all: dispatcher preflight; to send without it: --skip-preflight"
+
+
+def _todo(line: Line) -> str:
+    return "\n".join([line.todo, *(f"publish: {record}" for record in line.records), _SKIP])
+
+
+def _attached(draft: Draft) -> int:
+    """Octets of all files that are attached, each once."""
+    paths = [draft.root / path for path in draft.paths.values()]
+    return sum(path.stat().st_size for path in paths if path.is_file())
+
+
+# The letters: what `check` knows.
+
+
+def _letters(check: Check) -> Iterator[Line]:
+    for found in check.problems:
+        where = f"{found.where}: " if str(found.where) else ""
+        yield problem(Part.LETTERS, "check", f"{where}{found.what}", found.todo)
+    for remark in check.remarks:
+        if not remark.grave:
+            yield warning(Part.LETTERS, "check", f"{remark.where}: {remark.in_words}", remark.todo)
+    if not check.problems:
+        count = "1 letter" if check.letters == 1 else f"{check.letters:,} letters"
+        size = f"the largest {check.largest / 1000:,.0f} kB"
+        yield ok(Part.LETTERS, "check", f"{count}, {size}; dispatcher check says more")
+
+
+def _pace(desk: Desk, check: Check) -> Iterator[Line]:
+    """When it will be done; that a deadline cannot be met is among the problems of `check`."""
+    if desk.sandbox or not check.channels.get(Channel.MAIL):
+        return
+    words = " ".join(check.forecast["words"]) if check.forecast else "nothing holds the letters back but the relay"
+    yield ok(Part.RELAY, "pace", words)
+
+
+# The relay.
+
+
+def _relay(desk: Desk, campaign: Campaign, largest: int) -> Iterator[Line]:
+    if desk.sandbox:
+        yield ok(Part.RELAY, "connection", "the embedded sandbox, which captures everything")
+        return
+    sender = campaign.sender
+    trial = Trial(
+        sender.mailbox("return_path").address,
+        sender.mailbox("address").address,
+        largest + DATE_SIZE if largest else 0,
+    )
+    try:
+        found = asyncio.run(_probe(desk, campaign, trial))
+    except SecretError as error:
+        (secret,) = error.problems
+        yield problem(Part.RELAY, "login", secret.what, secret.todo)
+    except RelayTrouble as trouble:
+        advice = desk.relay_advice(str(trouble.phase).upper())
+        yield trouble_line(trouble, rules_of(desk, campaign), advice)
+    else:
+        yield from probe_lines(campaign.relay, found, trial, desk.clock.now())
+
+
+async def _probe(desk: Desk, campaign: Campaign, trial: Trial) -> Probe:
+    async with open_relay(desk, campaign, HASTY) as relay:
+        return await relay.probe(trial)
