@@ -7,10 +7,16 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from dispatcher.core.model import Channel, State
+from dispatcher.core.statuses import in_words
 
 LOG_COLUMNS: Final = (
     "key", "name", "addresses", "language", "channel", "state", "outcome", "at", "attempts", "code", "enhanced",
     "reply", "queue_id", "relay", "tls_version", "message_id", "digest", "message_digest", "due_at", "reason",
+)  # fmt: skip
+ATTEMPT_COLUMNS: Final = (
+    "attempt", "at", "ended_at", "key", "name", "addresses", "outcome", "phase", "code", "enhanced", "meaning", "reply",
+    "refused", "queue_id", "relay", "peer", "tls_version", "cipher", "certificate", "mode", "account", "run",
+    "message_digest", "override",
 )  # fmt: skip
 WORDS: Final[Mapping[str, str]] = {
     "ready": "waiting",
@@ -64,6 +70,22 @@ def log_row(row: Mapping[str, Any]) -> dict[str, Any]:
         "due_at": row["due_at"] if row["state"] == State.READY else "",
     }
     return {name: "" if given[name] is None else given[name] for name in LOG_COLUMNS}
+
+
+def attempt_row(row: Mapping[str, Any], language: str = "en") -> dict[str, Any]:
+    """A row of the ledger's attempts, for a table or an export: ATTEMPT_COLUMNS, in that order.
+
+    `meaning` is the reply's code in words; `refused` holds what was said to each mailbox that was not taken, a line
+    each, where a letter has several.
+    """
+    given = {
+        **row,
+        "addresses": ", ".join(row["addresses"].split()),
+        "outcome": WORDS.get(row["outcome"], row["outcome"]),
+        "meaning": in_words(row["code"], row["enhanced"], language),
+        "relay": f"{row['host']}:{row['port']}" if row["host"] else "",
+    }
+    return {name: "" if given[name] is None else given[name] for name in ATTEMPT_COLUMNS}
 
 
 def safe_cell(value: object) -> str:

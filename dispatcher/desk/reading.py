@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -80,7 +80,7 @@ def log(desk: Desk, *, state: str = "", recipient: str = "", since: str = "") ->
     `recipient` is looked for in key, name and addresses, whatever its case and accents; `since` is a date or a moment,
     in UTC unless it says otherwise.
     """
-    given = {"campaign": desk.campaign_id(), "state": state, "key": "", "since": _earliest(since)}
+    given = {"campaign": desk.campaign_id(), "state": state, "key": "", "since": moment_of(since, "--since")}
     return _log_rows(desk.reader(), given, searchable(recipient))
 
 
@@ -92,16 +92,22 @@ def _log_rows(reader: Reader, given: Mapping[str, str], wanted: str) -> Iterator
                 yield row
 
 
-def _earliest(since: str) -> str:
-    """A moment that a person typed, as the ledger writes it."""
-    if not since:
+def moment_of(text: str, name: str, *, end: bool = False) -> str:
+    """A day or a moment that a person typed, as the ledger writes it; with `end`, a day is all of it.
+
+    In UTC unless it says otherwise. Raises UsageError, naming it `name`.
+    """
+    text = text.strip()
+    if not text:
         return ""
     try:
-        moment = datetime.fromisoformat(since)
-    except ValueError:
+        moment = datetime.fromisoformat(text)
+        if end and len(text) <= len("2009-10-01"):
+            moment += timedelta(days=1)
+        return stamp(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    except (ValueError, OverflowError):
         todo = "write it as 2009-10-01, or 2009-10-01T12:00"
-        raise UsageError(Problem(f"--since {since} is not a date or a moment", todo=todo)) from None
-    return stamp(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+        raise UsageError(Problem(f"{name} {text} is not a date or a moment", todo=todo)) from None
 
 
 def story(desk: Desk, key: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from dispatcher.core.errors import LedgerUnavailable
 from dispatcher.core.model import Letter, State
+from dispatcher.core.text import searchable
 from dispatcher.ledgers.file import connect, unusable
 from dispatcher.ledgers.rows import letter_of, unreadable
 from dispatcher.ledgers.statements import SQL
@@ -21,6 +22,7 @@ class Reader:
         self._path = path
         self._connection = connect(path, read_only=True)
         self._connection.row_factory = sqlite3.Row
+        self._connection.create_function("searchable", 1, searchable, deterministic=True)
 
     def __enter__(self) -> Self:
         return self

@@ -20,8 +20,10 @@ TEMPORARY: Final = (_FILES / "temporary.sql").read_text(encoding="utf-8")
 
 
 def _named(file: str) -> Mapping[str, str]:
+    """Statements by name; where one says `{other}` stands what that one is."""
     parts = re.split(r"^-- name: (\w+)\n", (_FILES / file).read_text(encoding="utf-8"), flags=re.MULTILINE)
-    return dict(zip(parts[1::2], (part.strip().rstrip(";") for part in parts[2::2]), strict=True))
+    found = dict(zip(parts[1::2], (part.strip().rstrip(";") for part in parts[2::2]), strict=True))
+    return {name: re.sub(r"\{(\w+)\}", lambda part: found[part[1]], text) for name, text in found.items()}
 
 
 SQL: Final = {

@@ -1,0 +1,146 @@
+"""The log of attempts: what is looked for, a page of it, and all of it, for the page and the command line alike."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from dispatcher.core.errors import Problem, UsageError
+from dispatcher.core.model import Outcome, Phase
+from dispatcher.core.review import attempt_row
+from dispatcher.core.text import searchable
+from dispatcher.desk import Desk
+from dispatcher.desk.reading import moment_of
+from dispatcher.ledgers.reader import Reader
+
+OUTCOMES: Final = (*(str(outcome) for outcome in Outcome), "at_risk")
+"""What an attempt came to; `at_risk` is in flight."""
+PHASES: Final = tuple(str(phase) for phase in Phase)
+
+_BASIC: Final = re.compile(r"[2-5][0-9]{0,2}")
+_ENHANCED: Final = re.compile(r"[245]\.(?:[0-9]{1,3}(?:\.[0-9]{1,3})?)?")
+_LAST: Final = 2**63 - 1
+_ALL: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """What is looked for in the log; what is '' asks for nothing.
+
+    `code` is a basic code or its first digits (550, 55, 5), or an enhanced one or its first parts (5.1.1, 5.1, 5.);
+    `since` and `until` are days, both included, or moments, in UTC unless they say otherwise; `text` is looked for in
+    keys and addresses, whatever its case and accents.
+    """
+
+    outcome: str = ""
+    phase: str = ""
+    code: str = ""
+    relay: str = ""
+    run: str = ""
+    since: str = ""
+    until: str = ""
+    text: str = ""
+    oldest_first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptPage:
+    """Some of the attempts that were looked for. `more` says that there are others after the last one here."""
+
+    rows: Sequence[Mapping[str, Any]]
+    more: bool
+    count: int
+
+
+def attempt_page(desk: Desk, sought: Sought, *, after: int = 0, size: int, language: str = "en") -> AttemptPage:
+    """So many attempts, in the order asked for, behind the one with the number `after` (0: from the first on).
+
+    `count` is how many there are in all. Raises UsageError if what is looked for cannot be.
+    """
+    given = _given(desk, sought)
+    with desk.reader() as reader:
+        given["letters"] = _letters(reader, given, sought.text)
+        found = list(_rows(reader, given, sought, after, size + 1, language))
+        whole = not after and len(found) <= size
+        count = len(found) if whole else (reader.one("count_attempts", **given) or {})["attempts"]
+    return AttemptPage(found[:size], len(found) > size, count)
+
+
+def attempts(desk: Desk, sought: Sought, *, language: str = "en") -> Iterator[dict[str, Any]]:
+    """All attempts that are looked for, a row each, as they are at one moment. Raises UsageError before the first."""
+    given = _given(desk, sought)
+    return _all(desk.reader(), given, sought, language)
+
+
+def _all(reader: Reader, given: dict[str, Any], sought: Sought, language: str) -> Iterator[dict[str, Any]]:
+    with reader:
+        given["letters"] = _letters(reader, given, sought.text)
+        yield from _rows(reader, given, sought, 0, _ALL, language)
+
+
+def _rows(
+    reader: Reader, given: Mapping[str, Any], sought: Sought, after: int, limit: int, language: str
+) -> Iterator[dict[str, Any]]:
+    name, start = ("attempts_oldest", 0) if sought.oldest_first else ("attempts_newest", _LAST)
+    for row in reader.rows(name, **given, after=after or start, limit=limit):
+        yield attempt_row(row, language)
+
+
+def relays_used(desk: Desk) -> Sequence[str]:
+    """Every relay that a letter of the campaign was handed to, as host:port."""
+    campaign = desk.campaign_id()
+    with desk.reader() as reader:
+        return [row["relay"] for row in reader.rows("relays_used", campaign=campaign)]
+
+
+def _letters(reader: Reader, given: Mapping[str, Any], text: str) -> str:
+    """The numbers of the letters with this text in key or addresses, as a JSON list; '' if none is looked for."""
+    wanted = searchable(text.strip())
+    if not wanted:
+        return ""
+    return json.dumps([row["id"] for row in reader.rows("letters_of", campaign=given["campaign"], text=wanted)])
+
+
+def _given(desk: Desk, sought: Sought) -> dict[str, Any]:
+    """What is looked for, as the statements want it."""
+    lowest, highest, enhanced = _code(sought.code.strip())
+    return {
+        "campaign": desk.campaign_id(),
+        "outcome": _one_of(sought.outcome, "outcome", OUTCOMES),
+        "phase": _one_of(sought.phase.lower(), "phase", PHASES),
+        "run": _run(sought.run.strip()),
+        "relay": sought.relay.strip(),
+        "since": moment_of(sought.since, "since"),
+        "until": moment_of(sought.until, "until", end=True),
+        "lowest": lowest,
+        "highest": highest,
+        "enhanced": enhanced,
+        "letters": "",
+    }
+
+
+def _one_of(value: str, name: str, known: Sequence[str]) -> str:
+    if value and value not in known:
+        raise UsageError(Problem(f"{name} {value} is none of an attempt's", todo=f"one of: {', '.join(known)}"))
+    return value
+
+
+def _run(text: str) -> int:
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdecimal() and len(text) < 16 and int(text)):
+        raise UsageError(Problem(f"run {text} is not the number of a run", todo="see: dispatcher status"))
+    return int(text)
+
+
+def _code(text: str) -> tuple[int, int, str]:
+    """Lowest and highest basic code, and the beginning of an enhanced one, that a text stands for."""
+    if not text:
+        return 0, 0, ""
+    if _BASIC.fullmatch(text):
+        return int(text.ljust(3, "0")), int(text.ljust(3, "9")), ""
+    if _ENHANCED.fullmatch(text):
+        return 0, 0, text.rstrip(".") + "."
+    todo = "write a code or its beginning: 550, 55, 5.1.1 or 5.1"
+    raise UsageError(Problem(f"code {text} is no reply code", todo=todo))
