@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from tests.figures import at_most
+from tests.nursery import Nursery
 from tests.smtp_server import SmtpServer
-from tests.torture import DEPTH, Nursery, judge, judge_store, query
+from tests.torture import DEPTH, judge, judge_store, query
 
 SEND = ("send", "--confirm")
 

@@ -1,22 +1,27 @@
-"""Runs the real command line in a child process, on a real campaign folder, as somebody at a keyboard does.
+"""Runs the real command line in a process of its own, on a real campaign folder, as somebody at a keyboard does.
 
 A child gets an environment of its own: no colour, no password, no home of anybody's, the repository's package.
 """
 
+import atexit
 import csv
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from dispatcher.ledgers.state import VARIABLE
+from tests.nursery import Nursery
 from tests.smtp_server import SmtpServer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -56,16 +61,27 @@ def argv(*words: str) -> list[str]:
 
 def dispatcher(*words: str, folder: Path, env: Mapping[str, str] | None = None, text: str = "") -> Done:
     """Run one command in a folder; `text` is what stands on its stdin."""
-    done = subprocess.run(
-        argv(*words),
-        cwd=folder,
-        env=environment(**(env or {})),
-        input=text.encode(),
-        capture_output=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+    with tempfile.TemporaryDirectory() as name:
+        given, out, err = Path(name, "in"), Path(name, "out"), Path(name, "err")
+        given.write_bytes(text.encode())
+        out.touch()
+        err.touch()
+        nursery = _nursery()
+        number = nursery.begin(
+            *words, folder=folder, env=environment(**(env or {})), streams=(str(given), str(out), str(err))
+        )
+        watchdog = threading.Timer(SECONDS, os.kill, (number, signal.SIGKILL))
+        watchdog.start()
+        code = nursery.end()
+        watchdog.cancel()
+        return Done(code, out.read_bytes().decode(), err.read_bytes().decode())
+
+
+@cache
+def _nursery() -> Nursery:
+    nursery = Nursery()
+    atexit.register(nursery.close)
+    return nursery
 
 
 def on_terminal(*words: str, folder: Path, typed: str = "", env: Mapping[str, str] | None = None) -> tuple[int, str]:

@@ -23,8 +23,9 @@ from dispatcher.desk.deciding import resolve
 from tests import aftermath
 from tests.aftermath import SEND
 from tests.figures import COUNTS, FULL, SEED
+from tests.nursery import Nursery
 from tests.smtp_server import Actions, Script
-from tests.torture import OFFERS, Nursery, Rules, by_id, judge, numbered, write_campaign
+from tests.torture import OFFERS, Rules, by_id, judge, numbered, write_campaign
 
 KILLS = 1000 if FULL else 100
 LETTERS = 60

@@ -17,8 +17,9 @@ import pytest
 from dispatcher.ledgers.state import VARIABLE
 from tests.aftermath import SEND, finish, look, unknown, waiting
 from tests.figures import COUNTS, FULL
+from tests.nursery import Nursery
 from tests.smtp_server import HANG, STORE, Script, SmtpServer
-from tests.torture import OFFERS, Nursery, command, start, write_campaign
+from tests.torture import OFFERS, command, start, write_campaign
 from tests.tracing import Call, kill_at, needs_strace, trace
 
 LETTERS = 50

@@ -21,8 +21,9 @@ from dispatcher.desk import Desk
 from dispatcher.ledgers.file import VERSION
 from dispatcher.ledgers.state import VARIABLE
 from tests.figures import COUNTS, FULL, SEED
+from tests.nursery import Nursery
 from tests.smtp_server import Actions, Stored
-from tests.torture import CAMPAIGN, Nursery, Rules, by_id, query, start, states, write_campaign
+from tests.torture import CAMPAIGN, Rules, by_id, query, start, states, write_campaign
 
 LETTERS = 40
 FLIPS = 2000 if FULL else 16

@@ -17,9 +17,10 @@ import pytest
 from dispatcher.ledgers.state import VARIABLE
 from tests.aftermath import SEND, finish
 from tests.figures import COUNTS, FULL, SEED
+from tests.nursery import Nursery
 from tests.power import FILES, SOCKETS, Disk, moments, terminators
 from tests.smtp_server import Script, SmtpServer
-from tests.torture import OFFERS, Nursery, by_id, command, judge, message_id, query, write_campaign
+from tests.torture import OFFERS, by_id, command, judge, message_id, query, write_campaign
 from tests.tracing import Call, needs_strace, trace
 
 LETTERS = 40

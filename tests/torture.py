@@ -4,8 +4,6 @@ The judge holds what the server has stored against what the ledger says, and nev
 """
 
 import asyncio
-import json
-import os
 import re
 import sqlite3
 import subprocess
@@ -16,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 from dispatcher.core.merge import Frozen, Merge
 from dispatcher.desk import Desk
@@ -169,55 +167,6 @@ def start(folder: Path, *words: str, **how: Any) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(command(folder, *words), **{**settings, **how})
 
 
-class Nursery:
-    """Forks `dispatcher` commands from one process that has everything loaded: a life begins in milliseconds."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.torture"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._process.communicate(timeout=30)
-
-    def begin(self, *words: str) -> int:
-        """Begin one `dispatcher`, after the one before has ended; returns its process number."""
-        return int(self._talk(json.dumps(words)))
-
-    def end(self) -> int:
-        """Wait for it; returns its exit code, or minus the signal that killed it."""
-        return int(self._talk("wait"))
-
-    def _talk(self, line: str) -> str:
-        assert self._process.stdin
-        assert self._process.stdout
-        print(line, file=self._process.stdin, flush=True)
-        return self._process.stdout.readline()
-
-
-def _nursery() -> None:
-    from dispatcher.cli import app, main, progress  # noqa: PLC0415 (in the nursery alone)
-
-    assert app
-    assert progress
-
-    child = 0
-    for line in sys.stdin:
-        if line == "wait\n":
-            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-        elif child := os.fork():
-            print(child, flush=True)
-        else:
-            nothing = os.open(os.devnull, os.O_RDWR)
-            for stream in (0, 1, 2):
-                os.dup2(nothing, stream)
-            sys.argv = ["dispatcher", *json.loads(line)]
-            main()
-
-
 def query(folder: Path, sql: str, *given: Any) -> list[tuple[Any, ...]]:
     """Rows of the ledger, as it is on disk."""
     connection = sqlite3.connect(f"{(folder / '.dispatcher/ledger.sqlite').as_uri()}?mode=ro", uri=True)
@@ -301,7 +250,3 @@ def _same_octets(folder: Path, stored: Mapping[str, Stored]) -> None:
             assert there.octets == merge.with_date(merged, datetime.fromisoformat(row[5])).octets
             assert there.mail_from == merged.envelope.return_path
             assert set(there.rcpt_tos) <= set(merged.envelope.forward_paths)
-
-
-if __name__ == "__main__":
-    _nursery()
