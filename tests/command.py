@@ -84,8 +84,13 @@ def _nursery() -> Nursery:
     return nursery
 
 
-def on_terminal(*words: str, folder: Path, typed: str = "", env: Mapping[str, str] | None = None) -> tuple[int, str]:
-    """Run one command on a terminal of its own; what is typed goes in at once. Returns code and all that was shown."""
+def on_terminal(
+    *words: str, folder: Path, typed: str = "", once: str = "", env: Mapping[str, str] | None = None
+) -> tuple[int, str]:
+    """Run one command on a terminal of its own; what is typed goes in at once, or `once` that is shown.
+
+    Returns code and all that was shown.
+    """
     import pty  # noqa: PLC0415 (not on Windows)
 
     leader, follower = pty.openpty()
@@ -99,11 +104,13 @@ def on_terminal(*words: str, folder: Path, typed: str = "", env: Mapping[str, st
         start_new_session=True,
     )
     os.close(follower)
-    os.write(leader, typed.encode())
     watchdog = threading.Timer(SECONDS, process.kill)
     watchdog.start()
     shown = bytearray()
     try:
+        while once.encode() not in shown and (piece := os.read(leader, 65536)):
+            shown += piece
+        os.write(leader, typed.encode())
         while piece := os.read(leader, 65536):
             shown += piece
     except OSError:  # the terminal's other side is closed

@@ -1,6 +1,7 @@
 """For the whole suite: in CI a skipped test is a failed one, so that nothing is missing there in silence; the torture
-tests' figures are told in the last line; marks of ledgers go into a folder of the suite's own. No property has a time
-limit: how fast it is shown to hold says nothing of it.
+tests' figures are told in the last line; marks of ledgers go into a folder of the suite's own; no secret that a test
+logged in with is in any file that the suite made. No property has a time limit: how fast it is shown to hold says
+nothing of it.
 """
 
 import os
@@ -11,7 +12,7 @@ from hypothesis import settings
 from playwright.sync_api import Browser
 
 from dispatcher.ledgers.state import VARIABLE
-from tests import figures
+from tests import canary, figures
 from tests.browser import MISSING, USABLE, Screens, launched
 
 settings.register_profile("untimed", deadline=None)
@@ -23,6 +24,14 @@ pytest.register_assert_rewrite("tests.ledger_contract", "tests.pace_contract")  
 def _marks_apart(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Also those of the processes that tests begin."""
     os.environ[VARIABLE] = str(tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _secrets_are_in_no_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """S25: ledgers, exports, previews, marks, logs, whatever the tests left behind."""
+    yield
+    found = list(canary.found_in(tmp_path_factory.getbasetemp(), canary.PASSWORD, canary.TOKEN))
+    assert not found, f"a secret is in {', '.join(map(str, found))}"
 
 
 @pytest.fixture(scope="module")

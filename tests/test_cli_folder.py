@@ -38,7 +38,7 @@ def test_init_makes_the_founding_campaign(tmp_path: Path) -> None:
         assert (tmp_path / "spring appeal" / path).read_bytes() == (REPOSITORY / path).read_bytes()
         assert path.split("/")[0] in done.out
     assert "cd 'spring appeal' && dispatcher check" in done.out
-    assert (tmp_path / "spring appeal" / ".gitignore").read_text() == ".dispatcher/\n"
+    assert (tmp_path / "spring appeal" / ".gitignore").read_text() == ".dispatcher/\nsecret*\n"
     assert dispatcher("check", folder=tmp_path / "spring appeal").code == 0
 
 

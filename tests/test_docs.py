@@ -17,7 +17,12 @@ from tests.command import REPOSITORY, dispatcher, new_campaign, read_list, write
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 GROUP: Any = typer.main.get_group(app)
 COMMANDS = {name: command for name, command in GROUP.commands.items() if not hasattr(command, "commands")}
-SUPPRESS = dict(GROUP.commands["suppress"].commands)
+VERBS = {
+    f"{name} {verb}": command
+    for name, group in GROUP.commands.items()
+    for verb, command in getattr(group, "commands", {}).items()
+}
+GROUPS = sorted({name.partition(" ")[0] for name in VERBS})
 
 
 def row_of(name: str) -> str:
@@ -27,24 +32,25 @@ def row_of(name: str) -> str:
     return found[0]
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, "suppress"])
+@pytest.mark.parametrize("name", [*COMMANDS, *GROUPS])
 def test_every_command_has_its_row(name: str) -> None:
     assert row_of(name).count("|") == 4
 
 
-@pytest.mark.parametrize("name", SUPPRESS)
-def test_every_verb_of_suppress_is_named(name: str) -> None:
-    assert f"`suppress {name}`" in row_of("suppress") or f"`{name}`" in row_of("suppress")
+@pytest.mark.parametrize("name", VERBS)
+def test_every_verb_of_a_group_is_named(name: str) -> None:
+    group, _, verb = name.partition(" ")
+    assert f"`{name}`" in row_of(group) or f"`{verb}`" in row_of(group)
 
 
 def options(command: Any) -> set[str]:
     return {name for parameter in command.params for name in parameter.opts if name.startswith("--")}
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, *(f"suppress {verb}" for verb in SUPPRESS)])
+@pytest.mark.parametrize("name", [*COMMANDS, *VERBS])
 def test_every_option_is_named(name: str) -> None:
     """Each option in its command's row, or in the text for what all commands share."""
-    command = SUPPRESS[name.rpartition(" ")[2]] if " " in name else COMMANDS[name]
+    command = {**COMMANDS, **VERBS}[name]
     missing = sorted(
         option
         for option in options(command) - {"--help"}
@@ -60,7 +66,7 @@ def shared() -> set[str]:
 
 
 def test_no_option_is_named_that_does_not_exist() -> None:
-    known = set().union(*map(options, [*COMMANDS.values(), *SUPPRESS.values()]), {"--version", "--help"})
+    known = set().union(*map(options, [*COMMANDS.values(), *VERBS.values()]), {"--version", "--help"})
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", README))
     assert named - known == set()
 
@@ -68,8 +74,8 @@ def test_no_option_is_named_that_does_not_exist() -> None:
 def test_commands_in_the_text_exist() -> None:
     for first, second in re.findall(r"(?m)(?:^\s+(?:\$ )?|`)dispatcher ([a-z]+)(?: ([a-z]+))?", README):
         assert first in GROUP.commands, first
-        if first == "suppress":
-            assert second in SUPPRESS
+        if first in GROUPS:
+            assert f"{first} {second}" in VERBS
 
 
 def test_every_exit_code_is_explained() -> None:

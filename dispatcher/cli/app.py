@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from dispatcher import __version__
-from dispatcher.cli import approving, folder, ledger, paper, preflight, reviewing, sending
+from dispatcher.cli import account, approving, folder, ledger, paper, preflight, reviewing, sending
 
 app = typer.Typer(
     name="dispatcher",
@@ -34,6 +34,7 @@ def _main(
 
 
 app.command()(folder.init)
+app.add_typer(account.account, name="account")
 app.command()(folder.check)
 app.command()(folder.preview)
 app.command()(approving.seal)

@@ -202,16 +202,22 @@ def _variable(value: str) -> str:
 
 
 class Password(_Table):
-    """Where the password is: the name of an environment variable, a file of mode 0600, or a command's argv."""
+    """Where the password is: the name of an environment variable, a file of mode 0600, a command's argv, or the name
+    under which the system's keyring has it for [relay]'s user.
+    """
 
     env: Annotated[str, AfterValidator(_variable)] | None = None
     file: FolderPath | None = None
     command: Annotated[tuple[Line, ...], Array, Field(min_length=1)] | None = None
+    keyring: Line | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> "Password":
-        if sum(v is not None for v in (self.env, self.file, self.command)) != 1:
-            raise ValueError('give exactly one of { env = "NAME" }, { file = "path" }, { command = ["program", "…"] }')
+        if sum(v is not None for v in (self.env, self.file, self.command, self.keyring)) != 1:
+            raise ValueError(
+                'give exactly one of { env = "NAME" }, { file = "path" }, { command = ["program", "…"] }, '
+                '{ keyring = "dispatcher" }'
+            )
         return self
 
 

@@ -2,6 +2,7 @@
 
     Desk        one campaign folder, with its real ledger or the sandbox's
     checking    the folder as it is now, read and proof-rendered
+    accounts    the relay as it is set, its secret, and whether a login is taken
     sending     what a send would do, sealing, the run; testing: letters to ourselves
     approvals   who has approved what would leave, and whether that is enough; sealed: what is sealed, on one page
     deciding    amend, resolve, suppress: what people decide, with who and why
@@ -68,10 +69,13 @@ class Desk:
 
     def campaign(self) -> "Campaign":
         """campaign.toml. Raises CampaignError."""
-        from dispatcher.relays.profiles import profiles  # noqa: PLC0415 (slow to load, and `status` needs none)
+        from dispatcher.accounts.secret import take_out  # noqa: PLC0415 (slow to load, and `status` needs none)
+        from dispatcher.relays.profiles import profiles  # noqa: PLC0415
         from dispatcher.sources.campaign import read_campaign  # noqa: PLC0415
 
-        return read_campaign(self.root, profiles())
+        campaign = read_campaign(self.root, profiles())
+        take_out(campaign.relay.password)
+        return campaign
 
     def campaign_id(self) -> str:
         """The id alone, so that a mistake elsewhere in campaign.toml hides nobody's log. Raises CampaignError."""
@@ -148,6 +152,8 @@ class Desk:
 
     def relay_advice(self, why: str) -> str:
         """What to do about a relay that could not be used, by how far it came (as `core.policy` begins its words)."""
+        from dispatcher.accounts.secret import in_words  # noqa: PLC0415
+
         relay = self.campaign().relay
         phase = why.partition(":")[0]
         where = "under [relay] in campaign.toml"
@@ -160,8 +166,8 @@ class Desk:
             )
         if phase == "AUTH":
             password, secret = relay.password, "token" if relay.auth == "xoauth2" else "password"
-            place = f"the environment variable {password.env}" if password and password.env else "its place"
-            return f"Check user ({relay.user}) {where}, and the {secret} in {place}"
+            place = in_words(password, relay.user or "") if password else "its place"
+            return f"Check user ({relay.user}) {where}, and the {secret} in {place}; try: dispatcher account test"
         return f"See the relay's words: dispatcher log{self.flag}; then ask whoever runs it"
 
     def _tls_advice(self, relay: "RelayAccount") -> str:

@@ -12,11 +12,11 @@ from dispatcher.core.merge import Merged, OnPaper
 from dispatcher.core.model import Channel
 from dispatcher.core.plan import Summary, named_in_vain
 from dispatcher.desk import Desk
+from dispatcher.desk.accounts import require_secret
 from dispatcher.desk.approvals import standing
 from dispatcher.desk.draft import Draft
 from dispatcher.desk.outlook import guard, hold_back, sealed_revision
 from dispatcher.desk.pacing import expected, limits, profile_of, unmet, waiting
-from dispatcher.sources.secret import read_password
 
 Look = Callable[[Merged], None]
 _SET_AT_ONCE: Final = 200
@@ -218,9 +218,10 @@ def _notes(desk: Desk, draft: Draft, summary: Summary) -> Iterator[str]:
     if summary.reserved and (desk.sandbox or relay.loopback):
         go = "goes" if summary.reserved == 1 else "go"
         yield f"{summary.reserved:,} of the letters {go} to example addresses: only this machine takes them"
-    if relay.password and not relay.password.command and not (desk.sandbox or relay.loopback):
+    asks = relay.password and (relay.password.command or relay.password.keyring)  # may ask for something in turn
+    if not (asks or desk.sandbox or relay.loopback):
         try:
-            read_password(relay.password, desk.root)
+            require_secret(desk, relay)
         except SecretError as error:
             yield f"{error.problems[0].what}: send will want it"
 

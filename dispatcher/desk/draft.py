@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dispatcher.accounts.secret import take_out
 from dispatcher.core.campaign import Campaign, RecipientsList
 from dispatcher.core.dated import Dated
 from dispatcher.core.errors import CampaignError, Place, Problem, UsageError
@@ -49,6 +50,7 @@ class Draft:
     def __post_init__(self) -> None:
         self.unsealed = Unsealed()
         self.campaign = read_campaign(self.root, profiles())
+        take_out(self.campaign.relay.password)
         self._folder = Folder(self.root)
         self._begin()
         template, logo = read_templates(self.campaign, self._folder), self.campaign.letter.logo

@@ -18,12 +18,12 @@ from dispatcher.core.ports import RelayTrouble
 from dispatcher.core.preflight import Line, Part, Status, ok, problem, tally, warning
 from dispatcher.core.probe import Probe, Trial, probe_lines, trouble_line
 from dispatcher.desk import Desk
+from dispatcher.desk.accounts import open_relay
 from dispatcher.desk.checking import Check, check_draft
 from dispatcher.desk.draft import Draft
 from dispatcher.desk.machine import machine
 from dispatcher.desk.outlook import Outlook
 from dispatcher.desk.pacing import rules_of
-from dispatcher.desk.sending import open_relay
 from dispatcher.relays.probe import HASTY
 
 

@@ -3,19 +3,20 @@
 import asyncio
 import random
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 
-from dispatcher.core.campaign import Campaign, RelayAccount
-from dispatcher.core.errors import PlanConflict, Problem, RelayUnavailable, UsageError
+from dispatcher.core.campaign import Campaign
+from dispatcher.core.errors import PlanConflict, Problem, UsageError
 from dispatcher.core.merge import Frozen, Press, message_digest
 from dispatcher.core.model import Leased, Recovered, State
 from dispatcher.core.plan import Summary
 from dispatcher.core.review import tally
 from dispatcher.desk import Desk, person
+from dispatcher.desk.accounts import open_relay, require_secret
 from dispatcher.desk.approvals import require_approved
 from dispatcher.desk.draft import Draft
 from dispatcher.desk.outlook import Outlook, origin_text, outlook, sealed_revision
@@ -25,9 +26,6 @@ from dispatcher.ledgers.reader import Reader
 from dispatcher.ledgers.rows import DAMAGED, document, unreadable
 from dispatcher.ledgers.sealing import Sealable, borrow_suppressions, seal
 from dispatcher.ledgers.sqlite import Run, SqliteLedger
-from dispatcher.relays.smtp import Account, SmtpRelay, Timeouts
-from dispatcher.sandbox import Sandbox
-from dispatcher.sources.secret import read_password
 
 _LOOP: Callable[[], asyncio.AbstractEventLoop] | None = None
 if sys.platform != "win32":
@@ -105,9 +103,8 @@ def send(desk: Desk, plan: Outlook, *, wait: bool = False, observe: Callable[[Di
     Raises UsageError (the password), NotApproved, RunActive, PlanConflict, LedgerUnavailable.
     """
     require_approved(desk, plan.draft.campaign)
-    relay = plan.draft.campaign.relay
-    if not desk.sandbox and relay.password:
-        read_password(relay.password, desk.root)  # a missing one is found before anything is sealed
+    if not desk.sandbox:
+        require_secret(desk, plan.draft.campaign.relay)  # a missing one is found before anything is sealed
     with desk.ledger() as ledger, asyncio.Runner(loop_factory=_LOOP) as runner:
         if desk.sandbox:
             borrow_suppressions(ledger, desk.real_ledger_path)
@@ -166,34 +163,6 @@ def _result(report: Report, recovered: Recovered, plan: Outlook, reader: Reader)
     return Result(report, tally(counts), recovered, code, row["letters"])
 
 
-@asynccontextmanager
-async def open_relay(desk: Desk, campaign: Campaign, timeouts: Timeouts | None = None) -> AsyncIterator[SmtpRelay]:
-    """The configured relay, or the embedded sandbox. Raises RelayUnavailable if the sandbox cannot begin."""
-    if not desk.sandbox:
-        yield SmtpRelay(_account(desk, campaign.relay), desk.clock, timeouts)
-        return
-    async with AsyncExitStack() as stack:
-        try:
-            sandbox = await stack.enter_async_context(Sandbox(desk.mail_path))
-        except OSError as error:
-            raise RelayUnavailable(f"the sandbox cannot open {desk.mail_path} or a port: {error}") from None
-        yield SmtpRelay(Account(sandbox.host, sandbox.port, "none"), desk.clock)
-
-
-def _account(desk: Desk, relay: RelayAccount) -> Account:
-    where = relay.password
-    return Account(
-        relay.host,
-        relay.port,
-        relay.security,
-        relay.user or "",
-        (lambda: read_password(where, desk.root)) if where else None,
-        relay.helo,
-        desk.root / relay.ca_file if relay.ca_file else None,
-        relay.auth,
-    )
-
-
 class _Prepare:
     """Makes a leased letter ready to leave, from what was sealed alone."""
 
@@ -216,4 +185,4 @@ class _Prepare:
         return Prepared(envelope, message, message_digest(message))
 
 
-__all__ = ["Outlook", "Result", "open_relay", "outlook", "seal_now", "seal_revision", "send"]
+__all__ = ["Outlook", "Result", "outlook", "seal_now", "seal_revision", "send"]

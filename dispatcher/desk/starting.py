@@ -80,7 +80,7 @@ def _copy_parts(directory: Path, parts: Sequence[str]) -> None:
             shutil.copytree(source, directory / part)
         else:
             shutil.copyfile(source, directory / part)
-    (directory / ".gitignore").write_text(".dispatcher/\n", encoding="utf-8")
+    (directory / ".gitignore").write_text(".dispatcher/\nsecret*\n", encoding="utf-8")
 
 
 def _target(directory: Path, path: str) -> Path:

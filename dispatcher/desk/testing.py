@@ -6,21 +6,20 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from dispatcher.core.address import AddressError, is_reserved, parse_mailboxes
-from dispatcher.core.errors import Place, Problem, RelayUnavailable, UsageError
+from dispatcher.core.errors import Place, Problem, UsageError
 from dispatcher.core.jinja import Expression
 from dispatcher.core.merge import Merged
 from dispatcher.core.model import Letter, Mailbox
-from dispatcher.core.policy import classify, classify_trouble
-from dispatcher.core.ports import RelayTrouble
+from dispatcher.core.policy import classify
 from dispatcher.desk import Desk
+from dispatcher.desk.accounts import connected, open_relay
 from dispatcher.desk.draft import Draft
 from dispatcher.desk.outlook import suppression_of
 from dispatcher.desk.pacing import rules_of
-from dispatcher.desk.sending import open_relay
 from dispatcher.ledgers.pace import BELIEVED, QUOTA_SPAN
 from dispatcher.ledgers.sealing import begin_test, end_test
 from dispatcher.ledgers.sqlite import SqliteLedger, stamp
-from dispatcher.relays.smtp import SmtpRelay, SmtpSession
+from dispatcher.relays.smtp import SmtpSession
 
 
 def one_mailbox(address: str) -> Mailbox:
@@ -112,20 +111,12 @@ async def _send_all(
                     old, session = session, None
                     if old:
                         await old.close()
-                    session = await _connect(desk, relay)
+                    session = await connected(desk, relay)
                 rows.append(await _send_one(desk, ledger, draft, letter, tester, relay.account, session))
         finally:
             if session:
                 await session.close()
     return rows
-
-
-async def _connect(desk: Desk, relay: SmtpRelay) -> SmtpSession:
-    try:
-        return await relay.connect()
-    except RelayTrouble as trouble:
-        why = classify_trouble(trouble.phase, trouble.reply, trouble.fault, rules_of(desk, desk.campaign())).why
-        raise RelayUnavailable(f"{why}\n  → {desk.relay_advice(why)}") from None
 
 
 async def _send_one(

@@ -1,7 +1,7 @@
 """campaign.toml and the files it names → values, every error with file, line and key.
 
 Paths are relative to the file and cannot leave its folder, symbolic links included. Never reads a password (see
-`sources.secret`). Raises CampaignError and TemplateError.
+`accounts.secret`). Raises CampaignError and TemplateError.
 """
 
 import difflib

@@ -25,6 +25,7 @@ from typing import Self
 import pytest
 import trustme
 
+from tests import canary
 from tests.smtp_server import Stored
 
 SECONDS = 30
@@ -43,8 +44,8 @@ class Login:
     """Who may log in, with what, by which mechanism."""
 
     mechanism: str
-    user: str = "upr@kms.example.org"
-    secret: str = "ya29.a0-Canary~of+2009/=="
+    user: str = canary.USER
+    secret: str = canary.TOKEN
 
     def lines(self, folder: Path) -> str:
         """Further lines under [relay]; the secret is put into the campaign's folder."""

@@ -1,0 +1,32 @@
+"""The secrets that the suite uses, and where they may be found: nowhere but where a test put them.
+
+Every test that logs in does so with one of these. At the end of the suite all files that it made are looked through,
+octet by octet (`conftest`).
+"""
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+USER: Final = "upr@kms.example.org"
+PASSWORD: Final = "Wb7-canary-of-2009"
+TOKEN: Final = "ya29.a0-Canary~of+2009/=="
+STORES: Final = frozenset(("secret.txt", "secret.json", "vault"))
+"""Names of files in which a test itself keeps a secret; what campaign.toml calls a password's file is one of them."""
+
+
+def forms(secret: str, user: str = USER) -> list[bytes]:
+    """A secret as it stands, and as it travels (RFC 4616, RFC 4954, XOAUTH2)."""
+    lines = (secret.encode(), f"\0{user}\0{secret}".encode(), f"user={user}\x01auth=Bearer {secret}\x01\x01".encode())
+    return [secret.encode(), *(base64.b64encode(line) for line in lines)]
+
+
+def found_in(folder: Path, *secrets: str) -> Iterator[Path]:
+    """The files in a folder that hold one of the secrets in any form, but for those in which it is kept."""
+    wanted = [form for secret in secrets for form in forms(secret)]
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink() and path.name not in STORES:
+            octets = path.read_bytes()
+            if any(form in octets for form in wanted):
+                yield path
