@@ -157,7 +157,7 @@ IN_DOUBT = "is older than what was sent with it; up to "
 UNUSABLE = "cannot use the ledger"
 HARMS: dict[str, tuple[Callable[[Wreck], object], int, str]] = {
     "the file is cut off in the middle": (lambda w: cut(w.ledger, 0.5), 4, UNUSABLE),
-    "the file lacks its last page": (lambda w: cut(w.ledger, 0.99), 4, UNUSABLE),
+    "the file lacks its last pages": (lambda w: cut(w.ledger, 0.9), 4, UNUSABLE),
     "the file is empty": (lambda w: os.truncate(w.ledger, 0), 4, ""),
     "the log is missing": (lambda w: w.log.unlink(), 5, IN_DOUBT),
     "the log is empty": (lambda w: os.truncate(w.log, 0), 5, IN_DOUBT),

@@ -3,13 +3,14 @@
 Each row that is evidence is written once, and has a digest with two storeys, so that what is personal can be taken away
 (a dossier with hidden addresses, a ledger after `purge`) and the row still be checked:
 
-    personal digest   SHA-256(salt ‖ canonical JSON of what is personal)
-    row's digest      SHA-256(kind LF canonical JSON of the rest LF personal digest in hex)
+    personal digest   SHA-256(salt ‖ canonical JSON of the values that are personal)
+    row's digest      SHA-256(canonical JSON of its kind and the other values ‖ personal digest)
     link              SHA-256(previous link ‖ names ‖ digests of the rows that one commit recorded)
 
-A salt is 16 random octets, one a row. Whoever has a row without its salt cannot find out by guessing what was personal
-in it; where the salt is gone too, nobody can. Canonical JSON is RFC 8785's, of which only objects, lists, strings,
-integers and null are needed here: keys in order, no blanks, UTF-8.
+Values are lists, in the order of the columns in `KINDS`. A salt is 16 random octets, one a row: whoever has a row
+without its salt cannot find out by guessing what was personal in it; where the salt is gone too, nobody can. Canonical
+JSON is RFC 8785's, of which only lists, strings, integers and null are needed here: no blanks, the shortest escapes,
+UTF-8.
 
 What is personal: whatever names a person or a mailbox, or may. So mailboxes and keys; all that a relay said, for its
 replies repeat addresses, queue ids (some are addresses, all lead to one in the relay's log); accounts, which are
@@ -95,40 +96,42 @@ _BY_NUMBER: Final = {kind.number: kind for kind in _KINDS}
 
 
 def canonical(value: object) -> bytes:
-    """A value as canonical JSON (RFC 8785). Raises TypeError for what is no object, list, string, integer or null."""
+    """A value as canonical JSON (RFC 8785). Raises TypeError for what is no list, string, integer or null."""
     _require_plain(value)
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _require_plain(value: object) -> None:
-    if isinstance(value, Mapping):
-        for key, each in value.items():
-            if not isinstance(key, str):
-                raise TypeError(f"{key!r} is no name")
-            _require_plain(each)
-    elif isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple)):
         for each in value:
             _require_plain(each)
     elif isinstance(value, bool) or not isinstance(value, (str, int, type(None))):
         raise TypeError(f"{value!r} has no canonical form here")
 
 
-def public(kind: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a row is not personal. `row` has its columns; an attempt's has `rcpts`, a list in mailbox order."""
-    return _columns(kind, KINDS[kind].public, RCPT_PUBLIC, row)
+def public(kind: str, row: Mapping[str, Any]) -> bytes:
+    """The upper storey of a row, as canonical JSON: its kind, and what is not personal.
+
+    `row` has its columns; an attempt's has `rcpts`, a list of mappings in the order of their mailboxes.
+    """
+    return canonical([kind, *_values(kind, KINDS[kind].public, RCPT_PUBLIC, row)])
 
 
-def personal(kind: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a row is personal."""
-    return _columns(kind, KINDS[kind].personal, RCPT_PERSONAL, row)
+def personal(kind: str, row: Mapping[str, Any]) -> bytes:
+    """The lower storey of a row, as canonical JSON: what is personal."""
+    return canonical(_values(kind, KINDS[kind].personal, RCPT_PERSONAL, row))
 
 
-def _columns(kind: str, names: Sequence[str], of_rcpt: Sequence[str], row: Mapping[str, Any]) -> dict[str, Any]:
+def _values(kind: str, names: Sequence[str], of_rcpt: Sequence[str], row: Mapping[str, Any]) -> list[Any]:
     hashed = KINDS[kind].hashed
-    found: dict[str, Any] = {name: _hashed(row[name]) if name in hashed else row[name] for name in names}
-    if "rcpts" in found:
-        found["rcpts"] = [{name: rcpt[name] for name in of_rcpt} for rcpt in found["rcpts"]]
-    return found
+    return [
+        [[rcpt[each] for each in of_rcpt] for rcpt in row["rcpts"]]
+        if name == "rcpts"
+        else _hashed(row[name])
+        if name in hashed
+        else row[name]
+        for name in names
+    ]
 
 
 def _hashed(value: str | bytes) -> str:
@@ -136,13 +139,13 @@ def _hashed(value: str | bytes) -> str:
 
 
 def personal_digest(salt: bytes, text: bytes) -> bytes:
-    """The digest of what is personal in a row, given as canonical JSON."""
+    """The digest of what is personal in a row."""
     return hashlib.sha256(salt + text).digest()
 
 
-def row_digest(kind: str, text: bytes, personal: bytes) -> bytes:
-    """A row's digest: of what is not personal, given as canonical JSON, and of the digest of what is."""
-    return hashlib.sha256(b"%s\n%s\n%s" % (kind.encode(), text, personal.hex().encode())).digest()
+def row_digest(text: bytes, personal: bytes) -> bytes:
+    """A row's digest: of what is not personal, and of the digest of what is."""
+    return hashlib.sha256(text + personal).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,17 +178,21 @@ def names_of(octets: bytes) -> list[Name]:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One link: its number (from 1), names and digests of the rows that one commit recorded, and the hash."""
+    """One link: its number (from 1), names and digests of the rows that one commit recorded, and the hash.
+
+    `salts` are theirs, in the same order, where they are known; they are no part of the hash.
+    """
 
     number: int
     names: bytes
     digests: bytes
     link: bytes
+    salts: bytes = b""
 
 
 def start(uuid: str, created_at: str) -> bytes:
     """What the first link of a ledger follows."""
-    return hashlib.sha256(_START + canonical({"created_at": created_at, "uuid": uuid})).digest()
+    return hashlib.sha256(_START + canonical([uuid, created_at])).digest()
 
 
 def next_link(previous: bytes, names: bytes, digests: bytes) -> bytes:
@@ -243,8 +250,8 @@ class Chained:
     seen: Seen = field(default_factory=Seen)
 
 
-Look = Callable[[Sequence[Name]], Sequence[bytes | None]]
-"""The digest of each of these rows, made anew from what is there; None for a row that is not there."""
+Look = Callable[[Link, Sequence[Name]], Sequence[bytes | None]]
+"""The digest of each row that a link names, made anew from what is there; None for a row that is not there."""
 
 
 def verify(start: bytes, links: Iterable[Link], look: Look, *, partial: bool = False) -> Chained:
@@ -272,7 +279,7 @@ def _fault_in(found: Chained, link: Link, look: Look, *, partial: bool) -> Fault
             raise ValueError("its digests are cut off")
     except ValueError as error:
         return Fault("changed", None, number, f"link {number} of the chain was changed: {error}")
-    if fault := _fault_among(found, link, names, look(names), partial=partial):
+    if fault := _fault_among(found, link, names, look(link, names), partial=partial):
         return fault
     if next_link(found.head, link.names, link.digests) != link.link:
         why = f"link {number} of the chain, over {_some(names)}, does not follow the one before it"

@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 from dispatcher.core.errors import LedgerUnavailable, RunActive
 from dispatcher.core.model import Ending, Leased, Recovered
 from dispatcher.core.policy import LONGEST_PAUSE
-from dispatcher.ledgers import file
+from dispatcher.ledgers import file, linking
 from dispatcher.ledgers.file import PATIENCE, stamp
 from dispatcher.ledgers.mark import Facts, Marks, facts
 from dispatcher.ledgers.reserve import Reserve, noted_of, take_in
@@ -79,7 +79,7 @@ class SqliteLedger:
                     file.create(path, now())
                 if not hold:
                     stack.callback(guests.pop_all().close)
-            self._writer = Writer(self._open, self._tidy)
+            self._writer = Writer(self._open, self._tidy, linking.link_recorded)
             there = path.stat()
             self._inode = there.st_dev, there.st_ino
             self._locks = stack.pop_all()
@@ -101,6 +101,7 @@ class SqliteLedger:
             if self._held:
                 self._soundness = Soundness(self.path, connection)
             connection.executescript(TEMPORARY)
+            linking.prepare(connection)
         except BaseException as error:
             connection.close()
             if isinstance(error, sqlite3.Error):

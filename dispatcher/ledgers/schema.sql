@@ -16,8 +16,10 @@ CREATE TABLE transition (
 ) STRICT, WITHOUT ROWID;
 
 -- What all letters of a revision share: templates, forms, sender. `digest` is over all its letters; `dictionary` is
--- what their octets are deflated with; `origin` says what else the plan was made from, and what it came to.
+-- what their octets are deflated with; `origin` says what else the plan was made from, and what it came to. `letters` is
+-- over everything that stands here of the campaign's letters and skips when it is sealed; written last, in that commit.
 CREATE TABLE plan (
+    id INTEGER PRIMARY KEY,
     campaign TEXT NOT NULL,
     revision INTEGER NOT NULL,
     digest TEXT NOT NULL,
@@ -25,10 +27,15 @@ CREATE TABLE plan (
     frozen TEXT NOT NULL,
     dictionary BLOB NOT NULL,
     origin TEXT NOT NULL DEFAULT '',
-    PRIMARY KEY (campaign, revision)
-) STRICT, WITHOUT ROWID;
+    letters TEXT NOT NULL DEFAULT '',
+    UNIQUE (campaign, revision)
+) STRICT;
 
-CREATE TRIGGER plan_stays BEFORE UPDATE ON plan
+CREATE TRIGGER plan_stays BEFORE UPDATE OF id, campaign, revision, digest, sealed_at, frozen, dictionary, origin ON plan
+BEGIN SELECT RAISE (ABORT, 'plans are append-only'); END;
+
+CREATE TRIGGER plan_is_sealed_once BEFORE UPDATE OF letters ON plan
+WHEN OLD.letters <> ''
 BEGIN SELECT RAISE (ABORT, 'plans are append-only'); END;
 
 CREATE TRIGGER plan_remains BEFORE DELETE ON plan
@@ -190,6 +197,12 @@ CREATE TABLE skip (
 
 CREATE INDEX skip_by_revision ON skip (campaign, revision);
 
+CREATE TRIGGER skip_stays BEFORE UPDATE ON skip
+BEGIN SELECT RAISE (ABORT, 'skips are append-only'); END;
+
+CREATE TRIGGER skip_remains BEFORE DELETE ON skip
+BEGIN SELECT RAISE (ABORT, 'skips are never deleted'); END;
+
 -- One process at work.
 CREATE TABLE run (
     id INTEGER PRIMARY KEY,
@@ -199,6 +212,16 @@ CREATE TABLE run (
     ended_at TEXT,
     ending TEXT NOT NULL DEFAULT ''
 ) STRICT;
+
+CREATE TRIGGER run_stays BEFORE UPDATE OF id, campaign, account, started_at ON run
+BEGIN SELECT RAISE (ABORT, 'runs are append-only'); END;
+
+CREATE TRIGGER run_ends_once BEFORE UPDATE OF ended_at, ending ON run
+WHEN OLD.ended_at IS NOT NULL
+BEGIN SELECT RAISE (ABORT, 'a run ends once'); END;
+
+CREATE TRIGGER run_remains BEFORE DELETE ON run
+BEGIN SELECT RAISE (ABORT, 'runs are never deleted'); END;
 
 -- One SMTP connection.
 CREATE TABLE session (
@@ -214,6 +237,12 @@ CREATE TABLE session (
     size INTEGER NOT NULL,           -- octets of a message that the relay says it takes (SIZE), 0 if it says nothing
     mode TEXT NOT NULL               -- how commands travelled: lock-step, pipelining, chunking; and why not better
 ) STRICT;
+
+CREATE TRIGGER session_stays BEFORE UPDATE ON session
+BEGIN SELECT RAISE (ABORT, 'sessions are append-only'); END;
+
+CREATE TRIGGER session_remains BEFORE DELETE ON session
+BEGIN SELECT RAISE (ABORT, 'sessions are never deleted'); END;
 
 -- One try for one letter; append-only. Only an attempt at risk gets its outcome later, once.
 CREATE TABLE attempt (
@@ -333,9 +362,80 @@ CREATE TABLE test (
     message_id TEXT NOT NULL
 ) STRICT;
 
+CREATE TRIGGER test_stays BEFORE UPDATE OF id, campaign, key, address, account, at, message_id ON test
+BEGIN SELECT RAISE (ABORT, 'tests are append-only'); END;
+
+CREATE TRIGGER test_ends_once BEFORE UPDATE OF outcome, reply ON test
+WHEN OLD.outcome <> 'at_risk'
+BEGIN SELECT RAISE (ABORT, 'a test ends once'); END;
+
+CREATE TRIGGER test_remains BEFORE DELETE ON test
+BEGIN SELECT RAISE (ABORT, 'tests are never deleted'); END;
+
+-- The hash chain (core/chain.py): a link for each commit that recorded something, over the digests of those rows as they
+-- stand here. `names` says which (8 octets each), `salts` what the digests of their personal parts begin with (16 each).
+CREATE TABLE link (
+    number INTEGER PRIMARY KEY,
+    names BLOB NOT NULL,
+    digests BLOB NOT NULL,
+    salts BLOB NOT NULL,
+    link BLOB NOT NULL CHECK (length(link) = 32),
+    CHECK (length(names) > 0 AND length(digests) = 4 * length(names) AND length(salts) = 2 * length(names))
+) STRICT;
+
+CREATE TRIGGER link_follows BEFORE INSERT ON link
+WHEN NEW.number <> (SELECT coalesce(max(number), 0) + 1 FROM link)
+BEGIN SELECT RAISE (ABORT, 'a link follows the last one'); END;
+
+CREATE TRIGGER link_stays BEFORE UPDATE ON link
+BEGIN SELECT RAISE (ABORT, 'the chain is append-only'); END;
+
+CREATE TRIGGER link_remains BEFORE DELETE ON link
+BEGIN SELECT RAISE (ABORT, 'links are never deleted'); END;
+
 -- When the next letter may leave (generic cell rate algorithm: the theoretical arrival time), by account; and by account
 -- and recipient domain, with a blank between the two, where a domain has a rate of its own.
 CREATE TABLE pace (
     account TEXT PRIMARY KEY,
     next_at TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- That the personal data of a campaign were removed ('': of no campaign alone). `rows` says of how many rows that are in
+-- the chain, `removed` is over their names and what stands for what was personal in them, `letters` over what is left of
+-- the campaign's letters.
+CREATE TABLE purge (
+    id INTEGER PRIMARY KEY,
+    at TEXT NOT NULL,
+    campaign TEXT NOT NULL,
+    before TEXT NOT NULL,            -- all that happened in it had happened by then
+    rows INTEGER NOT NULL,
+    removed TEXT NOT NULL,
+    letters TEXT NOT NULL,
+    who TEXT NOT NULL
+) STRICT;
+
+CREATE TRIGGER purge_stays BEFORE UPDATE ON purge
+BEGIN SELECT RAISE (ABORT, 'purges are append-only'); END;
+
+CREATE TRIGGER purge_remains BEFORE DELETE ON purge
+BEGIN SELECT RAISE (ABORT, 'purges are never deleted'); END;
+
+-- What stands for what was personal in a row: its digest. `kind` as in a link.
+CREATE TABLE purged (
+    purge INTEGER NOT NULL REFERENCES purge (id),
+    kind INTEGER NOT NULL,
+    id INTEGER NOT NULL,
+    personal BLOB NOT NULL,
+    PRIMARY KEY (kind, id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER purged_stays BEFORE UPDATE ON purged
+BEGIN SELECT RAISE (ABORT, 'what was purged is append-only'); END;
+
+CREATE TRIGGER purged_remains BEFORE DELETE ON purged
+BEGIN SELECT RAISE (ABORT, 'what was purged is never deleted'); END;
+
+-- Nobody can say any more who has had a letter of it.
+CREATE TRIGGER plan_of_what_is_purged BEFORE INSERT ON plan
+WHEN EXISTS (SELECT 1 FROM purge WHERE campaign = NEW.campaign)
+BEGIN SELECT RAISE (ABORT, 'a campaign that was purged is not sealed again'); END;

@@ -3,6 +3,7 @@
 Each function is one transaction on a held ledger: all of it, or nothing.
 """
 
+import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dispatcher.core.changes import REACHED, REWRITABLE, Standing
+from dispatcher.core.compose import framed
 from dispatcher.core.errors import PlanConflict, Problem, UsageError
 from dispatcher.core.model import Channel, Mailbox, Skip, State
 from dispatcher.ledgers.reader import Reader
@@ -66,10 +68,21 @@ def seal(ledger: SqliteLedger, plan: Sealable, revision: int) -> None:
         for skip in plan.skips:
             given = {"key": skip.key, "reason": skip.reason, "detail": skip.detail, "place": str(skip.place)}
             connection.execute(SQL["insert_skip"], {**head, **given})
+        connection.execute(SQL["finish_plan"], {**head, "letters": letters_digest(connection, head)})
         kind = "sealed" if revision == 1 else "amended"
         ledger.event(connection, kind, subject=f"revision {revision}", who=plan.who, why=plan.digest)
 
     ledger.do(job)
+
+
+def letters_digest(connection: sqlite3.Connection, of: Mapping[str, Any]) -> str:
+    """SHA-256, hex, over all that stands of a campaign's letters, and over the skips of a revision."""
+    whole = hashlib.sha256()
+    for text, own in connection.execute(SQL["sealed_whole"], of):
+        whole.update(framed(text.encode(), own))
+    for (text,) in connection.execute(SQL["skipped_whole"], of):
+        whole.update(framed(text.encode()))
+    return whole.hexdigest()
 
 
 class _Sealing:

@@ -192,6 +192,21 @@ INSERT INTO event (at, kind, letter, subject, who, why) VALUES (:now, :kind, :le
 INSERT INTO plan (campaign, revision, digest, sealed_at, frozen, dictionary, origin)
 VALUES (:campaign, :revision, :digest, :now, :frozen, :dictionary, :origin);
 
+-- name: sealed_whole
+-- Everything that was sealed of a campaign's letters, in the order of their keys.
+SELECT json_array(l.id, l.key, l.revision, s.channel, s.language, s.message_id, s.digest, s.mailboxes, s.addresses,
+    s.recipient, s.attachments), s.own
+FROM letter l JOIN sealed s ON s.letter = l.id WHERE l.campaign = :campaign ORDER BY l.key;
+
+-- name: skipped_whole
+SELECT json_array(key, reason, detail, place) FROM skip WHERE campaign = :campaign AND revision = :revision ORDER BY rowid;
+
+-- name: finish_plan
+UPDATE plan SET letters = :letters WHERE campaign = :campaign AND revision = :revision;
+
+-- name: insert_link
+INSERT INTO link (number, names, digests, salts, link) VALUES (?, ?, ?, ?, ?);
+
 -- name: insert_content
 INSERT INTO content (digest, octets) VALUES (:digest, :octets) ON CONFLICT (digest) DO NOTHING;
 

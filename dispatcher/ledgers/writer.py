@@ -28,15 +28,19 @@ _JOBS_OWN: Final = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.Da
 class Writer:
     """Runs jobs in order on its own thread.
 
-    `open_connection` is called there and makes the connection; `tidy` is called there between transactions, when
-    everybody has been told of the last one.
+    `open_connection` is called there and makes the connection; `complete` is called there at the end of each
+    transaction, for what every commit must hold; `tidy` between transactions, when everybody has been told of the last.
     """
 
     def __init__(
-        self, open_connection: Callable[[], sqlite3.Connection], tidy: Callable[[sqlite3.Connection], None]
+        self,
+        open_connection: Callable[[], sqlite3.Connection],
+        tidy: Callable[[sqlite3.Connection], None],
+        complete: Callable[[sqlite3.Connection], None] = lambda _: None,
     ) -> None:
         self._open = open_connection
         self._tidy = tidy
+        self._complete = complete
         self._jobs: queue.SimpleQueue[Queued | None] = queue.SimpleQueue()
         self._door = threading.Lock()
         self._closed = False
@@ -115,6 +119,7 @@ class Writer:
         if len(jobs) == 1:
             return [self._commit_alone(connection, jobs[0])]
         outcomes = [undone_alone(connection, job) for job in jobs]
+        self._complete(connection)
         connection.execute("COMMIT")
         return outcomes
 
@@ -126,6 +131,7 @@ class Writer:
             failure = _of_the_job(error)
             connection.execute("ROLLBACK")
             return None, failure
+        self._complete(connection)
         connection.execute("COMMIT")
         return result, None
 
