@@ -251,6 +251,11 @@ class RelayAccount(_Table):
         return f"{self.user}@{self.host}:{self.port}" if self.user else f"{self.host}:{self.port}"
 
     @property
+    def literal(self) -> str:
+        """The relay's address, if it is named by that; else ''."""
+        return str(_ip(self.host) or "")
+
+    @property
     def loopback(self) -> bool:
         """Whether the relay is this very machine."""
         return _is_loopback(self.host)
@@ -310,6 +315,42 @@ class Pace(_Table):
     domains: Annotated[dict[str, RateText], AfterValidator(_domains)] = Field(default_factory=dict)
 
 
+def _resolver(value: str) -> str:
+    host, _, port = value.rpartition("]") if value.startswith("[") else ("", "", value)
+    name, mark, number = port.removeprefix(":").partition(":") if not host else (host + "]", port[:1], port[1:])
+    if _ip(value) is None and (_ip(name) is None or mark != ":" or not number.isdecimal() or int(number) > 65535):
+        raise ValueError('write the address of a name server, such as "192.0.2.53" or "192.0.2.53:5353"')
+    return value
+
+
+def _some_ip(value: str) -> str:
+    if not (found := _ip(value)):
+        raise ValueError("write IP addresses, such as 192.0.2.25")
+    return str(found)
+
+
+_SELECTOR: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+
+
+def _selector(value: str) -> str:
+    if not _SELECTOR.fullmatch(value):
+        raise ValueError("a selector is letters, digits, hyphens and underscores: what stands behind s= in a signature")
+    return value
+
+
+class Preflight(_Table):
+    """What `preflight` cannot know by itself of the sender's domain and the relay; and whom it asks the DNS.
+
+    `dkim_selectors` are those that letters are signed by; `relay_addresses`, or the SPF name `relay_include`, say where
+    the relay sends from. `resolver` is asked in place of the system's.
+    """
+
+    dkim_selectors: Annotated[tuple[Annotated[Line, AfterValidator(_selector)], ...], Array] = ()
+    relay_addresses: Annotated[tuple[Annotated[Line, AfterValidator(_some_ip)], ...], Array] = ()
+    relay_include: Annotated[Line, AfterValidator(_host)] | None = None
+    resolver: Annotated[Line, AfterValidator(_resolver)] | None = None
+
+
 def _public_key(value: Any) -> Any:
     if not isinstance(value, str):
         raise ValueError("write it as text, in quotes")
@@ -344,6 +385,7 @@ class Campaign(_Table):
     recipients: Annotated[tuple[RecipientsList, ...], Array, Field(min_length=1)]
     relay: RelayAccount
     pace: Pace = Pace()
+    preflight: Preflight = Preflight()
 
     @field_validator("id")
     @classmethod

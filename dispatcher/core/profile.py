@@ -16,7 +16,10 @@ from dispatcher.core.policy import Meaning, ReplyRule
 
 LIMITS: Final = ("connections", "rate", "quota")
 """What a profile says about [pace]."""
-_FACTS: Final = ("host", "port", "security", "auth", *LIMITS, "size", "letters_per_connection", "replies")
+_FACTS: Final = (
+    "host", "port", "security", "auth", *LIMITS, "size", "letters_per_connection", "replies", "spf_include",
+    "dkim_selectors",
+)  # fmt: skip
 
 
 class _Table(BaseModel):
@@ -46,7 +49,11 @@ class OwnReply(_Table):
 
 
 class Profile(_Table):
-    """One service. A limit that is None is not documented, or depends on the account."""
+    """One service. A limit that is None is not documented, or depends on the account.
+
+    `spf_include` is the name that a domain's SPF record includes to let it send; `dkim_selectors` are those that its
+    customers' letters are signed by unless they chose others.
+    """
 
     title: Line
     host: Line | None = None
@@ -60,6 +67,8 @@ class Profile(_Table):
     reset_hours: PositiveInt = 24
     size: PositiveInt | None = None
     letters_per_connection: PositiveInt | None = None
+    spf_include: str = ""
+    dkim_selectors: Annotated[tuple[str, ...], Array] = ()
     note: str = ""
     replies: Annotated[tuple[OwnReply, ...], Array] = ()
     sources: Annotated[tuple[Source, ...], Array, Field(min_length=1)]

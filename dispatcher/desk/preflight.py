@@ -24,6 +24,8 @@ from dispatcher.desk.draft import Draft
 from dispatcher.desk.machine import machine
 from dispatcher.desk.outlook import Outlook
 from dispatcher.desk.pacing import rules_of
+from dispatcher.desk.posture import sender_lines
+from dispatcher.lookups import Lookups
 from dispatcher.relays.probe import HASTY
 
 
@@ -57,6 +59,7 @@ def preflight(desk: Desk) -> Preflight:
             *_letters(check),
             *_relay(desk, draft.campaign, check.largest),
             *_pace(desk, check),
+            *([] if desk.sandbox else asyncio.run(_domains(draft.campaign))),
         ]
     )
 
@@ -64,12 +67,10 @@ def preflight(desk: Desk) -> Preflight:
 def before_sending(desk: Desk, plan: Outlook) -> Preflight:
     """The same for a plan that is about to leave: what is cheap, and what concerns all letters."""
     campaign, letters = plan.draft.campaign, plan.summary.letters
-    return Preflight(
-        [
-            *machine_lines(machine(desk, campaign, letters, _attached(plan.draft))),
-            *_relay(desk, campaign, plan.summary.largest),
-        ]
-    )
+    here = list(machine_lines(machine(desk, campaign, letters, _attached(plan.draft))))
+    relay = list(_relay(desk, campaign, plan.summary.largest))
+    grave = any(line.status is Status.PROBLEM and not line.passing for line in relay)
+    return Preflight([*here, *relay, *([] if grave else asyncio.run(_domains(campaign)))])
 
 
 def require_ready(found: Preflight, *, patient: bool) -> None:
@@ -121,6 +122,12 @@ def _pace(desk: Desk, check: Check) -> Iterator[Line]:
         return
     words = " ".join(check.forecast["words"]) if check.forecast else "nothing holds the letters back but the relay"
     yield ok(Part.RELAY, "pace", words)
+
+
+async def _domains(campaign: Campaign) -> Sequence[Line]:
+    """What the DNS says."""
+    dns = Lookups(campaign.preflight.resolver or "")
+    return await sender_lines(campaign, dns)
 
 
 # The relay.

@@ -1,0 +1,74 @@
+"""The sender's domain and the relay's place in it, asked of the DNS (`core.posture` says what the answers mean).
+
+Example domains are not looked up, unless a resolver is named that may know them.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from dispatcher.core.address import is_reserved
+from dispatcher.core.campaign import Campaign
+from dispatcher.core.dns import Question
+from dispatcher.core.posture import (
+    OTHERS,
+    Posture,
+    Sender,
+    dkim_of,
+    dmarc_of,
+    mail_of,
+    posture_lines,
+    spf_of,
+)
+from dispatcher.core.preflight import Line, Part, ok
+from dispatcher.desk.pacing import profile_of
+from dispatcher.lookups import Lookups
+
+
+async def sender_lines(campaign: Campaign, dns: Lookups) -> Sequence[Line]:
+    """How it stands with the sender's domain."""
+    domains = [campaign.sender.mailbox(each).address.rpartition("@")[2] for each in ("address", "return_path")]
+    if not campaign.preflight.resolver and (example := next(filter(is_reserved, domains), "")):
+        return [ok(Part.SENDER, "domain", f"{example} is an example, and not looked up")]
+    sender = await _sender(campaign, dns)
+    mail, path, reply, spf, dmarc = await asyncio.gather(
+        dns.settle(mail_of(sender.from_domain)),
+        dns.settle(mail_of(sender.path_domain)),
+        dns.settle(mail_of(sender.reply_domain)),
+        dns.settle(spf_of(sender)),
+        dns.settle(dmarc_of(sender.from_domain)),
+    )
+    dkim = await asyncio.gather(*(dns.settle(dkim_of(sender.from_domain, each)) for each in sender.selectors))
+    names = [f"{label}.{sender.from_domain}" for label, _ in OTHERS.values()]
+    others = await asyncio.gather(*(dns.answer(Question(name, "TXT")) for name in names))
+    posture = Posture(mail, path, reply, spf, dkim, dmarc, dict(zip(OTHERS, others, strict=True)))
+    return list(posture_lines(sender, posture))
+
+
+async def _sender(campaign: Campaign, dns: Lookups) -> Sender:
+    """What campaign.toml says, else what the profile says, else what the relay's own name says."""
+    said, profile, sender = campaign.preflight, profile_of(campaign), campaign.sender
+    include = said.relay_include or ("" if said.relay_addresses else profile.spf_include if profile else "")
+    addresses, unsure = (said.relay_addresses, "") if said.relay_addresses or include else await _of_host(campaign, dns)
+    return Sender(
+        from_domain=sender.mailbox("address").address.rpartition("@")[2],
+        path_domain=sender.mailbox("return_path").address.rpartition("@")[2],
+        reply_domain=sender.mailbox("reply_to").address.rpartition("@")[2],
+        reports_to=sender.mailbox("reply_to").address,
+        selectors=said.dkim_selectors or (profile.dkim_selectors if profile else ()),
+        addresses=addresses,
+        include=(include or "").lower().rstrip("."),
+        unsure=unsure,
+        helo=campaign.relay.helo,
+    )
+
+
+async def _of_host(campaign: Campaign, dns: Lookups) -> tuple[tuple[str, ...], str]:
+    """The relay's own addresses: it may send from others."""
+    host = campaign.relay.host
+    if campaign.relay.loopback:
+        return (), "the relay is this machine, and nobody has said from which address letters go on"
+    if campaign.relay.literal:
+        return (campaign.relay.literal,), f"{host} may send from another address"
+    found = await asyncio.gather(dns.answer(Question(host, "A")), dns.answer(Question(host, "AAAA")))
+    addresses = tuple(record for answer in found for record in answer.records)
+    return addresses, f"{host} may send from other addresses" if addresses else f"{host} has no address in the DNS"
