@@ -192,9 +192,18 @@ SOUGHT: Final = st.builds(
 
 
 @settings(max_examples=300)
-@given(sought=SOUGHT, size=st.integers(1, 30))
-def test_what_is_looked_for_is_found(desk: Desk, every: list[dict[str, Any]], sought: Sought, size: int) -> None:
+@given(sought=SOUGHT, size=st.integers(1, 30), few=st.sampled_from((0, 2, 100)), counted=st.sampled_from((1, 20, 1000)))
+def test_what_is_looked_for_is_found(
+    desk: Desk, every: list[dict[str, Any]], sought: Sought, size: int, few: int, counted: int
+) -> None:
     """By brute force; the pages one after the other are the whole, and each says how many there are."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("_FEW", few), ("_COUNTED", counted), ("_TOGETHER", 7)):
+            patch.setattr(f"dispatcher.desk.attempts.{name}", value)
+        _find(desk, every, sought, size)
+
+
+def _find(desk: Desk, every: list[dict[str, Any]], sought: Sought, size: int) -> None:
     expected = [row for row in every if wanted(row, sought)]
     if not sought.oldest_first:
         expected.reverse()

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 from dispatcher.core.errors import Problem, UsageError
@@ -22,6 +23,11 @@ _BASIC: Final = re.compile(r"[2-5][0-9]{0,2}")
 _ENHANCED: Final = re.compile(r"[245]\.(?:[0-9]{1,3}(?:\.[0-9]{1,3})?)?")
 _LAST: Final = 2**63 - 1
 _ALL: Final = -1
+_TOGETHER: Final = 500
+_COUNTED: Final = 5000
+"""So many are counted while a page is looked for. Where there are more, that was found early, and they are counted."""
+_FEW: Final = 2000
+"""So many letters are each asked for their attempts; with more, all attempts are asked for their letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +66,12 @@ def attempt_page(desk: Desk, sought: Sought, *, after: int = 0, size: int, langu
     """
     given = _given(desk, sought)
     with desk.reader() as reader:
-        given["letters"] = _letters(reader, given, sought.text)
-        found = list(_rows(reader, given, sought, after, size + 1, language))
-        whole = not after and len(found) <= size
-        count = len(found) if whole else (reader.one("count_attempts", **given) or {})["attempts"]
-    return AttemptPage(found[:size], len(found) > size, count)
+        statement = _narrow(reader, given, sought)
+        ids = list(_ids(reader, statement, given, sought, after, max(_COUNTED, size) + 1))
+        whole = not after and len(ids) <= _COUNTED  # then all were met once already
+        count = len(ids) if whole else (reader.one(f"count_{statement}", **given) or {})["attempts"]
+        rows = list(_shown(reader, ids[:size], language))
+    return AttemptPage(rows, len(ids) > size, count)
 
 
 def attempts(desk: Desk, sought: Sought, *, language: str = "en") -> Iterator[dict[str, Any]]:
@@ -74,17 +81,36 @@ def attempts(desk: Desk, sought: Sought, *, language: str = "en") -> Iterator[di
 
 
 def _all(reader: Reader, given: dict[str, Any], sought: Sought, language: str) -> Iterator[dict[str, Any]]:
-    with reader:
-        given["letters"] = _letters(reader, given, sought.text)
-        yield from _rows(reader, given, sought, 0, _ALL, language)
+    with reader, reader.one_moment():
+        ids = _ids(reader, _narrow(reader, given, sought), given, sought, 0, _ALL)
+        while some := list(islice(ids, _TOGETHER)):
+            yield from _shown(reader, some, language)
 
 
-def _rows(
-    reader: Reader, given: Mapping[str, Any], sought: Sought, after: int, limit: int, language: str
-) -> Iterator[dict[str, Any]]:
-    name, start = ("attempts_oldest", 0) if sought.oldest_first else ("attempts_newest", _LAST)
-    for row in reader.rows(name, **given, after=after or start, limit=limit):
-        yield attempt_row(row, language)
+def _narrow(reader: Reader, given: dict[str, Any], sought: Sought) -> str:
+    """Find the letters that are looked for, if any are; returns which statements suit them."""
+    wanted = searchable(sought.text.strip())
+    if not wanted:
+        return "attempts"
+    found = [row["id"] for row in reader.rows("letters_of", campaign=given["campaign"], text=wanted)]
+    few = len(found) <= _FEW
+    if few or len(found) < sum(reader.counts(given["campaign"]).values()):  # else it is in all of them
+        given["letters"] = json.dumps(found)
+    return "attempts_of_few" if few else "attempts"
+
+
+def _ids(
+    reader: Reader, statement: str, given: Mapping[str, Any], sought: Sought, after: int, limit: int
+) -> Iterator[int]:
+    order, start = ("oldest", 0) if sought.oldest_first else ("newest", _LAST)
+    name = statement.replace("attempts", f"attempts_{order}")
+    return (row["id"] for row in reader.rows(name, **given, after=after or start, limit=limit))
+
+
+def _shown(reader: Reader, ids: Sequence[int], language: str) -> Iterator[dict[str, Any]]:
+    """The attempts with these numbers, in this order."""
+    found = {row["attempt"]: row for row in reader.rows("attempts_shown", ids=json.dumps(ids))}
+    return (attempt_row(found[number], language) for number in ids)
 
 
 def relays_used(desk: Desk) -> Sequence[str]:
@@ -92,14 +118,6 @@ def relays_used(desk: Desk) -> Sequence[str]:
     campaign = desk.campaign_id()
     with desk.reader() as reader:
         return [row["relay"] for row in reader.rows("relays_used", campaign=campaign)]
-
-
-def _letters(reader: Reader, given: Mapping[str, Any], text: str) -> str:
-    """The numbers of the letters with this text in key or addresses, as a JSON list; '' if none is looked for."""
-    wanted = searchable(text.strip())
-    if not wanted:
-        return ""
-    return json.dumps([row["id"] for row in reader.rows("letters_of", campaign=given["campaign"], text=wanted)])
 
 
 def _given(desk: Desk, sought: Sought) -> dict[str, Any]:

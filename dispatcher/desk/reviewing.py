@@ -10,7 +10,10 @@ from dispatcher.ledgers.rows import DAMAGED, unreadable
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """What every page says of the campaign. So many letters as `to_settle` says wait for somebody's word."""
+    """What every page says of the campaign. So many letters as `to_settle` says wait for somebody's word.
+
+    Those are the unknown ones, and the printed ones of which nobody has said what became of them.
+    """
 
     campaign: str
     title: str
@@ -27,9 +30,9 @@ def heading(desk: Desk) -> Heading:
         plan = reader.one("latest_plan", campaign=campaign)
         if plan is None:
             raise LedgerUnavailable(f"nothing is sealed yet. Seal it: dispatcher seal{desk.flag}")
-        unknown = reader.one("count_unknown", campaign=campaign) or {"letters": 0}
+        waiting = reader.one("count_to_settle", campaign=campaign) or {"letters": 0}
     try:
         title = str(json.loads(plan["frozen"])["template"]["title"])
     except DAMAGED as error:
         raise unreadable(f"revision {plan['revision']} of {campaign}", error) from None
-    return Heading(campaign, title, desk.sandbox, plan["revision"], plan["sealed_at"], unknown["letters"])
+    return Heading(campaign, title, desk.sandbox, plan["revision"], plan["sealed_at"], waiting["letters"])

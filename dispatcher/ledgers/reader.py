@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -38,6 +38,15 @@ class Reader:
                     yield dict(row)
         except (sqlite3.Error, UnicodeDecodeError) as error:  # text that is none: damage that no check shows
             raise unusable(self._path, error) from None
+
+    @contextmanager
+    def one_moment(self) -> Iterator[None]:
+        """All that is read inside is as the ledger is now, whatever is written meanwhile."""
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.execute("COMMIT")
 
     def one(self, name: str, **given: Any) -> dict[str, Any] | None:
         """The first row of a named statement."""

@@ -1,9 +1,6 @@
--- name: count_unknown
-SELECT count(*) AS letters FROM letter WHERE campaign = :campaign AND state = 'unknown' AND lease IS NULL;
-
 -- name: attempt_filter
--- Attempts `a` of one campaign that are looked for. What is '' or 0 asks for nothing. An attempt is read once, in the order
--- of its number, and what is beside it only if it is shown: no index is needed, and none costs anything while sending.
+-- Attempts `a` of one campaign that are looked for; what is '' or 0 asks for nothing. They are gone through in the order of
+-- their numbers, and what is beside them is read only if it is shown: so no index is needed that would cost while sending.
 (NOT EXISTS (SELECT 1 FROM run WHERE campaign <> :campaign) OR a.run IN (SELECT id FROM run WHERE campaign = :campaign))
     AND (:outcome = '' OR a.outcome = :outcome)
     AND (:phase = '' OR a.phase = :phase)
@@ -13,17 +10,42 @@ SELECT count(*) AS letters FROM letter WHERE campaign = :campaign AND state = 'u
     AND (:lowest = 0 OR a.code BETWEEN :lowest AND :highest)
     AND (:enhanced = '' OR substr(a.enhanced || '.', 1, length(:enhanced)) = :enhanced)
     AND (:relay = '' OR a.session IN (SELECT id FROM session WHERE host || ':' || port = :relay))
-    AND (:letters = '' OR a.letter IN (SELECT value FROM json_each(:letters)))
+
+-- name: of_letters
+(:letters = '' OR a.letter IN (SELECT value FROM json_each(:letters)))
+
+-- name: few_letters
+json_each(:letters) f CROSS JOIN attempt a INDEXED BY attempt_by_letter ON a.letter = f.value
+
+-- name: attempts_newest
+SELECT a.id FROM attempt a WHERE a.id < :after AND {attempt_filter} AND {of_letters} ORDER BY a.id DESC LIMIT :limit;
+
+-- name: attempts_oldest
+SELECT a.id FROM attempt a WHERE a.id > :after AND {attempt_filter} AND {of_letters} ORDER BY a.id LIMIT :limit;
+
+-- name: count_attempts
+SELECT count(*) AS attempts FROM attempt a WHERE {attempt_filter} AND {of_letters};
+
+-- name: attempts_newest_of_few
+SELECT a.id FROM {few_letters} WHERE a.id < :after AND {attempt_filter} ORDER BY a.id DESC LIMIT :limit;
+
+-- name: attempts_oldest_of_few
+SELECT a.id FROM {few_letters} WHERE a.id > :after AND {attempt_filter} ORDER BY a.id LIMIT :limit;
+
+-- name: count_attempts_of_few
+SELECT count(*) AS attempts FROM {few_letters} WHERE {attempt_filter};
 
 -- name: letters_of
 -- Letters with a text in key or addresses, whatever its case and accents.
 SELECT l.id FROM letter l JOIN sealed d ON d.letter = l.id
 WHERE l.campaign = :campaign AND instr(searchable(l.key || char(10) || d.addresses), :text);
 
--- name: attempt_columns
+-- name: recipients_name
+CASE WHEN json_valid(d.recipient) THEN coalesce(nullif(d.recipient ->> '$.to[0].name', ''), d.recipient ->> '$.fields.name') END AS name
+
+-- name: attempts_shown
 SELECT a.id AS attempt, a.at, a.ended_at, l.key, d.addresses,
-    CASE WHEN json_valid(d.recipient) THEN coalesce(
-        d.recipient ->> '$.to[0].name', d.recipient ->> '$.fields.name') END AS name,
+    {recipients_name},
     a.outcome, a.phase, a.code, a.enhanced, a.reply,
     CASE WHEN instr(d.mailboxes, ' ') THEN (
         SELECT group_concat(mailbox || ': ' || code || ' ' || reply, char(10)) FROM (
@@ -33,16 +55,51 @@ SELECT a.id AS attempt, a.at, a.ended_at, l.key, d.addresses,
     s.host, s.port, s.peer, s.tls_version, s.cipher, s.certificate, s.mode
 FROM attempt a CROSS JOIN letter l ON l.id = a.letter CROSS JOIN sealed d ON d.letter = a.letter
 LEFT JOIN session s ON s.id = a.session
-
--- name: attempts_newest
-{attempt_columns} WHERE a.id < :after AND {attempt_filter} ORDER BY a.id DESC LIMIT :limit;
-
--- name: attempts_oldest
-{attempt_columns} WHERE a.id > :after AND {attempt_filter} ORDER BY a.id LIMIT :limit;
-
--- name: count_attempts
-SELECT count(*) AS attempts FROM attempt a WHERE {attempt_filter};
+WHERE a.id IN (SELECT value FROM json_each(:ids));
 
 -- name: relays_used
 SELECT DISTINCT s.host || ':' || s.port AS relay FROM session s JOIN run r ON r.id = s.run
 WHERE r.campaign = :campaign ORDER BY relay;
+
+-- name: count_to_settle
+SELECT count(*) AS letters FROM letter WHERE campaign = :campaign AND state IN ('unknown', 'printed') AND lease IS NULL;
+
+-- name: unknown_letters
+-- Which they are first, so that nothing else is looked up for letters that are not shown.
+SELECT l.id, l.key, l.reason, d.addresses, {recipients_name}, a.id AS attempt, a.at, a.ended_at, a.phase, a.code,
+    a.enhanced, a.reply, a.queue_id, a.message_digest, a.account, a.run, s.host, s.port, s.peer, s.tls_version, s.cipher,
+    s.certificate, s.mode, r.started_at AS run_started_at, r.ended_at AS run_ended_at, r.ending
+FROM (SELECT id FROM letter INDEXED BY letter_at_rest
+    WHERE campaign = :campaign AND state = 'unknown' AND lease IS NULL AND id > :after ORDER BY id LIMIT :limit) u
+JOIN letter l ON l.id = u.id JOIN sealed d ON d.letter = l.id
+LEFT JOIN attempt a ON a.id = (SELECT max(id) FROM attempt WHERE letter = l.id)
+LEFT JOIN session s ON s.id = a.session LEFT JOIN run r ON r.id = a.run
+ORDER BY l.id;
+
+-- name: printed_letters
+SELECT l.id, l.key, l.reason, d.addresses, d.mailboxes, {recipients_name}
+FROM (SELECT id FROM letter INDEXED BY letter_at_rest
+    WHERE campaign = :campaign AND state = 'printed' AND lease IS NULL AND id > :after ORDER BY id LIMIT :limit) u
+JOIN letter l ON l.id = u.id JOIN sealed d ON d.letter = l.id ORDER BY l.id;
+
+-- name: last_attempt_of
+SELECT max(id) AS attempt FROM attempt WHERE letter = :letter;
+
+-- name: skips_shown
+SELECT rowid AS number, key, reason, detail, place FROM skip
+WHERE campaign = :campaign AND revision = :revision AND (:reason = '' OR reason = :reason) AND rowid > :after
+ORDER BY rowid LIMIT :limit;
+
+-- name: suppressions_shown
+SELECT identity, address, reason, since, source FROM suppression
+WHERE identity > :after AND (:text = '' OR instr(searchable(address || char(10) || reason), :text))
+ORDER BY identity LIMIT :limit;
+
+-- name: count_suppressions
+SELECT count(*) AS addresses FROM suppression;
+
+-- name: decided_lately
+SELECT e.id, e.at, e.kind, e.subject, e.who, e.why, l.key FROM event e LEFT JOIN letter l ON l.id = e.letter
+WHERE e.kind IN ('resolved', 'suppressed', 'unsuppressed', 'posted', 'thrown away')
+    AND (l.campaign = :campaign OR e.letter IS NULL) AND e.id <= :until
+ORDER BY e.id DESC LIMIT :limit;

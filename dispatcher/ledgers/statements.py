@@ -23,15 +23,23 @@ def _named(file: str) -> Mapping[str, str]:
     """Statements by name; where one says `{other}` stands what that one is."""
     parts = re.split(r"^-- name: (\w+)\n", (_FILES / file).read_text(encoding="utf-8"), flags=re.MULTILINE)
     found = dict(zip(parts[1::2], (part.strip().rstrip(";") for part in parts[2::2]), strict=True))
-    return {name: re.sub(r"\{(\w+)\}", lambda part: found[part[1]], text) for name, text in found.items()}
+
+    def whole(text: str) -> str:
+        return re.sub(r"\{(\w+)\}", lambda part: whole(found[part[1]]), text)
+
+    return {name: whole(text) for name, text in found.items()}
 
 
-SQL: Final = {
-    **_named("statements.sql"),
-    **_named("review_overview.sql"),
-    **_named("review_letters.sql"),
-    **_named("review_log.sql"),
-}
+def _together(*files: str) -> Mapping[str, str]:
+    """The statements of several files. A name stands in one of them."""
+    found = [_named(file) for file in files]
+    together = {name: text for each in found for name, text in each.items()}
+    if len(together) < sum(map(len, found)):
+        raise ValueError("two statements have one name")
+    return together
+
+
+SQL: Final = _together("statements.sql", "review_overview.sql", "review_letters.sql", "review_log.sql")
 UNSEALED: Final = _named("unsealed.sql")
 
 

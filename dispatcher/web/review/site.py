@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
@@ -56,6 +57,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(shown=_shown, size=size, moment=moment)
+    environment.globals.update(link_to_letter=letter_address)
     environment.globals.update(STATES=STATES, LANGUAGES=LANGUAGES, NAVIGATION=NAVIGATION)
     return environment
 
@@ -68,6 +70,11 @@ def _shown(text: object) -> str:
 def moment(stamp: str | None) -> str:
     """A moment of the ledger for people: to the second, in UTC."""
     return f"{stamp[:10]} {stamp[11:19]}" if stamp else ""
+
+
+def letter_address(key: str) -> str:
+    """Where a letter is shown."""
+    return "/letters?" + urlencode({"words": key})
 
 
 @dataclass(frozen=True, slots=True)
