@@ -11,7 +11,7 @@ from dispatcher.core.errors import LedgerUnavailable
 from dispatcher.core.model import Letter, State
 from dispatcher.core.text import searchable
 from dispatcher.ledgers.file import connect, unusable
-from dispatcher.ledgers.rows import letter_of, unreadable
+from dispatcher.ledgers.rows import inflate, letter_of, unreadable
 from dispatcher.ledgers.statements import SQL
 
 
@@ -77,3 +77,10 @@ class Reader:
     def letter(self, row: Mapping[str, Any]) -> Letter:
         """The sealed letter in a row that has its columns."""
         return letter_of(*(row[name] for name in ("language", "message_id", "digest", "recipient", "attachments")))
+
+    def own(self, row: Mapping[str, Any]) -> bytes:
+        """The letter's own part of the message in a row that has its columns (on paper, what is printed)."""
+        plan = self.one("dictionary", campaign=row["campaign"], revision=row["revision"])
+        if plan is None:
+            raise LedgerUnavailable(f"the ledger has no revision {row['revision']} of {row['campaign']}")
+        return inflate(row["own"], plan["dictionary"])

@@ -13,11 +13,13 @@ from datetime import datetime
 from typing import Final
 
 from dispatcher.paper.behind import with_reports
-from dispatcher.paper.printing import House, PaperLetter, printed
+from dispatcher.paper.printing import House, PaperLetter, pictures, printed
 from dispatcher.paper.typesetting import Piece, ours
 
 LETTERS_IN_A_FILE: Final = 500
 """More are better printed as several files: one takes 500 MB of memory while it is made."""
+_ROOM: Final = "the window of an envelope"
+_PIXELS_AN_INCH: Final = 110
 
 
 def typeset(letters: Iterable[PaperLetter], house: House, *, timestamp: datetime, two_sided: bool = False) -> bytes:
@@ -31,7 +33,17 @@ def typeset(letters: Iterable[PaperLetter], house: House, *, timestamp: datetime
     house's source, with file and line. ValueError without letters.
     """
     several = tuple(letters)
-    pieces = (ours("page.typ"), Piece(house.source.file, house.source.text), ours("letters.typ"))
+    pieces = _pieces(house)
     settings = {"sides": 2 if two_sided else 1}
-    pdf = printed(several, house, pieces, timestamp=timestamp, room="the window of an envelope", settings=settings)
+    pdf = printed(several, house, pieces, timestamp=timestamp, room=_ROOM, settings=settings)
     return with_reports(pdf, several, two_sided=two_sided) if any(letter.behind for letter in several) else pdf
+
+
+def looked_at(letter: PaperLetter, house: House) -> list[bytes]:
+    """The pages of one letter as pictures (PNG), to be looked at on a screen. Raises what `typeset` does."""
+    settings = {"sides": 1}
+    return pictures([letter], house, _pieces(house), pixels_an_inch=_PIXELS_AN_INCH, room=_ROOM, settings=settings)
+
+
+def _pieces(house: House) -> tuple[Piece, ...]:
+    return ours("page.typ"), Piece(house.source.file, house.source.text), ours("letters.typ")

@@ -2,17 +2,20 @@
 
 import json
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from dispatcher.core.errors import Place, Problem, TemplateError
 from dispatcher.core.model import LetterParts
 from dispatcher.core.render import SourceFile
 from dispatcher.paper.blocks import BREAK, Node, blocks, breakable, is_element, plain
-from dispatcher.paper.typesetting import FONTS, NoGlyph, NoRoom, Piece, compiled, ours
+from dispatcher.paper.typesetting import FONTS, NoGlyph, NoRoom, Piece, compiled, ours, pictured
+
+T = TypeVar("T")
 
 _ISOLATE: Final = "\u2068"
 _POP: Final = "\u2069"
@@ -62,6 +65,32 @@ def printed(
     Raises TemplateError: a glyph that no font has, with recipient and text; an address that does not fit, with
     recipient; what Typst finds wrong with the house's source, with file and line. ValueError without letters.
     """
+    make = partial(compiled, timestamp=timestamp, root=house.root, fonts=house.fonts)
+    return _set(letters, house, pieces, make, room, settings)
+
+
+def pictures(
+    letters: Sequence[PaperLetter],
+    house: House,
+    pieces: Iterable[Piece],
+    *,
+    pixels_an_inch: float,
+    room: str,
+    settings: Mapping[str, Any] | None = None,
+) -> list[bytes]:
+    """The same as pictures, a PNG a page. Raises what `printed` does."""
+    make = partial(pictured, pixels_an_inch=pixels_an_inch, root=house.root, fonts=house.fonts)
+    return _set(letters, house, pieces, make, room, settings)
+
+
+def _set(
+    letters: Sequence[PaperLetter],
+    house: House,
+    pieces: Iterable[Piece],
+    make: Callable[[tuple[Piece, ...], Mapping[str, str]], T],
+    room: str,
+    settings: Mapping[str, Any] | None,
+) -> T:
     if not letters:
         raise ValueError("there is nothing to print")
     data = [_data(letter) for letter in letters]
@@ -76,7 +105,7 @@ def printed(
     while data:
         try:
             told = {**inputs, "letters": json.dumps(data, ensure_ascii=False)}
-            pdf = compiled(every, told, timestamp=timestamp, root=house.root, fonts=house.fonts)
+            made = make(every, told)
         except NoRoom as error:  # what is wrong with the others is said as well
             problems += _limited([_no_room(key, data, room) for key in error.keys])
             data = [one for one in data if one["key"] not in error.keys]
@@ -86,7 +115,7 @@ def printed(
         break
     if problems:
         raise TemplateError(*problems)
-    return pdf
+    return made
 
 
 def _data(letter: PaperLetter) -> dict[str, Any]:

@@ -81,26 +81,40 @@ def compiled(
 
     Raises NoGlyph, NoRoom, and TemplateError naming file and line of a piece.
     """
+    given: dict[str, Any] = {"format": "pdf", "pdf_standards": ["a-2b"], "timestamp": timestamp.astimezone(UTC)}
+    pdf = _made(pieces, inputs, root, fonts, given)
+    if not isinstance(pdf, bytes):
+        raise DispatcherError("Typst gave something else than a PDF")
+    return pdf
+
+
+def pictured(
+    pieces: tuple[Piece, ...],
+    inputs: Mapping[str, str],
+    *,
+    pixels_an_inch: float,
+    root: Path = FONTS,
+    fonts: Path | None = None,
+) -> list[bytes]:
+    """The same as pictures, a PNG a page."""
+    found = _made(pieces, inputs, root, fonts, {"format": "png", "ppi": pixels_an_inch})
+    return list(found) if isinstance(found, list) else [found]
+
+
+def _made(
+    pieces: tuple[Piece, ...], inputs: Mapping[str, str], root: Path, fonts: Path | None, given: Mapping[str, Any]
+) -> Any:
     import typst  # noqa: PLC0415
 
     source = "\n".join(piece.text for piece in pieces).encode()
     with _ONE_AT_A_TIME:
         try:
-            pdf = _compiler(root, fonts).compile(
-                source,
-                format="pdf",
-                sys_inputs=dict(inputs),
-                pdf_standards=["a-2b"],
-                timestamp=timestamp.astimezone(UTC),
-            )
+            return _compiler(root, fonts).compile(source, sys_inputs=dict(inputs), **given)
         except typst.TypstError as error:
             raise _in_words(error, pieces) from None
         finally:
             if sum(map(len, inputs.values())) > _LARGE:
                 _forget(root, fonts)
-    if not isinstance(pdf, bytes):
-        raise DispatcherError("Typst gave something else than a PDF")
-    return pdf
 
 
 def _forget(root: Path, fonts: Path | None) -> None:

@@ -1,16 +1,14 @@
 """The letters to look at first: the longest, the shortest, gaps, other languages and scripts than most."""
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from dispatcher.core.model import Letter, Rendering
-from dispatcher.core.text import printable
+from dispatcher.core.unusual import unusual_in
 
 _LISTED: Final = 20
-_RIGHT_TO_LEFT: Final = frozenset({"R", "AL", "RLE", "RLO", "RLI"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,7 @@ class Outliers:
             why = f"asked for {recipient.language}, written in {letter.language}"
             self._language.add(Pointer(number, letter.key, why))
         names = [m.name for m in recipient.mailboxes] + [recipient.fields.get("name", "")]
-        if why := ", ".join(_script("".join(names))):
+        if why := ", ".join(unusual_in("".join(names))):
             self._script.add(Pointer(number, letter.key, why))
         for column, text in recipient.fields.items():
             if column in self._words:
@@ -90,23 +88,6 @@ class Outliers:
 
 def _measure(entry: tuple[int, Pointer]) -> int:
     return entry[0]
-
-
-def _script(name: str) -> Iterator[str]:
-    """What is unusual in a name, in words."""
-    if name.isascii() and name.isprintable():
-        return
-    if any(unicodedata.bidirectional(c) in _RIGHT_TO_LEFT for c in name):
-        yield "right-to-left"
-    elif any(c > "\u024f" and c.isalpha() and not _latin(c) for c in name):
-        yield "not Latin"
-    if printable(name) != name:
-        yield "characters that do not show"
-
-
-def _latin(letter: str) -> bool:
-    name = unicodedata.name(letter, "")
-    return "LATIN" in name or name.startswith("MODIFIER LETTER")
 
 
 def size(octets: int) -> str:

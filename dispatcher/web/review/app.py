@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dispatcher.core.errors import DispatcherError, LedgerUnavailable
 from dispatcher.desk import Desk
+from dispatcher.desk.letters import NoLetter
 from dispatcher.web.review import letters, log, overview, settle
 from dispatcher.web.review.guard import STATIC, Guard, Session
 from dispatcher.web.review.site import LANGUAGE_COOKIE, Site
@@ -76,6 +77,8 @@ def _http_error(site: Site) -> _Handler:
 
 def _known_error(site: Site) -> _Handler:
     async def handle(request: Request, error: Exception) -> Response:
+        if isinstance(error, NoLetter):
+            return site.plain_page(request, 404, NOT_HERE, "")
         status = 503 if isinstance(error, LedgerUnavailable) else 409
         return site.plain_page(request, status, BROKEN, str(error))
 

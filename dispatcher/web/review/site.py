@@ -56,7 +56,7 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(shown=_shown, size=size, moment=moment)
+    environment.filters.update(shown=_shown, lines=_lines, size=size, moment=moment)
     environment.globals.update(link_to_letter=letter_address)
     environment.globals.update(STATES=STATES, LANGUAGES=LANGUAGES, NAVIGATION=NAVIGATION)
     return environment
@@ -67,14 +67,19 @@ def _shown(text: object) -> str:
     return printable(str(text))
 
 
+def _lines(text: str) -> str:
+    """The same in several lines."""
+    return "\n".join(map(printable, text.splitlines()))
+
+
 def moment(stamp: str | None) -> str:
     """A moment of the ledger for people: to the second, in UTC."""
     return f"{stamp[:10]} {stamp[11:19]}" if stamp else ""
 
 
 def letter_address(key: str) -> str:
-    """Where a letter is shown."""
-    return "/letters?" + urlencode({"words": key})
+    """Where a letter is shown, by its recipient's key."""
+    return "/letter?" + urlencode({"key": key})
 
 
 @dataclass(frozen=True, slots=True)
