@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet install
 
-.PHONY: demo test npm lint lock report screenshots torture torture-full bench bench-full bench-peers bench-quick bench-profile wheel-test clean
+.PHONY: demo test npm lint lock map report screenshots torture torture-full bench bench-full bench-peers bench-quick bench-profile wheel-test clean
 
 demo: $(VENV)/.installed
 	$(BIN)/dispatcher send --sandbox --fresh
@@ -33,6 +33,12 @@ torture-full: $(VENV)/.installed-test
 # The specimen report, byte for byte.
 report: $(VENV)/.installed-test
 	$(BIN)/python docs/report.py
+
+# The map of the review page, from Natural Earth's outlines: docs/world.py says which. Wants npm.
+map: $(VENV)/.installed
+	mkdir -p build/map
+	cd build/map && npm pack --silent world-atlas@2.0.2 && tar -xzf world-atlas-2.0.2.tgz
+	$(BIN)/python docs/world.py build/map/package
 
 # Pictures of the founding letter for the README. Wants chromium and fonts-crosextra-caladea.
 screenshots: $(VENV)/.installed-test
