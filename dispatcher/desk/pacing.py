@@ -5,7 +5,7 @@ holds for the sandbox.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -125,7 +125,7 @@ def expected(desk: Desk, letters: Waiting) -> Expected | None:
     if desk.sandbox or not letters.letters:
         return None
     now = desk.clock.now().astimezone()
-    lanes = _lanes(desk, letters)
+    lanes = _lanes(campaign, letters.letters, mailboxes_of(desk, letters))
     terms = _terms(desk, campaign, lanes, now)
     if problem := _too_late(campaign, lanes, terms, now):
         raise UsageError(problem)
@@ -135,6 +135,15 @@ def expected(desk: Desk, letters: Waiting) -> Expected | None:
     resumes = found.resumes_at.isoformat(timespec="seconds") if found.resumes_at else None
     words = tuple(_words(campaign, found, terms, now))
     return Expected(words, found.letters, found.first, resumes, found.done_at.isoformat(timespec="seconds"))
+
+
+def foreseen(desk: Desk, campaign: Campaign, letters: int) -> Forecast | None:
+    """When all letters that wait in the ledger are done at the earliest; None if nothing holds them back."""
+    if desk.sandbox or not letters:
+        return None
+    now = desk.clock.now()
+    lanes = _lanes(campaign, letters, _waiting_mailboxes(desk, campaign.id))
+    return forecast(lanes, now, _terms(desk, campaign, lanes, now))
 
 
 def _too_late(campaign: Campaign, lanes: Mapping[Lane, int], terms: Terms, now: datetime) -> Problem | None:
@@ -152,13 +161,13 @@ def _too_late(campaign: Campaign, lanes: Mapping[Lane, int], terms: Terms, now: 
     return Problem(f"{what} ({_pace(campaign)})", Place("campaign.toml", None, "key not_after"), todo)
 
 
-def _lanes(desk: Desk, letters: Waiting) -> Counter[Lane]:
+def _lanes(campaign: Campaign, letters: int, mailboxes: Iterable[Sequence[str]]) -> Counter[Lane]:
     """Letters by those of their domains that have a rate of their own: nearly always none."""
-    rates = letters.draft.campaign.pace.domains
+    rates = campaign.pace.domains
     if not rates:
-        return Counter({(): letters.letters})
+        return Counter({(): letters})
     counted: Counter[Lane] = Counter()
-    for identities in mailboxes_of(desk, letters):
+    for identities in mailboxes:
         domains = {identity.rpartition("@")[2] for identity in identities}
         counted[tuple(sorted(domains if "*" in rates else domains & rates.keys()))] += 1
     return counted
@@ -167,14 +176,18 @@ def _lanes(desk: Desk, letters: Waiting) -> Counter[Lane]:
 def mailboxes_of(desk: Desk, letters: Waiting) -> Iterator[Sequence[str]]:
     """Whom each of the letters goes to."""
     if letters.sealed:
-        with desk.reader() as reader:
-            for row in reader.rows("mailboxes_waiting", campaign=letters.draft.campaign.id):
-                if letters.keys is None or row["key"] in letters.keys:
-                    yield row["mailboxes"].split()
+        yield from _waiting_mailboxes(desk, letters.draft.campaign.id, letters.keys)
     else:
         for key, mailboxes in letters.draft.unsealed.mailboxes():
             if letters.keys is None or key in letters.keys:
                 yield mailboxes.split()
+
+
+def _waiting_mailboxes(desk: Desk, campaign: str, keys: Collection[str] | None = None) -> Iterator[Sequence[str]]:
+    with desk.reader() as reader:
+        for row in reader.rows("mailboxes_waiting", campaign=campaign):
+            if keys is None or row["key"] in keys:
+                yield row["mailboxes"].split()
 
 
 def unmet(draft: Draft) -> list[str]:

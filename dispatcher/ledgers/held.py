@@ -37,6 +37,7 @@ from dispatcher.ledgers.statements import SQL, TEMPORARY
 from dispatcher.ledgers.writer import Writer
 
 T = TypeVar("T")
+_GLANCE: Final = 0.1  # seconds: somebody may just be looking whether the ledger is held
 _FOLD: Final = 20_000  # rows changed between two checkpoints: some 30 MB of log
 
 
@@ -70,7 +71,7 @@ class SqliteLedger:
         file.make_folder(path.parent)
         with ExitStack() as stack:
             if hold:
-                self._lock(stack, path.with_suffix(".lock"), 0)
+                self._lock(stack, path.with_suffix(".lock"), _GLANCE)
             with ExitStack() as guests:
                 self._lock(guests, self._guests, patience)
                 if not path.exists():
@@ -237,3 +238,17 @@ class SqliteLedger:
             connection.execute(SQL["resend_unknown"], given)
         elif on_unknown == "assume_sent":
             connection.execute(SQL["assume_unknown_sent"], given)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds the ledger, for whoever only looks. It is not kept from being held for longer than that."""
+    lock = path.with_suffix(".lock")
+    if not lock.exists():
+        return False
+    try:
+        with FileLock(lock, timeout=0, mode=0o600, thread_local=False):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False

@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -42,11 +42,15 @@ class Reader:
     @contextmanager
     def one_moment(self) -> Iterator[None]:
         """All that is read inside is as the ledger is now, whatever is written meanwhile."""
-        self._connection.execute("BEGIN")
+        try:
+            self._connection.execute("BEGIN")
+        except sqlite3.Error as error:
+            raise unusable(self._path, error) from None
         try:
             yield
         finally:
-            self._connection.execute("COMMIT")
+            with suppress(sqlite3.Error):
+                self._connection.execute("COMMIT")
 
     def one(self, name: str, **given: Any) -> dict[str, Any] | None:
         """The first row of a named statement."""

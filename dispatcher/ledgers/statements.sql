@@ -138,7 +138,7 @@ UPDATE letter SET state = 'suppressed', lease = NULL, reason = :reason
 WHERE id = :id AND state = 'leased' AND lease = :run;
 
 -- name: last_attempt
-SELECT coalesce(max(id), 0) FROM attempt;
+SELECT coalesce(max(id), 0) AS id FROM attempt;
 
 -- name: insert_attempt
 INSERT INTO attempt (id, letter, run, session, account, at, ended_at, phase, outcome, scope, code, enhanced, reply, queue_id, message_digest)

@@ -1,0 +1,306 @@
+"""What the overview of the review page shows: what the campaign is, and where all its letters stand at one moment.
+
+What is slow to count is kept for as long as it cannot have changed: by what letters are grouped, while the same
+revision is sealed; attempts that have ended, for ever, so that only those are counted that ended since; all counts,
+while nobody has written into the ledger (`PRAGMA data_version`).
+"""
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from email.parser import BytesHeaderParser
+from email.policy import default as modern
+from typing import Any, Final
+
+from dispatcher.core.errors import LedgerUnavailable, UsageError
+from dispatcher.core.model import State
+from dispatcher.core.review import by_outcome, outcome_of
+from dispatcher.desk import Desk
+from dispatcher.ledgers.held import is_held
+from dispatcher.ledgers.reader import Reader
+from dispatcher.ledgers.rows import DAMAGED, inflate, unreadable
+
+_MOST_GROUPS: Final = 40
+_MOST_COUNTRIES: Final = 400
+_ENDLESS: Final = 2**63 - 1
+_ENOUGH: Final = 5
+"""So many attempts, over as many seconds, say how fast a run is."""
+
+Counts = Mapping[str, int]
+"""How many there are, by `core.review.OUTCOMES`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a campaign is, as it is sealed. `subjects` are those of one letter in each language."""
+
+    title: str
+    revision: int
+    digest: str
+    sealed_at: str
+    sealed_by: str
+    date: str
+    sender: str
+    reply_to: str
+    subjects: Mapping[str, str]
+    skipped: Counts
+    tests: Sequence[Mapping[str, Any]]
+    approvals: Mapping[str, Any] | None
+    in_doubt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run. While it is at work: so many of its attempts have ended, and all are done at `done_at` if that is known.
+
+    `at_work` is false of one that was stopped without an end, too: `ended_at` is '' then.
+    """
+
+    number: int
+    account: str
+    started_at: str
+    ended_at: str
+    ending: str
+    at_work: bool
+    attempts: int = 0
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Where the letters stand. `outcomes` adds up to `letters`, and so do `languages`, `groups` and `countries`, where
+    '' is no group, or no country. `relays` and `seconds` (since 1970) count the attempts that have ended.
+    """
+
+    letters: int
+    outcomes: Counts
+    skipped: int
+    refused: int
+    next_due_at: str
+    runs: int
+    run: Run | None
+    languages: Mapping[str, Counts]
+    groups: Mapping[str, Counts]
+    countries: Mapping[str, Counts]
+    relays: Mapping[str, Counts]
+    seconds: Mapping[int, Counts]
+
+    @property
+    def attempts(self) -> int:
+        """How many have ended."""
+        return sum(sum(found.values()) for found in self.relays.values())
+
+
+def _plan(desk: Desk, reader: Reader, campaign: str) -> Mapping[str, Any]:
+    plan = reader.one("latest_plan", campaign=campaign)
+    if plan is None:
+        raise LedgerUnavailable(f"nothing is sealed yet. Seal it: dispatcher seal{desk.flag}")
+    return plan
+
+
+def _facts(desk: Desk, reader: Reader, campaign: str, subjects: Mapping[str, str]) -> Facts:
+    plan = _plan(desk, reader, campaign)
+    revision, digest = plan["revision"], plan["digest"]
+    by = reader.one("sealed_by", revision=revision, digest=digest)
+    skips = reader.rows("skips_by_reason", campaign=campaign, revision=revision)
+    try:
+        frozen = json.loads(plan["frozen"])
+        return Facts(
+            title=frozen["template"]["title"],
+            revision=revision,
+            digest=digest,
+            sealed_at=plan["sealed_at"],
+            sealed_by=by["who"] if by else "",
+            date=frozen["template"]["date"],
+            sender=f"{frozen['from_']['name']} <{frozen['from_']['address']}>",
+            reply_to=frozen["reply_to"]["address"],
+            subjects=subjects,
+            skipped={row["reason"]: row["rows"] for row in skips},
+            tests=list(reader.rows("tests", campaign=campaign)),
+            approvals=_approvals(desk),
+            in_doubt=desk.doubt(),
+        )
+    except DAMAGED as error:
+        raise unreadable(f"revision {revision} of {campaign}", error) from None
+
+
+def _subjects(reader: Reader, campaign: str) -> Iterator[tuple[str, str]]:
+    for row in reader.rows("first_letters", campaign=campaign):
+        dictionary = reader.one("dictionary", campaign=campaign, revision=row["revision"]) or {"dictionary": b""}
+        message = BytesHeaderParser(policy=modern).parsebytes(inflate(row["own"], dictionary["dictionary"]))
+        yield row["language"], str(message["subject"] or "")
+
+
+def _approvals(desk: Desk) -> Mapping[str, Any] | None:
+    """How far it is approved; None if nobody asks for approvals, or campaign.toml is in no state to say."""
+    from dispatcher.desk.approvals import standing  # noqa: PLC0415 (slow to load, and most campaigns want none)
+
+    try:
+        found = standing(desk, desk.campaign())
+    except UsageError:
+        return None
+    return found.as_data() if found.wanted or found.approvals else None
+
+
+class Overview:
+    """Counts one campaign's letters, anew when something has changed. Many threads may ask; each waits its turn."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._turn = threading.Lock()
+        self._reader: Reader | None = None
+        self._inode = (0, 0)
+        self._seen: tuple[object, ...] = ()
+        self._placed = (0, 0)
+        self._ended = _Ended()
+        self._numbers: Numbers | None = None
+        self._subjects: Mapping[str, str] = {}
+
+    def numbers(self) -> Numbers:
+        """Where all letters stand now. Raises LedgerUnavailable."""
+        with self._turn:
+            try:
+                return self._timed(self._counted())
+            except LedgerUnavailable:
+                self._forget()
+                raise
+
+    def facts(self) -> Facts:
+        """What the campaign is. Raises LedgerUnavailable if nothing is sealed yet."""
+        with self._turn:
+            self._counted()
+            reader, campaign = self._open(), self._desk.campaign_id()
+            with reader.one_moment():
+                return _facts(self._desk, reader, campaign, self._subjects)
+
+    def _forget(self) -> None:
+        if self._reader:
+            self._reader.close()
+        self._reader, self._placed, self._ended, self._numbers = None, (0, 0), _Ended(), None
+
+    def _open(self) -> Reader:
+        """The ledger, opened once; anew if another stands in its place (`send --sandbox --fresh`)."""
+        with suppress(OSError):
+            there = self._desk.ledger_path.stat()
+            if self._reader and (there.st_dev, there.st_ino) == self._inode:
+                return self._reader
+        self._forget()
+        self._reader = self._desk.reader()
+        there = self._desk.ledger_path.stat()
+        self._inode = there.st_dev, there.st_ino
+        self._reader.one("temporary_in_memory")
+        return self._reader
+
+    def _counted(self) -> Numbers:
+        reader, campaign = self._open(), self._desk.campaign_id()
+        seen = (campaign, (reader.one("version") or {})["data_version"])
+        if self._numbers is None or seen != self._seen:
+            with reader.one_moment():
+                self._numbers = self._count(reader, campaign)
+            self._seen = seen
+        return self._numbers
+
+    def _count(self, reader: Reader, campaign: str) -> Numbers:
+        plan = _plan(self._desk, reader, campaign)
+        letters = (reader.one("count_letters", campaign=campaign) or {})["letters"]
+        deferred = reader.one("waiting", campaign=campaign) or {}
+        refused = reader.one("refused_mailboxes", campaign=campaign) or {}
+        runs = list(reader.rows("runs", campaign=campaign))
+        skips = reader.one("count_skips", campaign=campaign, revision=plan["revision"]) or {}
+        if self._placed != (plan["revision"], letters):
+            self._placed = (0, 0)
+            _place(reader)
+            self._subjects = dict(_subjects(reader, campaign))
+            self._placed = (plan["revision"], letters)
+        by: tuple[dict[str, Counter[str]], ...] = ({}, {}, {})
+        for row in reader.rows("count_by_place", campaign=campaign):
+            outcome = outcome_of(State(row["state"]), tried=bool(row["tried"]))
+            for found, name in zip(by, ("language", "grouping", "country"), strict=True):
+                found.setdefault(row[name], Counter())[outcome] += row["letters"]
+        seconds, relays = self._ended.counted(reader, campaign)
+        return Numbers(
+            letters=letters,
+            outcomes=by_outcome(reader.counts(campaign), deferred.get("letters", 0)),
+            skipped=skips.get("rows", 0),
+            refused=refused.get("letters", 0),
+            next_due_at=deferred.get("next_due_at") or "",
+            runs=len(runs),
+            run=_run(runs[-1]) if runs else None,
+            languages=by[0],
+            groups=by[1],
+            countries=by[2],
+            relays=relays,
+            seconds=seconds,
+        )
+
+    def _timed(self, numbers: Numbers) -> Numbers:
+        """With what passes also when nobody writes: whether the run is still there, and how long it will take."""
+        run = numbers.run
+        if run is None or run.ended_at or not is_held(self._desk.ledger_path):
+            return numbers
+        since = int(datetime.fromisoformat(run.started_at).timestamp())
+        ended = {second: sum(found.values()) for second, found in numbers.seconds.items() if second >= since}
+        left = sum(numbers.outcomes[name] for name in ("waiting", "deferred", "in_flight"))
+        seconds = self._seconds_left(left, ended)
+        return replace(numbers, run=replace(run, at_work=True, attempts=sum(ended.values()), seconds_left=seconds))
+
+    def _seconds_left(self, left: int, ended: Mapping[int, int]) -> float | None:
+        """How long a run takes for what is left: as fast as it has been, and no faster than the pace allows."""
+        from dispatcher.desk.pacing import foreseen  # noqa: PLC0415 (slow to load, and no run is at work mostly)
+
+        known: list[float] = []
+        attempts, span = sum(ended.values()), max(ended, default=0) - min(ended, default=0)
+        if attempts >= _ENOUGH and span >= _ENOUGH:
+            known.append(left * span / attempts)
+        with suppress(UsageError):
+            forecast = foreseen(self._desk, self._desk.campaign(), left)
+            if forecast:
+                known.append((forecast.done_at - self._desk.clock.now()) / timedelta(seconds=1))
+        return max(known, default=None)
+
+
+def _place(reader: Reader) -> None:
+    """Note of each letter by what it is counted."""
+    for name in ("forget_seen", "forget_place", "forget_placed"):
+        reader.one(name)
+    reader.one("temp_seen")
+    reader.one("forget_many_groups", most=_MOST_GROUPS)
+    reader.one("forget_many_countries", most=_MOST_COUNTRIES)
+    for name in ("temp_place", "temp_placed", "find_places", "place_letters", "forget_seen"):
+        reader.one(name)
+
+
+def _run(row: Mapping[str, Any]) -> Run:
+    ended_at = row["ended_at"] or ""
+    return Run(row["id"], row["account"], row["started_at"], ended_at, row["ending"], at_work=False)
+
+
+_Tallies = tuple[dict[int, Counter[str]], dict[str, Counter[str]]]
+
+
+class _Ended:
+    """Attempts that have ended, by the second and by the relay. An attempt ends once, and is never changed."""
+
+    def __init__(self) -> None:
+        self._kept: _Tallies = {}, {}
+        self._after = 0
+
+    def counted(self, reader: Reader, campaign: str) -> _Tallies:
+        """All of them; those before the first that is still at risk need never be counted again."""
+        risk = (reader.one("first_at_risk") or {})["id"]
+        self._kept = self._added(reader, campaign, self._after, risk)
+        self._after = max(self._after, min(risk, (reader.one("last_attempt") or {})["id"] + 1) - 1)
+        return self._added(reader, campaign, self._after, _ENDLESS)
+
+    def _added(self, reader: Reader, campaign: str, after: int, before: int) -> _Tallies:
+        seconds, relays = dict(self._kept[0]), dict(self._kept[1])
+        for row in reader.rows("ended_attempts", campaign=campaign, after=after, before=before):
+            second = int(datetime.fromisoformat(row["second"]).replace(tzinfo=UTC).timestamp())
+            found = Counter({row["outcome"]: row["attempts"]})
+            seconds[second] = seconds.get(second, Counter()) + found
+            relays[row["relay"]] = relays.get(row["relay"], Counter()) + found
+        return seconds, relays
