@@ -241,7 +241,7 @@ class SqliteLedger:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds the ledger, for whoever only looks. It is not kept from being held for longer than that."""
+    """Whether a process holds the ledger, for whoever only looks: it is free again at once."""
     lock = path.with_suffix(".lock")
     if not lock.exists():
         return False

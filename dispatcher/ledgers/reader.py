@@ -28,6 +28,10 @@ class Reader:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file. May be called twice."""
         self._connection.close()
 
     def rows(self, name: str, **given: Any) -> Iterator[dict[str, Any]]:

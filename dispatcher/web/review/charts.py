@@ -15,6 +15,7 @@ from dispatcher.core.review import OUTCOMES
 HAIR: Final = 0.006
 """The thinnest that a part of a bar is drawn, of the longest bar."""
 _MOST: Final = 48
+_LEAST: Final = 12
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
 _STEPS: Final = (
     *(1, 2, 5, 10, 15, 30),
@@ -101,7 +102,8 @@ def time_chart(seconds: Mapping[int, Mapping[str, int]]) -> TimeChart | None:
     counts: dict[int, Counter[str]] = {}
     for second, found in seconds.items():
         counts.setdefault(second // step, Counter()).update(found)
-    begin, number = first // step, last // step - first // step + 1
+    number = max(_LEAST, last // step - first // step + 1)
+    begin = first // step - (number - 1 - (last // step - first // step)) // 2
     top, rise = _level(max(sum(found.values()) for found in counts.values()))
     columns = tuple(
         Column(_moment(n * step), (n - begin) / number, 1 / number, bar(found, top))
@@ -112,7 +114,7 @@ def time_chart(seconds: Mapping[int, Mapping[str, int]]) -> TimeChart | None:
 
 
 def _level(most: int) -> tuple[int, int]:
-    """A round number that is no less, and round steps up to it: 4 to 5 of them, or fewer where there are not as many."""
+    """A round number that is no less, and round steps up to it: five at most."""
     rise = 1
     while rise * 5 < most:
         rise = rise * 5 // 2 if str(rise)[0] == "2" else rise * 2

@@ -73,18 +73,10 @@ class Row:
         return sum(self.counts.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Bars:
-    """Bars below one another; `outcomes` are those that occur."""
-
-    rows: Sequence[Row]
-    outcomes: Sequence[str]
-
-
-def bars(counts: Mapping[str, Mapping[str, int]]) -> Bars | None:
-    """The longest first, the shortest together in one; None if there is nothing to tell apart."""
+def bars(counts: Mapping[str, Mapping[str, int]]) -> Sequence[Row]:
+    """The longest first, the shortest together in one; none if there is nothing to tell apart."""
     if not any(counts):
-        return None
+        return ()
     order = sorted(counts, key=lambda name: (not name, -sum(counts[name].values()), name))
     shown = order if len(order) <= _ROWS else order[: _ROWS - 1]
     rest: Counter[str] = Counter()
@@ -95,7 +87,7 @@ def bars(counts: Mapping[str, Mapping[str, int]]) -> Bars | None:
     rows = [Row(name, outcomes, bar(outcomes, most)) for name, outcomes in found.items()]
     if rest:
         rows.append(Row("", rest, bar(rest, most), merged=len(order) - len(shown)))
-    return Bars(rows, [o for o in OUTCOMES if any(row.counts.get(o) for row in rows)])
+    return rows
 
 
 def time_left(words: Words, seconds: float | None) -> str:
@@ -132,7 +124,8 @@ def routes(site: Site) -> list[Route]:
     def values(request: Request) -> dict[str, Any]:
         words = site.words(request)
         numbers = counted.numbers()
-        shown = [o for o in OUTCOMES if o in ALWAYS or numbers.outcomes[o]]
+        at_work = {"in_flight"} if numbers.run and numbers.run.at_work else set[str]()
+        shown = [o for o in OUTCOMES if o in ALWAYS or o in at_work or numbers.outcomes[o]]
         chart, world = time_chart(numbers.seconds), world_map(numbers.countries, words.language)
         on_map = {country.outcome for country in world.countries} if world else set()
         return {

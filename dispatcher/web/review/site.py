@@ -56,7 +56,7 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(shown=_shown, lines=_lines, size=size, moment=moment)
+    environment.filters.update(shown=_shown, lines=_lines, size=size, moment=moment, colour=colour)
     environment.globals.update(link_to_letter=letter_address)
     environment.globals.update(STATES=STATES, LANGUAGES=LANGUAGES, NAVIGATION=NAVIGATION)
     return environment
@@ -70,6 +70,11 @@ def _shown(text: object) -> str:
 def _lines(text: str) -> str:
     """The same in several lines."""
     return "\n".join(map(printable, text.splitlines()))
+
+
+def colour(state: str) -> str:
+    """The colour that a state is shown in."""
+    return STATES[state][1] if state in STATES else state
 
 
 def moment(stamp: str | None) -> str:

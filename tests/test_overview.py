@@ -1,0 +1,214 @@
+"""What the overview counts: it adds up to the plan, whatever states letters are in and whoever writes meanwhile."""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dispatcher.core.errors import LedgerUnavailable
+from dispatcher.core.model import State
+from dispatcher.core.review import OUTCOMES, by_outcome, outcome_of
+from dispatcher.desk import Desk
+from dispatcher.desk.overview import Numbers, Overview
+from dispatcher.ledgers.held import is_held
+from tests.command import dispatcher, new_campaign, read_list, write_list
+from tests.review_campaign import ON_PAPER, POSTED, PRINTED, SUPPRESSED, mixed_campaign
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return mixed_campaign(tmp_path_factory.mktemp("mixed"))
+
+
+@pytest.fixture
+def rehearsed(tmp_path: Path) -> Path:
+    root = new_campaign(tmp_path)
+    assert dispatcher("send", "--sandbox", "--confirm", "6", folder=root).code == 0
+    return root
+
+
+@pytest.fixture
+def ledger(rehearsed: Path) -> Iterator[sqlite3.Connection]:
+    """The rehearsal's, opened to write anything into it, its rules put aside."""
+    with closing(sqlite3.connect(rehearsed / ".dispatcher/sandbox/ledger.sqlite", isolation_level=None)) as found:
+        for (name,) in found.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            found.execute(f"DROP TRIGGER {name}")
+        found.execute("DROP INDEX one_live")
+        yield found
+
+
+def adds_up(numbers: Numbers) -> None:
+    """Every view of the letters counts each of them once."""
+    assert numbers.outcomes.keys() == set(OUTCOMES)
+    assert sum(numbers.outcomes.values()) == numbers.letters
+    there = {outcome: count for outcome, count in numbers.outcomes.items() if count}
+    for view in (numbers.languages, numbers.groups, numbers.countries):
+        total: Counter[str] = Counter()
+        for counts in view.values():
+            total.update(counts)
+        assert {outcome: count for outcome, count in total.items() if count} == there
+    relays = sum((Counter(counts) for counts in numbers.relays.values()), Counter[str]())
+    assert relays == sum((Counter(counts) for counts in numbers.seconds.values()), Counter[str]())
+
+
+@given(st.dictionaries(st.sampled_from(State), st.integers(0, 10**6)), st.data())
+def test_each_state_is_counted_in_one_outcome(counts: dict[State, int], data: st.DataObject) -> None:
+    deferred = data.draw(st.integers(0, counts.get(State.READY, 0)))
+    found = by_outcome(counts, deferred)
+    assert list(found) == list(OUTCOMES)
+    assert sum(found.values()) == sum(counts.values())
+    assert min(found.values()) >= 0
+    assert found["deferred"] == deferred
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("tried", [False, True])
+def test_the_numbers_add_up_with_a_letter_in_any_state(
+    rehearsed: Path, ledger: sqlite3.Connection, state: State, tried: bool
+) -> None:
+    counted = Overview(Desk(rehearsed, sandbox=True))
+    assert counted.numbers().outcomes["accepted"] == 6
+    lease = 1 if state in (State.LEASED, State.AT_RISK) else None
+    ledger.execute(
+        "UPDATE letter SET state = ?, lease = ?, attempts = ? WHERE key = 'FRA'", (str(state), lease, int(tried))
+    )
+    numbers = counted.numbers()
+    adds_up(numbers)
+    expected = Counter({"accepted": 5})
+    expected[outcome_of(state, tried=tried)] += 1
+    assert {name: count for name, count in numbers.outcomes.items() if count} == dict(expected)
+    assert numbers.countries["250"] == {outcome_of(state, tried=tried): 1}
+
+
+def test_a_campaign_in_the_middle_is_told_as_it_is(mixed: Path) -> None:
+    numbers = Overview(Desk(mixed)).numbers()
+    adds_up(numbers)
+    assert {name: count for name, count in numbers.outcomes.items() if count} == {
+        "accepted": 187,
+        "deferred": 3,
+        "failed": 3,
+        "unknown": 2,
+        "suppressed": len(SUPPRESSED),
+        "to_print": len(ON_PAPER) - len(PRINTED),
+        "printed": len(PRINTED) - len(POSTED),
+        "posted": len(POSTED),
+    }
+    assert numbers.skipped == 3
+    assert numbers.attempts == 195
+    assert [sum(counts.values()) for counts in numbers.relays.values()] == [195]
+    assert numbers.groups[""] == {"accepted": 12}
+    assert numbers.next_due_at
+    assert numbers.run
+    assert (numbers.run.at_work, numbers.run.ending) == (False, "waiting")
+
+
+def test_facts_are_those_that_were_sealed(mixed: Path) -> None:
+    facts = Overview(Desk(mixed)).facts()
+    assert facts.title == "Submission of the KMS report, UPR 6th session, Cambodia"
+    assert facts.revision == 1
+    assert facts.digest in dispatcher("status", "--json", folder=mixed).out
+    assert facts.sender == "Khmer M'Chas Srok (KMS) <upr@kms.example.org>"
+    assert list(facts.subjects) == ["en", "es", "fr"]
+    assert facts.subjects["fr"] == "Examen périodique universel du Cambodge, sixième session – Rapport de KMS"
+    assert facts.skipped == {"filtered": 3}
+    assert facts.approvals is None
+
+
+def test_nothing_is_counted_again_before_the_ledger_has_changed(rehearsed: Path, ledger: sqlite3.Connection) -> None:
+    counted = Overview(Desk(rehearsed, sandbox=True))
+    first = counted.numbers()
+    assert counted.numbers() is first
+    ledger.execute("UPDATE letter SET state = 'failed' WHERE key = 'FRA'")
+    assert counted.numbers().outcomes["failed"] == 1
+
+
+def test_attempts_are_counted_once_in_whatever_order_they_end(rehearsed: Path, ledger: sqlite3.Connection) -> None:
+    counted = Overview(Desk(rehearsed, sandbox=True))
+    assert counted.numbers().attempts == 6
+    insert = (
+        "INSERT INTO attempt (letter, run, account, at, ended_at, phase, outcome) "
+        "VALUES (?, 1, 'sandbox', '2026-03-01T10:00:00.5+00:00', ?, 'final', ?)"
+    )
+    ledger.execute("UPDATE letter SET state = 'at_risk', lease = 1 WHERE id IN (1, 2)")
+    ledger.execute(insert, (1, None, "at_risk"))
+    ledger.execute(insert, (2, "2026-03-01T10:00:02.5+00:00", "deferred"))
+    assert counted.numbers().attempts == 7
+    ledger.execute("UPDATE attempt SET outcome = 'accepted', ended_at = '2026-03-01T10:00:03+00:00' WHERE id = 7")
+    ledger.execute("UPDATE letter SET state = 'ready', lease = NULL WHERE id IN (1, 2)")
+    numbers = counted.numbers()
+    assert numbers.attempts == 8
+    assert numbers.relays[""] == {"accepted": 1, "deferred": 1}
+    assert counted.numbers().attempts == 8
+
+
+def test_a_new_rehearsal_is_another_ledger(rehearsed: Path) -> None:
+    counted = Overview(Desk(rehearsed, sandbox=True))
+    assert counted.numbers().letters == 6
+    columns, rows = read_list(rehearsed, "un_missions.csv")
+    write_list(rehearsed, "un_missions.csv", columns, [row for row in rows if row["key"] != "FRA"])
+    assert dispatcher("send", "--sandbox", "--fresh", "--confirm", "5", folder=rehearsed).code == 0
+    numbers = counted.numbers()
+    assert numbers.letters == 5
+    assert "250" not in numbers.countries
+
+
+def test_an_amended_plan_is_counted_by_its_new_fields(rehearsed: Path) -> None:
+    counted = Overview(Desk(rehearsed))
+    assert dispatcher("seal", folder=rehearsed).code == 0
+    assert counted.numbers().groups["WEOG"] == {"waiting": 3}
+    columns, rows = read_list(rehearsed, "un_missions.csv")
+    changed = {"group": "Another group", "name": "Mission de la France"}  # the group alone would change no letter
+    rows = [{**row, **(changed if row["key"] == "FRA" else {})} for row in rows]
+    write_list(rehearsed, "un_missions.csv", columns, rows)
+    assert dispatcher("amend", "--confirm", "1", folder=rehearsed).code == 0
+    numbers = counted.numbers()
+    adds_up(numbers)
+    assert numbers.groups["Another group"] == {"waiting": 1}
+    assert numbers.runs == 0
+    assert numbers.run is None
+
+
+def test_a_column_that_is_another_in_every_row_groups_nothing(rehearsed: Path) -> None:
+    columns, rows = read_list(rehearsed, "un_missions.csv")
+    more = [
+        {**rows[0], "key": f"X{n}", "email": f"x{n}@missions.example.org", "group": f"group {n}"} for n in range(60)
+    ]
+    write_list(rehearsed, "un_missions.csv", columns, [*rows, *more])
+    assert dispatcher("seal", folder=rehearsed).code == 0
+    numbers = Overview(Desk(rehearsed)).numbers()
+    adds_up(numbers)
+    assert list(numbers.groups) == [""]
+
+
+def test_before_anything_is_sealed_it_says_what_to_do(tmp_path: Path) -> None:
+    counted = Overview(Desk(new_campaign(tmp_path)))
+    for ask in (counted.numbers, counted.facts):
+        with pytest.raises(LedgerUnavailable, match="Begin with: dispatcher send"):
+            ask()
+
+
+def test_a_look_at_who_holds_the_ledger_holds_nobody_up(rehearsed: Path) -> None:
+    desk = Desk(rehearsed, sandbox=True)
+    assert not is_held(desk.ledger_path)
+    with desk.ledger():
+        assert is_held(desk.ledger_path)
+    assert not is_held(desk.ledger_path)
+    with desk.ledger():
+        pass
+
+
+def test_a_run_that_was_killed_is_not_at_work(rehearsed: Path, ledger: sqlite3.Connection) -> None:
+    ledger.execute("UPDATE run SET ended_at = NULL, ending = ''")
+    counted = Overview(Desk(rehearsed, sandbox=True))
+    run = counted.numbers().run
+    assert run
+    assert (run.at_work, run.ended_at) == (False, "")
+    with Desk(rehearsed, sandbox=True).ledger():
+        run = counted.numbers().run
+        assert run
+        assert (run.at_work, run.attempts) == (True, 6)
