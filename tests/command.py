@@ -59,17 +59,29 @@ def argv(*words: str) -> list[str]:
     return [sys.executable, "-m", "dispatcher", *words]
 
 
-def dispatcher(*words: str, folder: Path, env: Mapping[str, str] | None = None, text: str = "") -> Done:
-    """Run one command in a folder; `text` is what stands on its stdin."""
+def dispatcher(
+    *words: str, folder: Path, env: Mapping[str, str] | None = None, text: str = "", anew: bool = False
+) -> Done:
+    """Run one command in a folder; `text` is what stands on its stdin. `anew`: from Python's start on, not forked."""
+    settings = environment(**(env or {}))
+    if anew:
+        run = subprocess.run(
+            argv(*words),
+            cwd=folder,
+            env=settings,
+            input=text.encode(),
+            capture_output=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        return Done(run.returncode, run.stdout.decode(), run.stderr.decode())
     with tempfile.TemporaryDirectory() as name:
         given, out, err = Path(name, "in"), Path(name, "out"), Path(name, "err")
         given.write_bytes(text.encode())
         out.touch()
         err.touch()
         nursery = _nursery()
-        number = nursery.begin(
-            *words, folder=folder, env=environment(**(env or {})), streams=(str(given), str(out), str(err))
-        )
+        number = nursery.begin(*words, folder=folder, env=settings, streams=(str(given), str(out), str(err)))
         watchdog = threading.Timer(SECONDS, os.kill, (number, signal.SIGKILL))
         watchdog.start()
         code = nursery.end()

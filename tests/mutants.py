@@ -176,11 +176,11 @@ MUTANTS = (
 
 
 def copy(folder: Path) -> Path:
-    """The repository as far as tests need it, to be changed at will."""
+    """The repository as far as tests need it, to be changed at will. What is compiled is not compiled again."""
     for name in _NEEDED:
         there = REPOSITORY / name
         if there.is_dir():
-            shutil.copytree(there, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(there, folder / name, ignore=shutil.ignore_patterns("node_modules", "*.pyc.*"))
         else:
             shutil.copy(there, folder / name)
     return folder

@@ -174,6 +174,9 @@ def test_a_field_of_the_sender(field: str, tmp_path: Path) -> None:
     edit(folder / "recipients" / "ngos.csv", ", fidh.geneva@ngos.example.org", "")
     for other in ("fr", "es"):  # compiled anew for every text, and not looked at
         (folder / f"templates/upr_submission/letter.{other}.md").unlink()
+    # Nor is the report, which would be opened anew in a process of its own.
+    edit(folder / "campaign.toml", 'attachments = ["templates/upr_submission/report.pdf"]', "")
+    edit(folder / "templates/upr_submission/letter.en.md", '"report.pdf" =', '# "report.pdf" =')
     original = (folder / "campaign.toml").read_text(encoding="utf-8")
     taken = refused = 0
     for text, toml in variants(original, field):

@@ -168,10 +168,11 @@ def test_problems_without_end_are_listed_to_the_thousandth(tmp_path: Path) -> No
 @needs_mount()
 def test_a_plan_for_which_there_is_no_room(tmp_path: Path) -> None:
     """More than is kept in memory, and no room on the disk for temporary files: nothing is sealed, and it says why."""
-    rows = (f"K{n},k{n}@a.example.org,Mission {n},en,{'x' * 30_000},g,true" for n in range(800))
+    rows = (f"K{n},k{n}@a.example.org,Mission {n},en,{'no room ' * 4_000},g,true" for n in range(800))
     folder = write_campaign(tmp_path / "campaign", files={"people.csv": people(*rows)})
     with SmallDisk(tmp_path / "small", 1_000_000) as disk:
-        found = dispatcher("send", "--sandbox", folder=folder, env={"SQLITE_TMPDIR": str(disk.folder)})
+        env = {"SQLITE_TMPDIR": str(disk.folder)}  # SQLite reads it when it is loaded
+        found = dispatcher("send", "--sandbox", folder=folder, env=env, anew=True)
     assert found.code == 4
     assert "cannot be kept on the disk" in found.err
     assert "SQLITE_TMPDIR" in found.err
