@@ -11,8 +11,10 @@ demo: $(VENV)/.installed
 	$(BIN)/dispatcher send --sandbox --fresh
 	@echo "To type these as they stand, first: . $(BIN)/activate"
 
+# In as many processes as there are cores, each with whole files; `make test PROCESSES=0` runs them in one.
+PROCESSES ?= auto
 test: $(VENV)/.installed-test tests/npm/node_modules/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(PROCESSES) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 # The npm package that is a server in the tests; where it is missing they are skipped, and in CI that is a failure.
 npm: tests/npm/node_modules/.installed

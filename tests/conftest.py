@@ -2,10 +2,14 @@
 tests' figures are told in the last line; marks of ledgers go into a folder of the suite's own; no secret that a test
 logged in with is in any file that the suite made. No property has a time limit: how fast it is shown to hold says
 nothing of it.
+
+All of it holds in one process and in several (`make test`, by pytest-xdist), where each takes whole files.
 """
 
 import os
+import signal
 from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -18,6 +22,17 @@ from tests.browser import MISSING, USABLE, Screens, launched
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 pytest.register_assert_rewrite("tests.ledger_contract", "tests.pace_contract")  # their assertions explain themselves
+
+# What a shell's background job ignores, or nohup, all that tests begin would ignore too.
+for _name in ("SIGINT", "SIGHUP"):
+    if hasattr(signal, _name) and signal.getsignal(getattr(signal, _name)) is signal.SIG_IGN:
+        signal.signal(getattr(signal, _name), lambda *_: None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with torture first: they are the longest, and one that came last would keep one process busy alone."""
+    torture = {item.path for item in items if item.get_closest_marker("torture")}
+    items.sort(key=lambda item: item.path not in torture)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -62,9 +77,19 @@ _STATUS = pytest.StashKey[int]()
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     session.config.stash[_STATUS] = exitstatus
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["figures"] = figures.told()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """One of several processes has ended."""
+    if told := getattr(node, "workeroutput", {}).get("figures"):
+        figures.add(told)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    if told := figures.line(passed=config.stash.get(_STATUS, 1) == 0):
+    told = figures.line(passed=config.stash.get(_STATUS, 1) == 0)
+    if told and not hasattr(config, "workeroutput"):
         print(f"\n{told}")

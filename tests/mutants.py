@@ -201,10 +201,11 @@ def run_tests(folder: Path, *tests: str) -> "subprocess.CompletedProcess[str]":
     """Run some tests of a copy, against the package in that copy."""
     there = f"dispatcher.__file__.startswith({str(folder)!r})"
     code = f"import dispatcher, pytest, sys; assert {there}; sys.exit(pytest.main())"
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}  # how we are run
     return subprocess.run(
         [sys.executable, "-c", code, "-x", "-p", "no:cacheprovider", *(f"tests/{test}" for test in tests)],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder)},
+        env={**env, "PYTHONPATH": str(folder), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
         timeout=SECONDS,

@@ -9,7 +9,6 @@ import importlib
 import json
 import os
 import pkgutil
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -68,7 +67,6 @@ def _serve() -> None:
     for module in pkgutil.walk_packages(dispatcher.__path__, "dispatcher."):
         if module.name != "dispatcher.__main__":
             importlib.import_module(module.name)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     orders, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     gc.freeze()
     child = 0

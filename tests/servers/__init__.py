@@ -145,9 +145,12 @@ def require(program: str, install: str) -> str:
 
 
 def free_port() -> int:
-    """A port nobody listens on, and that the system gives to nobody by itself, as it does those from 32768 on."""
+    """A port nobody listens on, and that the system gives to nobody by itself, as it does those from 32768 on; nor does
+    another process of these tests, each of which has a thousand of its own.
+    """
+    lane = 20_000 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 12 * 1000
     while True:
-        port = random.randrange(20_000, 32_000)
+        port = lane + random.randrange(1000)
         with contextlib.suppress(OSError), socket.create_server((HOST, port)):
             return port
 
