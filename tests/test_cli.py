@@ -51,7 +51,7 @@ def options(command: Any) -> set[str]:
 def test_every_command_of_the_plan_is_there() -> None:
     asked_for = {"init", "check", "preview", "send", "amend", "status", "log", "resolve", "sandbox", "adopt", "paper"}
     asked_for |= {"seal", "approve"}
-    asked_for |= {"review", "preflight"}
+    asked_for |= {"review", "preflight", "dossier", "verify"}
     assert asked_for | {f"suppress {verb}" for verb in ("add", "remove", "list", "import")} == set(NAMES)
 
 

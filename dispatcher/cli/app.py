@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from dispatcher import __version__
-from dispatcher.cli import account, approving, folder, ledger, paper, preflight, reviewing, sending
+from dispatcher.cli import account, approving, dossier, folder, ledger, paper, preflight, reviewing, sending, verifying
 
 app = typer.Typer(
     name="dispatcher",
@@ -48,5 +48,7 @@ app.command()(ledger.status)
 app.command()(ledger.log)
 app.command()(ledger.resolve)
 app.command()(ledger.adopt)
+app.command()(dossier.dossier)
+app.command()(verifying.verify)
 app.add_typer(ledger.suppress, name="suppress")
 app.command()(sending.sandbox)

@@ -7,6 +7,7 @@
     approvals   who has approved what would leave, and whether that is enough; sealed: what is sealed, on one page
     deciding    amend, resolve, suppress: what people decide, with who and why
     reading     status, log, one letter's story
+    dossier     the evidence of a dispatch, as a folder; proving: whether such a folder is as it was written
     capturing   the sandbox's server alone
 
 Nothing is printed here and nobody is asked; every use case takes values and returns values, or raises

@@ -8,6 +8,7 @@ import json
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from html import escape
 from itertools import islice
 from typing import Any, BinaryIO, Final
@@ -56,15 +57,25 @@ def json_pieces(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         yield "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in some)
 
 
-def write_xlsx(file: BinaryIO, columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, title: str) -> None:
+def write_xlsx(
+    file: BinaryIO,
+    columns: Sequence[str],
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    title: str,
+    created: datetime | None = None,
+) -> None:
     """A heading and the rows as a workbook; when a sheet is full, another one begins.
 
-    What is longer than a cell may be is cut there, with an ellipsis; CSV and JSON lines have it whole.
+    What is longer than a cell may be is cut there, with an ellipsis; CSV and JSON lines have it whole. `created` is the
+    moment in the workbook's properties, by default now.
     """
     from xlsxwriter import Workbook  # noqa: PLC0415 (slow to load)
 
     with tempfile.TemporaryDirectory() as folder:  # for its owner alone, and gone also if this breaks off
         book = Workbook(file, {"constant_memory": True, "tmpdir": folder})
+        if created:
+            book.set_properties({"created": created.replace(tzinfo=None)})
         bold = book.add_format({"bold": True})
 
         def begin(number: int) -> Any:
@@ -89,12 +100,16 @@ def write_xlsx(file: BinaryIO, columns: Sequence[str], rows: Iterable[Mapping[st
 def _write_cell(sheet: Any, line: int, column: int, value: object) -> None:
     if isinstance(value, int):
         sheet.write_number(line, column, value)
-    elif text := _NO_XML.sub("\ufffd", str(value)):
-        cut = _cut(text)
+    elif cut := cell_text(value):
         # The writer takes what looks like this for marked-up text, and would write it as it stands.
         marked_up = cut.startswith("<r>") and cut.endswith("</r>")
         plain = f'<r><t xml:space="preserve">{escape(cut, quote=False)}</t></r>' if marked_up else cut
         sheet.write_string(line, column, plain)
+
+
+def cell_text(value: object) -> str:
+    """A value as a cell of a workbook has it."""
+    return _cut(_NO_XML.sub("\ufffd", str(value)))
 
 
 def _cut(text: str) -> str:

@@ -36,8 +36,12 @@ class Reader:
 
     def rows(self, name: str, **given: Any) -> Iterator[dict[str, Any]]:
         """The rows of a named statement, as dictionaries."""
+        return self.query(SQL[name], **given)
+
+    def query(self, statement: str, **given: Any) -> Iterator[dict[str, Any]]:
+        """The same of a statement that is ours and has no name."""
         try:
-            with closing(self._connection.execute(SQL[name], given)) as cursor:
+            with closing(self._connection.execute(statement, given)) as cursor:
                 for row in cursor:
                     yield dict(row)
         except (sqlite3.Error, UnicodeDecodeError) as error:  # text that is none: damage that no check shows

@@ -492,3 +492,51 @@ GROUP BY reason ORDER BY reason;
 -- name: sealed_by
 SELECT who FROM event WHERE letter IS NULL AND kind IN ('sealed', 'amended') AND subject = 'revision ' || :revision
     AND why = :digest ORDER BY id DESC LIMIT 1;
+
+-- name: ledger
+SELECT uuid, created_at FROM ledger;
+
+-- name: links
+SELECT number, names, digests, salts, link FROM link ORDER BY number;
+
+-- name: last_link
+SELECT number, link FROM link ORDER BY number DESC LIMIT 1;
+
+-- name: plans_sealed
+SELECT revision, digest, sealed_at, frozen, dictionary, letters FROM plan WHERE campaign = :campaign ORDER BY revision;
+
+-- name: dossier_rows
+SELECT l.id, l.key, l.state, l.revision, l.date, l.reason, d.channel, d.language, d.recipient, d.message_id, d.digest,
+    (SELECT count(*) FROM attempt WHERE letter = l.id AND outcome <> 'at_risk') AS attempts,
+    a.at, a.ended_at, a.phase, a.outcome, a.code, a.enhanced, a.reply, a.queue_id, a.message_digest, s.host, s.port,
+    s.tls_version, (
+        SELECT max(at) FROM event WHERE letter = l.id AND kind IN ('printed', 'reprinted', 'posted')
+    ) AS on_paper_at
+FROM letter l JOIN sealed d ON d.letter = l.id
+LEFT JOIN attempt a ON a.id = (SELECT max(id) FROM attempt WHERE letter = l.id AND outcome <> 'at_risk')
+LEFT JOIN session s ON s.id = a.session
+WHERE l.campaign = :campaign ORDER BY l.id;
+
+-- name: dossier_letters
+SELECT l.id, l.key, l.revision, d.channel, d.language, d.message_id, d.digest, d.mailboxes, d.addresses, d.recipient,
+    d.attachments, l.date, d.own
+FROM letter l JOIN sealed d ON d.letter = l.id WHERE l.campaign = :campaign ORDER BY l.key;
+
+-- name: digests_of_attempts
+SELECT id, at, message_digest FROM attempt WHERE letter = :letter AND message_digest <> '' ORDER BY id;
+
+-- name: dossier_span
+SELECT count(*) AS attempts, min(a.at) AS first, max(coalesce(a.ended_at, a.at)) AS last
+FROM attempt a JOIN letter l ON l.id = a.letter WHERE l.campaign = :campaign AND a.outcome <> 'at_risk';
+
+-- name: dossier_relays
+SELECT s.host, s.port, s.tls_version, s.certificate FROM session s JOIN run r ON r.id = s.run
+WHERE r.campaign = :campaign
+GROUP BY s.host, s.port, s.tls_version, s.certificate ORDER BY min(s.id);
+
+-- name: first_in_each_language
+SELECT l.key, l.revision, d.channel, d.own FROM letter l JOIN sealed d ON d.letter = l.id
+WHERE l.id IN (
+    SELECT min(l.id) FROM letter l JOIN sealed d ON d.letter = l.id
+    WHERE l.campaign = :campaign AND d.channel = 'mail' GROUP BY d.language
+) ORDER BY l.id;
