@@ -35,9 +35,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in torture)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _marks_apart(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Also those of the processes that tests begin."""
+    """Also those of the processes that tests begin. A folder a file: whoever sends looks through all that are there."""
     os.environ[VARIABLE] = str(tmp_path_factory.mktemp("state"))
 
 
