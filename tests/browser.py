@@ -23,11 +23,12 @@ def launched() -> Iterator[Browser]:
     """One browser without a window. While it is there, this thread can run no event loop of asyncio's."""
     with sync_playwright() as playwright:
         # Letters are measured, so no hinting of the machine's may move them; root, as in a container, has no sandbox.
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--font-render-hinting=none"]
-        )
-        yield browser
-        browser.close()
+        quiet = ["--no-sandbox", "--disable-quic", "--font-render-hinting=none"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
+        try:
+            yield browser
+        finally:
+            browser.close()
 
 
 class Window:

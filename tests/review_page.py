@@ -7,24 +7,19 @@ another place than the page's own.
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, Dialog, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Dialog, Page, Request
 
-from tests.command import REPOSITORY, argv, environment
+from tests.browser import AXE
+from tests.command import argv, environment
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or ""
-MISSING = "needs a browser: apt-get install chromium"
-USABLE = bool(CHROMIUM) and sys.platform != "win32"
-AXE = REPOSITORY / "tests" / "npm" / "node_modules" / "axe-core" / "axe.min.js"
 NO_AXE = "needs axe-core: make npm"
 WIDE, NARROW = (1600, 1000), (320, 640)
 SECONDS = 30
@@ -75,18 +70,6 @@ def review(folder: Path, *words: str, env: dict[str, str] | None = None) -> Iter
         if process.poll() is None:
             process.kill()
             process.communicate()
-
-
-@contextmanager
-def browser() -> Iterator[Browser]:
-    """Debian's Chromium without a window. One a module: starting it takes a second."""
-    with sync_playwright() as playwright:
-        quiet = ["--no-sandbox", "--disable-quic", "--font-render-hinting=none"]
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
-        try:
-            yield found
-        finally:
-            found.close()
 
 
 class Watched:

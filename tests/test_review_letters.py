@@ -15,8 +15,9 @@ from dispatcher.desk import Desk
 from dispatcher.desk.catalogue import FIELD, PLAN, STATE, Catalogues, Query
 from dispatcher.ledgers.statements import SQL
 from tests import review_page
+from tests.browser import MISSING, USABLE
 from tests.command import captured, dispatcher, edit, new_campaign, read_list, write_list
-from tests.review_page import MISSING, USABLE, Review, opened
+from tests.review_page import Review, opened
 
 pytestmark = pytest.mark.skipif(not USABLE, reason=MISSING)
 MISSIONS = 60
@@ -36,12 +37,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = dispatcher("send", "--sandbox", folder=root)
     assert done.code in (0, 3), done.all
     return root
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with review_page.browser() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,9 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests import review_page
+from tests.browser import AXE, MISSING, USABLE
 from tests.command import FEW, dispatcher, edit, new_campaign, read_list, use_server, write_list
-from tests.review_page import AXE, MISSING, NARROW, NO_AXE, USABLE, WIDE, Review, opened
+from tests.review_page import NARROW, NO_AXE, WIDE, Review, opened
 from tests.smtp_server import RESET, STORE, Action, Script, SmtpServer
 
 pytestmark = pytest.mark.skipif(not USABLE, reason=MISSING)
@@ -36,12 +37,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         use_server(root, server)
         assert dispatcher("send", "--confirm", "6", folder=root).code == 3
         yield root
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with review_page.browser() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

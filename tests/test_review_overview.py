@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests import review_page
+from tests.browser import AXE, MISSING, USABLE
 from tests.command import (
     REPOSITORY,
     argv,
@@ -20,17 +21,11 @@ from tests.command import (
     write_list,
 )
 from tests.review_campaign import mixed_campaign
-from tests.review_page import AXE, MISSING, NARROW, NO_AXE, USABLE, WIDE, Review, Watched, opened
+from tests.review_page import NARROW, NO_AXE, WIDE, Review, Watched, opened
 from tests.smtp_server import HANG, STORE, Script, SmtpServer
 
 pytestmark = pytest.mark.skipif(not USABLE, reason=MISSING)
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7*7 }}'
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with review_page.browser() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

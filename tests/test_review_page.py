@@ -7,8 +7,9 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests import review_page
+from tests.browser import MISSING, USABLE
 from tests.command import dispatcher, new_campaign
-from tests.review_page import MISSING, USABLE, Review, opened
+from tests.review_page import Review, opened
 
 pytestmark = pytest.mark.skipif(not USABLE, reason=MISSING)
 PARTS = {"/": "Overview", "/letters": "Letters", "/log": "Log", "/settle": "To settle"}
@@ -21,12 +22,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = dispatcher("send", "--sandbox", "--confirm", "6", folder=root)
     assert done.code == 0, done.all
     return root
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with review_page.browser() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
