@@ -361,18 +361,25 @@ def test_somebody_who_is_not_hidden_is_noticed(redacted: Path, whole: Path, tmp_
     assert "nothing personal may be" in fault(folder)["what"]
 
 
+def test_a_head_that_was_kept_is_in_the_chain(whole: Path) -> None:
+    head = json.loads((whole / "links.jsonl").read_text(encoding="utf-8").splitlines()[1])["link"]
+    assert verify(whole, "--head", head).code == 0
+    done = verify(whole, "--head", "0" * 64)
+    assert (done.code, "the hash that you kept is not in the chain" in done.err) == (3, True)
+
+
 # What was changed in it, signed.
 
 
 def test_what_is_wrong_is_said_in_words_and_as_json(copy: Path) -> None:
     flip(copy / "recipients.csv")
     done = verify(copy)
-    assert done.code == 2
+    assert done.code == 3
     assert done.err == (
         "NOT as it was written: recipients.csv\n  it was changed: its SHA-256 is not the one in the manifest\n"
     )
     told = verify(copy, "--json")
-    assert (told.code, told.json["ok"], told.json["fault"]["file"]) == (2, False, "recipients.csv")
+    assert (told.code, told.json["ok"], told.json["fault"]["file"]) == (3, False, "recipients.csv")
     assert verify(copy / "letters").code == 2
 
 

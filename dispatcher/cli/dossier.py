@@ -1,4 +1,4 @@
-"""The evidence of a dispatch: dossier."""
+"""The evidence of a dispatch: dossier, and what a check of one came to."""
 
 import sys
 from pathlib import Path
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dispatcher.cli.options import HERE, AsJson, CampaignFolder, OnSandbox
-from dispatcher.cli.output import many, note, say, say_json
+from dispatcher.cli.output import many, moment, note, say, say_json
 
 if TYPE_CHECKING:
     from dispatcher.desk import Desk
     from dispatcher.desk.dossier import Wish, Written
+    from dispatcher.desk.proving import Verified
 
 
 def dossier(
@@ -85,3 +86,27 @@ def _say_written(found: "Written", *, redact: bool) -> None:
     else:
         say("It holds everybody's address: give it to those alone who may see the lists.")
     say(f"To check it: dispatcher verify {found.folder}")
+
+
+def say_verified(found: "Verified") -> None:
+    """What a check of a dossier came to."""
+    facts = found.facts
+    if fault := found.fault:
+        where = ", ".join(each for each in (fault.row, f"recipient {fault.key}" if fault.key else "") if each)
+        note(f"NOT as it was written: {fault.file}" + (f", {where}" if where else ""), name="red")
+        note(f"  {fault.what}")
+        return
+    rehearsal = ", a rehearsal" if facts["rehearsal"] else ""
+    say(f"{facts['campaign']}, revision {facts['plan']['revision']}{rehearsal}: as it was written", name="green")
+    counts = ", ".join(f"{count:,} {state}" for state, count in facts["counts"].items() if count)
+    say(f"  {facts['rows']:,} rows: {counts}")
+    say(f"  chain: {facts['chain']['length']:,} links, the last {facts['chain']['head']}")
+    if found.messages:
+        say(f"  {found.messages:,} messages made again, octet for octet")
+    say(f"  made {moment(facts['created_at'])} UTC by {facts['created_by']}")
+    if not found.signer:
+        say("  Not signed: whoever had it could have written all of it anew.", name="yellow")
+    elif found.known:
+        say(f"  Signed with {found.signer}, one of the keys that you named")
+    else:
+        say(f"  Signed with {found.signer}. Whose key is that? Ask them; or name it: --signer FILE", name="yellow")

@@ -48,8 +48,11 @@ def is_dossier(path: Path) -> bool:
     return path.is_dir() and (path / form.MANIFEST).exists()
 
 
-def verify_dossier(folder: Path, signers: Path | None = None, observe: Observe | None = None) -> Verified:
-    """Check a dossier. `signers` is a file with public keys: one of them must have signed it.
+def verify_dossier(
+    folder: Path, signers: Path | None = None, observe: Observe | None = None, *, head: str = ""
+) -> Verified:
+    """Check a dossier. `signers` is a file with public keys: one of them must have signed it. `head`: a hash of the
+    ledger's chain that was kept elsewhere (hex), which must be in it.
 
     Raises UsageError if there is no dossier, or the keys cannot be read, or it takes a key to check its signature.
     """
@@ -62,7 +65,7 @@ def verify_dossier(folder: Path, signers: Path | None = None, observe: Observe |
     fault = None
     try:
         files.check()
-        Record(held).check()
+        Record(held, head.strip().lower()).check()
         Table(held).check()
         _letters(held, letters)
     except Tampered as found:

@@ -17,8 +17,9 @@ from dispatcher.signing import verify as verify_signature
 class Record:
     """The rows of a dossier's record. They stand in the order of the chain, so one look at each is enough."""
 
-    def __init__(self, held: Held) -> None:
+    def __init__(self, held: Held, head: str) -> None:
         self._held = held
+        self._head = head  # must be met on the way, if it is not ''
         self._rows = {kind: held.lines(form.record_file(kind)) for kind in KINDS}
         self._ahead: dict[str, Recorded | None] = {}
 
@@ -40,6 +41,8 @@ class Record:
                 raise Tampered(form.record_file(kind), what, row=f"{kind} {row.id}")
         if (found.links, found.head.hex(), found.elsewhere) != (said["length"], said["head"], elsewhere):
             raise Tampered(form.LINKS, "the chain is cut off: the manifest says that it goes on")
+        if self._head:
+            raise Tampered(form.LINKS, f"the hash that you kept is not in the chain: {self._head}")
 
     def _look(self, _link: Link, names: Sequence[Name]) -> list[bytes | None]:
         """The digest of each of these rows, if it is the next one of its kind here; else it is another campaign's."""
@@ -74,6 +77,7 @@ class Record:
             except ValueError as error:
                 raise Tampered(form.LINKS, str(error), row=place) from None
             yield link
+            self._head = "" if link.link.hex() == self._head else self._head
             self._held.observe("record", link.number, self._held.facts["chain"]["length"])
 
     def _whose(self, row: Name | None) -> str:
