@@ -90,7 +90,7 @@ class Guard:
         headers = _headers(scope)
         if refused := self._refusal(scope, headers) or self._exchange(scope):
             await refused(scope, receive, send)
-        elif not self._known(headers) and not scope["path"].startswith(STATIC):
+        elif not self._known(headers) and not (scope["path"].startswith(STATIC) and scope["method"] != "POST"):
             await self._stranger(scope, receive, send)
         elif scope["method"] == "POST":
             await self._posted(scope, receive, send)
