@@ -66,10 +66,23 @@ def screens(browser: Browser) -> Screens:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if report.skipped and os.environ.get("CI") and not hasattr(report, "wasxfail"):
+    if not hasattr(report, "wasxfail"):
+        _nothing_is_missing(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """A file may be skipped as a whole."""
+    report = yield
+    _nothing_is_missing(report)
+    return report
+
+
+def _nothing_is_missing(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if report.skipped and os.environ.get("CI"):
         report.outcome = "failed"
         report.longrepr = f"skipped in CI: {report.longrepr}"
-    return report
 
 
 _STATUS = pytest.StashKey[int]()

@@ -153,7 +153,7 @@ class SmtpServer:
             self.seen.append(Seen(connection, what, octets))
             self.changed.notify_all()
 
-    def wait(self, until: Callable[["SmtpServer"], bool], seconds: float = 10) -> None:
+    def wait(self, until: Callable[["SmtpServer"], bool], seconds: float = 60) -> None:
         """Wait until something has happened on the server's side; fail if it does not."""
         with self.changed:
             assert self.changed.wait_for(lambda: until(self), seconds), f"did not happen; seen: {self.seen}"

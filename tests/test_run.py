@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ import pytest
 
 from dispatcher.desk.sending import Result
 from dispatcher.dispatch import Close, Dispatch
+from dispatcher.dispatch.terms import GRACE
 from tests.smtp_server import HANG, STORE, Actions, Script, SmtpServer
 from tests.torture import ROOT, Rules, by_id, command, judge, message_id, query, run, start, write_campaign
 
 pytestmark = pytest.mark.torture
+SECONDS = 120
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
 
@@ -42,10 +45,10 @@ def reached(server: SmtpServer, child: "subprocess.Popen[bytes]", step: str, tim
             server.changed.wait(0.05)
 
 
-def ended(child: "subprocess.Popen[bytes]", within: float = 30) -> int:
+def ended(child: "subprocess.Popen[bytes]") -> int:
     """Its exit code, once it has ended."""
     try:
-        child.communicate(timeout=within)
+        child.communicate(timeout=SECONDS)
     finally:
         child.kill()
     return child.returncode
@@ -75,41 +78,59 @@ def test_a_stop_lets_what_is_in_flight_finish_and_takes_up_nothing_new(tmp_path:
     judge(tmp_path, server, 30, complete=True)
 
 
+def stopped_twice(child: "subprocess.Popen[bytes]", number: signal.Signals) -> bool:
+    """Whether the second signal ended it before the time was over that the first one leaves to letters in flight."""
+    began = time.monotonic()
+    child.send_signal(number)
+    saying(child, b"Stopping")
+    child.send_signal(number)
+    assert ended(child) == 130
+    return time.monotonic() - began < GRACE
+
+
+TRIES = 3
+"""A busy machine may be so slow that once it shows nothing; a program that waits never ends in time."""
+
+
 @posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_stop_stops_at_once(tmp_path: Path, number: signal.Signals) -> None:
-    """The server never answers: what it was given is unknown, all else waits, long before the ten seconds are over."""
-    with SmtpServer(SLOW) as server:
-        write_campaign(tmp_path, server.port, 30, pace="connections = 2")
-        child = start(tmp_path, "send", "--confirm", "30")
-        reached(server, child, "DOT", 2)
-        child.send_signal(number)
-        saying(child, b"Stopping")
-        child.send_signal(number)
-        assert ended(child, within=8) == 130
-        assert judge(tmp_path, server, 30) == {"unknown": 2, "ready": 28}
-        server.release()
-        assert ended(start(tmp_path, "send", "--confirm", "28")) == 3
-    assert judge(tmp_path, server, 30) == {"accepted": 28, "unknown": 2}
+    """The server never answers: what it was given is unknown, all else waits."""
+
+    def stops(folder: Path) -> bool:
+        with SmtpServer(SLOW) as server:
+            write_campaign(folder, server.port, 30, pace="connections = 2")
+            child = start(folder, "send", "--confirm", "30")
+            reached(server, child, "DOT", 2)
+            in_time = stopped_twice(child, number)
+            assert judge(folder, server, 30) == {"unknown": 2, "ready": 28}
+            server.release()
+            assert ended(start(folder, "send", "--confirm", "28")) == 3
+        assert judge(folder, server, 30) == {"accepted": 28, "unknown": 2}
+        return in_time
+
+    assert any(stops(tmp_path / str(n)) for n in range(TRIES))
 
 
 @posix
 @pytest.mark.parametrize("step", ["CONNECT", "EHLO", "RCPT", "DATA"])
 def test_a_stop_before_any_letter_is_at_risk(tmp_path: Path, step: str) -> None:
     """Wherever the conversation stands when it is broken off, a letter whose dot has not left waits."""
-    with SmtpServer(Script(on={step: HANG})) as server:
-        write_campaign(tmp_path, server.port, 30, pace="connections = 2")
-        child = start(tmp_path, "send", "--confirm", "30")
-        reached(server, child, step)
-        child.send_signal(signal.SIGINT)
-        saying(child, b"Stopping")
-        child.send_signal(signal.SIGINT)
-        assert ended(child, within=8) == 130
-        assert judge(tmp_path, server, 30) == {"ready": 30}
-        server.script = Script()
-        server.release()
-        assert ended(start(tmp_path, "send", "--confirm", "30")) == 0
-    judge(tmp_path, server, 30, complete=True)
+
+    def stops(folder: Path) -> bool:
+        with SmtpServer(Script(on={step: HANG})) as server:
+            write_campaign(folder, server.port, 30, pace="connections = 2")
+            child = start(folder, "send", "--confirm", "30")
+            reached(server, child, step)
+            in_time = stopped_twice(child, signal.SIGINT)
+            assert judge(folder, server, 30) == {"ready": 30}
+            server.script = Script()
+            server.release()
+            assert ended(start(folder, "send", "--confirm", "30")) == 0
+        judge(folder, server, 30, complete=True)
+        return in_time
+
+    assert any(stops(tmp_path / str(n)) for n in range(TRIES))
 
 
 @posix
@@ -248,7 +269,7 @@ def test_streams_that_are_closed(tmp_path: Path, streams: str) -> None:
     with SmtpServer() as server:
         write_campaign(tmp_path, server.port, 30)
         words = " ".join(f"'{word}'" for word in command(tmp_path, "send", "--confirm", "30"))
-        subprocess.run(f"{words} {streams}", shell=True, cwd=ROOT, check=False, timeout=60, capture_output=True)
+        subprocess.run(f"{words} {streams}", shell=True, cwd=ROOT, check=False, timeout=SECONDS, capture_output=True)
     judge(tmp_path, server, 30, complete=True)
     assert query(tmp_path, "SELECT ending FROM run") == [("finished",)]
 
@@ -293,7 +314,7 @@ def test_a_ledger_that_cannot_grow_any_more(tmp_path: Path, kilobytes: int) -> N
         run(tmp_path, limit=1)
         words = [str(kilobytes * 1024), "send", "--confirm", "99", "-C", str(tmp_path)]
         child = subprocess.run(
-            [sys.executable, "-c", LIMITED, *words], cwd=ROOT, capture_output=True, timeout=60, check=False
+            [sys.executable, "-c", LIMITED, *words], cwd=ROOT, capture_output=True, timeout=SECONDS, check=False
         )
         assert child.returncode == 4, child.stderr
         assert b"the ledger cannot be written" in child.stderr
@@ -328,7 +349,7 @@ def test_a_relay_that_is_not_there(tmp_path: Path) -> None:
         pass
     write_campaign(tmp_path, server.port, 10)
     child = start(tmp_path, "send", "--confirm", "10")
-    out, err = child.communicate(timeout=30)
+    out, err = child.communicate(timeout=SECONDS)
     assert child.returncode == 4
     assert b"10 waiting" in out
     assert b"The run ended: CONNECT" in err
