@@ -16,8 +16,9 @@ import pytest
 from playwright.sync_api import Browser, Route
 
 from tests import review_page
+from tests.browser import AXE, MISSING, USABLE
 from tests.command import dispatcher, edit
-from tests.review_page import AXE, MISSING, NARROW, NO_AXE, USABLE, WIDE, Review, opened
+from tests.review_page import NARROW, NO_AXE, WIDE, Review, opened
 from tests.smtp_server import RESET, STORE, Action, Script, SmtpServer
 from tests.test_preview import COLUMNS, HOSTILE, PLAIN, campaign
 
@@ -63,12 +64,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         assert count, done.all
         assert dispatcher("send", "--confirm", count, folder=root).code == 3
         yield root
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with review_page.browser() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
