@@ -12,7 +12,11 @@ from typing import Final
 USER: Final = "upr@kms.example.org"
 PASSWORD: Final = "Wb7-canary-of-2009"
 TOKEN: Final = "ya29.a0-Canary~of+2009/=="
-STORES: Final = frozenset(("secret.txt", "secret.json", "vault"))
+ACCESS: Final = "ya29.canary-access-2009"
+REFRESH: Final = "1//canary-refresh-2009"
+CLIENT_SECRET: Final = "GOCSPX-canary: client+2009"
+ALL: Final = (PASSWORD, TOKEN, ACCESS, REFRESH, CLIENT_SECRET)
+STORES: Final = frozenset(("secret.txt", "vault", "good-tokens"))
 """Names of files in which a test itself keeps a secret; what campaign.toml calls a password's file is one of them."""
 
 

@@ -45,7 +45,7 @@ def _marks_apart(tmp_path_factory: pytest.TempPathFactory) -> None:
 def _secrets_are_in_no_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """S25: ledgers, exports, previews, marks, logs, whatever the tests left behind."""
     yield
-    found = list(canary.found_in(tmp_path_factory.getbasetemp(), canary.PASSWORD, canary.TOKEN))
+    found = list(canary.found_in(tmp_path_factory.getbasetemp(), *canary.ALL))
     assert not found, f"a secret is in {', '.join(map(str, found))}"
 
 

@@ -68,7 +68,10 @@ def test_in_a_file(folder: Path) -> None:
         assert (as_json.json["user"], as_json.json["secret"]) == (canary.USER, "secret.txt")
         removed = dispatcher("account", "remove", folder=folder)
         assert removed.out == "Removed from secret.txt.\n"
-        assert dispatcher("account", "remove", "--json", folder=folder).json == {"removed": None}
+        assert dispatcher("account", "remove", "--json", folder=folder).json == {
+            "removed": None,
+            "ended_at_provider": False,
+        }
         assert not any(line.startswith(b"MAIL") for line in server.commands)
     assert not (folder / "secret.txt").exists()
     assert not (folder / ".dispatcher").exists()

@@ -26,6 +26,7 @@ import uvloop
 from dispatcher.core.errors import SecretError
 from dispatcher.core.model import HandOver, Message, Phase, Reply, SessionInfo
 from dispatcher.core.ports import RelayTrouble
+from dispatcher.relays.login import Secret
 from dispatcher.relays.smtp import Account, SmtpRelay, Timeouts
 from dispatcher.relays.trouble import MAPPED, trouble_of
 from tests.smtp_server import CLOSE, HANG, RESET, Action, Actions, Script, SmtpServer
@@ -60,7 +61,18 @@ def server_tls(certificate: trustme.LeafCert) -> ssl.SSLContext:
 
 def relay(server: SmtpServer, timeouts: Timeouts = PATIENT, **account: Any) -> SmtpRelay:
     settings: dict[str, Any] = {"host": server.host, "port": server.port, "security": "none"}
+    if "password" in account:
+        account["password"] = told(account["password"])
     return SmtpRelay(Account(**settings | account), FakeClock(), timeouts)
+
+
+def told(password: Callable[[], str]) -> Secret:
+    """A secret that is what it is, whatever was refused."""
+
+    async def secret(_: str) -> str:
+        return password()
+
+    return secret
 
 
 def connect(
@@ -158,7 +170,7 @@ def test_helo_where_ehlo_is_not_known() -> None:
 
 
 def test_the_account_names_whose_pace_it_is_and_no_secret() -> None:
-    account = Account("relay.example", 587, "starttls", "kms", lambda: PASSWORD)
+    account = Account("relay.example", 587, "starttls", "kms", told(lambda: PASSWORD))
     assert SmtpRelay(account, FakeClock()).account == "kms@relay.example:587"
     assert SmtpRelay(Account("relay.example", 25, "none"), FakeClock()).account == "relay.example:25"
     assert "lambda" not in repr(account)

@@ -3,36 +3,82 @@
 import asyncio
 import getpass
 import sys
+from typing import Annotated, Literal
 
 import typer
 
 from dispatcher.cli.options import HERE, AsJson, CampaignFolder
 from dispatcher.cli.output import note, say, say_json
+from dispatcher.core.errors import Problem, UsageError
 
-account = typer.Typer(help="The account at the relay, and its password.", no_args_is_help=True, rich_markup_mode=None)
+account = typer.Typer(
+    help="The account at the relay: its password, or a sign-in.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @account.command("add")
-def account_add(campaign: CampaignFolder = HERE, *, as_json: AsJson = False) -> None:
+def account_add(
+    campaign: CampaignFolder = HERE,
+    *,
+    oauth: Annotated[
+        str, typer.Option(help="Sign in instead: google, microsoft, or an issuer's URL.", show_default=False)
+    ] = "",
+    client_id: Annotated[str, typer.Option(help="The application's id, from the provider's console.")] = "",
+    client_secret: Annotated[bool, typer.Option("--client-secret", help="It has a secret, too: ask for it.")] = False,
+    flow: Annotated[
+        Literal["browser", "device", "app"],
+        typer.Option(help="A browser here; a code for any browser; the application by itself."),
+    ] = "browser",
+    tenant: Annotated[str, typer.Option(help="Microsoft's tenant, by id or domain.")] = "",
+    scope: Annotated[str, typer.Option(help="What to ask an issuer for.")] = "",
+    port: Annotated[int, typer.Option(help="Where the browser comes back to.", show_default="any")] = 0,
+    as_json: AsJson = False,
+) -> None:
     """Store the relay's password where campaign.toml says: in the system's keyring, or in a file for you alone.
 
-    It is asked for and not shown; or it is the first line of what is piped in.
+    It is asked for and not shown; or it is the first line of what is piped in. With --oauth you sign in at the
+    provider, and what gives access tokens from then on is stored in the same place.
 
     Example: dispatcher account add
 
     Example: pass show relay | dispatcher account add
+
+    Example: dispatcher account add --oauth microsoft --client-id 00001111-aaaa-2222-bbbb-3333cccc4444
     """
     from dispatcher.desk import Desk
-    from dispatcher.desk.accounts import add_password, place_of_secret
+    from dispatcher.desk.accounts import SignIn, add_password, add_sign_in, place_of_secret
 
     desk = Desk(campaign)
-    place = place_of_secret(desk)
-    add_password(desk, _asked(f"Password, to be stored in {place}: "))
+    if oauth:
+        if not client_id:
+            todo = "register an application in the provider's console: docs/accounts.md"
+            raise UsageError(Problem("there is no --client-id", todo=todo))
+        how = SignIn(oauth, client_id, flow, tenant, scope, client_secret, port)
+        place = asyncio.run(add_sign_in(desk, how, _asked, _invite))
+    else:
+        if client_id or client_secret or tenant or scope or port:
+            raise UsageError(Problem("these options are for a sign-in", todo="name the provider, too: --oauth google"))
+        place = place_of_secret(desk)
+        add_password(desk, _asked(f"Password, to be stored in {place}: "))
     if as_json:
         say_json({"stored": place})
         return
     say(f"Stored in {place}.", name="green")
     say(f"Next: dispatcher account test{desk.flag}")
+
+
+def _invite(url: str, code: str) -> None:
+    """Show where to sign in; a sign-in that comes back to this machine is opened here."""
+    import webbrowser
+
+    if code:
+        note("Open this page in any browser, and type the code:")
+        note(f"  {url}")
+        note(f"  {code}", name="bold")
+        return
+    note("Sign in in your browser. If none opens, go to:")
+    note(f"  {url}")
+    webbrowser.open(url)
 
 
 def _asked(question: str) -> str:
@@ -71,15 +117,17 @@ def account_test(campaign: CampaignFolder = HERE, *, as_json: AsJson = False) ->
 
 @account.command("remove")
 def account_remove(campaign: CampaignFolder = HERE, *, as_json: AsJson = False) -> None:
-    """Take the stored password away again.
+    """Take the stored password away again; a sign-in is ended at the provider, too, where that has a way.
 
     Example: dispatcher account remove
     """
     from dispatcher.desk import Desk
     from dispatcher.desk.accounts import remove_secret
 
-    place, there = remove_secret(Desk(campaign))
+    place, there, ended = asyncio.run(remove_secret(Desk(campaign)))
     if as_json:
-        say_json({"removed": place if there else None})
-    else:
-        say(f"Removed from {place}." if there else f"There was nothing in {place}.")
+        say_json({"removed": place if there else None, "ended_at_provider": ended})
+        return
+    say(f"Removed from {place}." if there else f"There was nothing in {place}.")
+    if ended:
+        say("The provider has ended the sign-in.")

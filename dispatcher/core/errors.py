@@ -6,9 +6,11 @@
     │   ├── TableError                     a recipients list
     │   ├── TemplateError                  a letter, a form of address or the layout
     │   ├── SecretError                    the relay's password
+    │   │   └── SignInEnded                   a person must sign in at the identity provider again
     │   └── SignatureError                 a signature, or the key to make one with
     ├── Unavailable                     4  cannot go on now; no letter was harmed
     │   ├── RelayUnavailable               the relay is down, or refuses us
+    │   ├── ProviderUnavailable            the identity provider gives no token now
     │   └── LedgerUnavailable              the ledger cannot be read or written
     └── Conflict                        5  somebody or something else has a claim
         ├── PlanConflict                   the folder is not what was sealed
@@ -92,6 +94,10 @@ class SecretError(UsageError):
     """The relay's password cannot be had. The text never holds any part of it."""
 
 
+class SignInEnded(SecretError):
+    """The identity provider gives no token until a person has signed in again."""
+
+
 class SignatureError(UsageError):
     """A signature is not good, or cannot be made. The text never holds any part of a private key."""
 
@@ -104,6 +110,10 @@ class Unavailable(DispatcherError):
 
 class RelayUnavailable(Unavailable):
     """The relay is down, or refuses us."""
+
+
+class ProviderUnavailable(Unavailable):
+    """The identity provider gives no token now: it is down, slow, or not reached."""
 
 
 class LedgerUnavailable(Unavailable):

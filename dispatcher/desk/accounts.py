@@ -1,17 +1,27 @@
 """The account at the relay: its secret is put in its place, taken away again, and tried; and the relay as it is set."""
 
+import asyncio
+import hashlib
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from dispatcher.accounts.grant import Client, Flow, Grant
+from dispatcher.accounts.providers import GOOGLE, Provider, discovered, microsoft
 from dispatcher.accounts.secret import forget_secret, in_words, read_secret, store_secret
+from dispatcher.accounts.signin import Invite, sign_in
+from dispatcher.accounts.tokens import LoginSecret, revoke
 from dispatcher.core.campaign import Campaign, Password, RelayAccount
 from dispatcher.core.errors import Place, Problem, RelayUnavailable, SecretError, UsageError
 from dispatcher.core.policy import classify_trouble
 from dispatcher.core.ports import RelayTrouble
 from dispatcher.desk import Desk
 from dispatcher.desk.pacing import rules_of
+from dispatcher.ledgers.state import state_folder
+from dispatcher.relays.login import Secret
 from dispatcher.relays.smtp import Account, SmtpRelay, SmtpSession, Timeouts
 from dispatcher.sandbox import Sandbox
 
@@ -39,10 +49,73 @@ def place_of_secret(desk: Desk) -> str:
     return in_words(where, user)
 
 
-def remove_secret(desk: Desk) -> tuple[str, bool]:
-    """Take the secret away: from where, and whether there was any. Raises UsageError, SecretError."""
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """Where and how to sign in. `provider` is google, microsoft or an issuer's URL; `tenant` Microsoft's, `scope` an
+    issuer's; `with_secret` says that the application has a secret where it might have none.
+    """
+
+    provider: str
+    client_id: str
+    flow: Flow = "browser"
+    tenant: str = ""
+    scope: str = ""
+    with_secret: bool = False
+    port: int = 0
+
+
+async def add_sign_in(desk: Desk, how: SignIn, ask: Callable[[str], str], invite: Invite) -> str:
+    """Sign in, and store what gives tokens from then on. Where that is, in words.
+
+    `ask` asks for the application's secret, `invite` shows where to sign in. Raises UsageError, ProviderUnavailable.
+    """
     where, user = _place_and_user(desk)
-    return in_words(where, user), forget_secret(where, desk.root, user)
+    place = Place("campaign.toml", None, "[relay]")
+    if desk.campaign().relay.auth != "xoauth2":
+        todo = 'write auth = "xoauth2" there'
+        raise UsageError(Problem("a sign-in gives tokens, and the relay is to get a password", place, todo))
+    if where.env or where.command:
+        store_secret(where, desk.root, user, "")  # says that it cannot, before anybody has signed in
+    provider = await _provider(how)
+    secret = ask(f"The application's secret at {provider.name}: ") if _has_secret(how, provider) else ""
+    client = Client(how.client_id, secret, provider.method if secret else "none")
+    grant = await sign_in(provider, client, how.flow, user, invite, desk.clock, port=how.port)
+    return store_secret(where, desk.root, user, grant.to_text())
+
+
+async def _provider(how: SignIn) -> Provider:
+    if how.tenant and how.provider != "microsoft":
+        raise UsageError(Problem("only Microsoft has tenants", todo="leave --tenant out"))
+    if how.scope and how.provider in ("google", "microsoft"):
+        raise UsageError(Problem(f"what is asked of {how.provider} is known", todo="leave --scope out"))
+    if how.provider == "google":
+        return GOOGLE
+    if how.provider != "microsoft":
+        if not how.scope:
+            raise UsageError(Problem("what to ask this provider for is not known", todo='add --scope "…"'))
+        return await discovered(how.provider, how.scope)
+    if how.flow == "app" and not how.tenant:
+        todo = "name yours, by its id or domain: --tenant example.org"
+        raise UsageError(Problem("an application signs in to one tenant", todo=todo))
+    return microsoft(*([how.tenant] if how.tenant else []))
+
+
+def _has_secret(how: SignIn, provider: Provider) -> bool:
+    return how.with_secret or how.flow == "app" or provider.secret_wanted
+
+
+async def remove_secret(desk: Desk) -> tuple[str, bool, bool]:
+    """Take the secret away; a sign-in is ended at the provider, too, where that has a way.
+
+    From where, whether there was any, and whether the provider has ended it. Raises UsageError, SecretError.
+    """
+    where, user = _place_and_user(desk)
+    ended = False
+    if desk.campaign().relay.auth == "xoauth2":
+        with suppress(SecretError):
+            grant = Grant.parse(read_secret(where, desk.root, user))
+            ended = grant is not None and await revoke(grant)
+    return in_words(where, user), forget_secret(where, desk.root, user), ended
 
 
 def _place_and_user(desk: Desk) -> tuple[Password, str]:
@@ -103,14 +176,38 @@ async def open_relay(desk: Desk, campaign: Campaign, timeouts: Timeouts | None =
         yield SmtpRelay(Account(sandbox.host, sandbox.port, "none"), desk.clock)
 
 
-def _account(desk: Desk, relay: RelayAccount) -> Account:
+def _secret(desk: Desk, relay: RelayAccount) -> Secret | None:
+    """What the relay is told at a login."""
     where, user = relay.password, relay.user or ""
+    if where is None:
+        return None
+
+    def read() -> str:
+        return read_secret(where, desk.root, user)
+
+    async def password(_: str) -> str:
+        return await asyncio.to_thread(read)
+
+    if relay.auth == "password":
+        return password
+    return LoginSecret(
+        read, lambda text: store_secret(where, desk.root, user, text), desk.clock.boot, _lock(desk, where, user)
+    )
+
+
+def _lock(desk: Desk, where: Password, user: str) -> Path:
+    """By what two runs that use one sign-in keep out of each other's way."""
+    place = f"keyring {where.keyring} {user}" if where.keyring else str((desk.root / str(where.file)).resolve())
+    return state_folder() / "locks" / f"{hashlib.sha256(place.encode()).hexdigest()[:32]}.lock"
+
+
+def _account(desk: Desk, relay: RelayAccount) -> Account:
     return Account(
         relay.host,
         relay.port,
         relay.security,
-        user,
-        (lambda: read_secret(where, desk.root, user)) if where else None,
+        relay.user or "",
+        _secret(desk, relay),
         relay.helo,
         desk.root / relay.ca_file if relay.ca_file else None,
         relay.auth,

@@ -1,22 +1,23 @@
 """AUTH (RFC 4954): PLAIN, LOGIN and CRAM-MD5 with a password, XOAUTH2 with an access token. Only ever under TLS.
 
-The secret is asked for freshly at each login, in a thread of its own, and kept nowhere: not in an exception, its
-chain, a repr or a log; also not in a reply of the relay that repeats what it was told. Raises RelayTrouble, and
-whatever asking for the secret raises.
+The secret is asked for freshly at each login, and kept nowhere: not in an exception, its chain, a repr or a log; also
+not in a reply of the relay that repeats what it was told. A token that the relay refuses may have ended there before
+its time: then another one is asked for, and if there is one, tried once. That an identity provider gives none is the
+relay's trouble, as a refusal or for now. Raises RelayTrouble, and whatever else asking for the secret raises.
 """
 
-import asyncio
 import base64
 import binascii
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import aiosmtplib
 from aiosmtplib.auth import auth_plain_encode, auth_xoauth2_encode
 
+from dispatcher.core.errors import ProviderUnavailable, SignInEnded
 from dispatcher.core.model import Phase, Reply
 from dispatcher.core.ports import RelayTrouble
 from dispatcher.relays.trouble import MAPPED, nothing_unasked, trouble_of
@@ -25,13 +26,17 @@ _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 """What an access token is made of (RFC 6750 §2.1, generously); above all not the \\x01 that ends its field."""
 
 
+Secret = Callable[[str], Awaitable[str]]
+"""What to log in with; it is called with the token that was just refused, or with ''."""
+
+
 @dataclass(frozen=True)
 class Credentials:
-    """As whom, by what kind of secret, and how to come by it. `secret` may take its time."""
+    """As whom, by what kind of secret, and how to come by it."""
 
     user: str
     kind: Literal["password", "xoauth2"] = "password"
-    secret: Callable[[], str] | None = field(default=None, repr=False)
+    secret: Secret | None = field(default=None, repr=False)
 
 
 async def log_in(client: aiosmtplib.SMTP, features: dict[str, str], who: Credentials, seconds: float) -> None:
@@ -44,7 +49,7 @@ async def log_in(client: aiosmtplib.SMTP, features: dict[str, str], who: Credent
         wanted = "no AUTH XOAUTH2" if by_token else "no AUTH mechanism in common"
         hint = '; it takes access tokens: auth = "xoauth2"' if "xoauth2" in client.server_auth_methods else ""
         raise RelayTrouble(Phase.AUTH, ours("5.7.4", f"{wanted}; offered: {features['AUTH']}{hint}"))
-    trouble = await _authenticate(client, mechanisms, who, seconds)
+    trouble = await _with_secret(client, mechanisms, who, seconds)
     if trouble is not None:
         raise trouble
     nothing_unasked(client, Phase.AUTH)
@@ -55,11 +60,28 @@ def ours(status: str, words: str) -> Reply:
     return Reply(535, f"{status} (dispatcher) {words}")
 
 
-async def _authenticate(
+async def _with_secret(
     client: aiosmtplib.SMTP, mechanisms: list[str], who: Credentials, seconds: float
 ) -> RelayTrouble | None:
+    """Log in; by a token, once more with another one if the first is refused."""
+    try:
+        secret = await who.secret("") if who.secret else ""
+        trouble = await _authenticate(client, mechanisms, who, secret, seconds)
+        refused = trouble is not None and trouble.reply is not None and trouble.reply.code // 100 == 5
+        if refused and who.kind == "xoauth2" and who.secret and (other := await who.secret(secret)) != secret:
+            trouble = await _authenticate(client, mechanisms, who, other, seconds)
+    except SignInEnded as error:
+        (found,) = error.problems
+        trouble = RelayTrouble(Phase.AUTH, ours("5.7.8", f"{found.what}; {found.todo}"))
+    except ProviderUnavailable as error:
+        trouble = RelayTrouble(Phase.AUTH, Reply(454, f"4.4.3 (dispatcher) {error}"))
+    return trouble
+
+
+async def _authenticate(
+    client: aiosmtplib.SMTP, mechanisms: list[str], who: Credentials, secret: str, seconds: float
+) -> RelayTrouble | None:
     """Try each mechanism both sides know until one is taken; a refusal for now ends it."""
-    secret = await asyncio.to_thread(who.secret) if who.secret else ""
     if who.kind == "xoauth2" and not _TOKEN.fullmatch(secret):
         return RelayTrouble(Phase.AUTH, ours("5.7.8", "what was given as token has characters that no token has"))
     if not _can_be_sent(who.user + secret):

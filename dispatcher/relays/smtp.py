@@ -27,7 +27,7 @@ from dispatcher.core.model import Phase, SessionInfo
 from dispatcher.core.ports import Clock, RelayTrouble
 from dispatcher.core.probe import Probe, Trial
 from dispatcher.relays.conversation import Conversation, Mode, mode_for
-from dispatcher.relays.login import Credentials, log_in, ours
+from dispatcher.relays.login import Credentials, Secret, log_in, ours
 from dispatcher.relays.probe import try_out
 from dispatcher.relays.session import SmtpSession, Timeouts
 from dispatcher.relays.trouble import MAPPED, mapped, nothing_unasked, trouble_of
@@ -41,15 +41,14 @@ T = TypeVar("T")
 class Account:
     """Where and as whom to hand over. `ca_file` replaces the system's certificate authorities.
 
-    `password` is called once per login and may take its time; it runs in a thread of its own. With `auth` "xoauth2"
-    what it returns is an access token.
+    `password` is called at each login (`relays.login.Secret`). With `auth` "xoauth2" what it gives is an access token.
     """
 
     host: str
     port: int
     security: Literal["starttls", "tls", "none"]
     user: str = ""
-    password: Callable[[], str] | None = field(default=None, repr=False)
+    password: Secret | None = field(default=None, repr=False)
     helo: str = "[127.0.0.1]"
     ca_file: Path | None = None
     auth: Literal["password", "xoauth2"] = "password"

@@ -2,7 +2,8 @@
 
      node capture.js '{"port": 2525, "certificate": "file.pem", "mail": "mail.jsonl", "login": {…}}'
 
-   With `login` ({mechanisms, user, secret}) nobody gets in who does not give that user and secret. */
+   With `login` ({mechanisms, user, secret}) nobody gets in who does not give that user and secret; or, with `tokens`
+   in place of `secret`, one of the tokens in that file. */
 "use strict";
 const fs = require("node:fs");
 const { SMTPServer } = require("smtp-server");
@@ -18,7 +19,8 @@ const REFUSED_TOKEN = { status: "401", schemes: "bearer mac", scope: "https://ma
 function onAuth(auth, session, callback) {
     const known = auth.username === login.user;
     if (auth.method === "XOAUTH2") {
-        if (known && auth.accessToken === login.secret) return callback(null, { user: login.user });
+        const good = login.tokens ? fs.readFileSync(login.tokens, "utf8").trim().split("\n") : [login.secret];
+        if (known && good.includes(auth.accessToken)) return callback(null, { user: login.user });
         return callback(null, { data: REFUSED_TOKEN });
     }
     const good = auth.method === "CRAM-MD5" ? auth.validatePassword(login.secret) : auth.password === login.secret;

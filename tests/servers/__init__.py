@@ -41,11 +41,12 @@ class Kept(Stored):
 
 @dataclass(frozen=True)
 class Login:
-    """Who may log in, with what, by which mechanism."""
+    """Who may log in, with what, by which mechanism; a provider of tokens may say itself which are good."""
 
     mechanism: str
     user: str = canary.USER
     secret: str = canary.TOKEN
+    tokens: Path | None = None  # a file with those that are good
 
     def lines(self, folder: Path) -> str:
         """Further lines under [relay]; the secret is put into the campaign's folder."""

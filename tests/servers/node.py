@@ -25,6 +25,7 @@ class Node(RealServer):
             "mechanisms": [self._login.mechanism],
             "user": self._login.user,
             "secret": self._login.secret,
+            "tokens": str(self._login.tokens) if self._login.tokens else None,
         }
         certificate, mail = str(self._certificate()), str(self._mail)
         settings = {"port": self.port, "certificate": certificate, "mail": mail, "login": login}

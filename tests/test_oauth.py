@@ -1,0 +1,552 @@
+"""Signing in at an identity provider, and the tokens that come of it, told to a relay that knows which are good."""
+
+import asyncio
+import json
+import os
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+import trustme
+
+from dispatcher.accounts.exchange import require_secure
+from dispatcher.accounts.grant import Client, Grant
+from dispatcher.accounts.providers import GOOGLE, discovered, microsoft
+from dispatcher.accounts.providers import Provider as Known
+from dispatcher.accounts.signin import sign_in
+from dispatcher.accounts.tokens import LoginSecret
+from dispatcher.core.errors import ProviderUnavailable, SecretError, SignInEnded
+from dispatcher.dispatch import Close
+from tests import canary
+from tests.command import Done, argv, dispatcher, environment, new_campaign, set_relay
+from tests.servers import Login
+from tests.servers.node import Node
+from tests.servers.provider import CLIENT, SCOPE, Provider
+from tests.smtp_server import CLOSE, STORE, Actions, Script
+from tests.test_relay import server_tls
+from tests.test_session import FakeClock
+from tests.torture import Leap, Rules, judge, query, run, states, write_campaign
+
+BROWSER = """
+import sys, urllib.request
+with urllib.request.urlopen(sys.argv[1]) as page:
+    print(page.read().decode())
+"""
+"""A browser whose user says yes to everything."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return new_campaign(tmp_path / "campaign")
+
+
+@pytest.fixture
+def provider(tmp_path: Path) -> Iterator[Provider]:
+    with Provider(file=tmp_path / "good-tokens") as provider:
+        yield provider
+
+
+@pytest.fixture
+def relay(folder: Path, provider: Provider) -> Iterator[Node]:
+    """The npm package smtp-server: it takes XOAUTH2 alone, with a token that the provider says is good now."""
+    provider.expire()
+    with Node(Login("XOAUTH2", tokens=provider.file)) as server:
+        lines = f'host = "127.0.0.1"\nport = {server.port}\nuser = "{canary.USER}"\nauth = "xoauth2"\n'
+        set_relay(folder, f'{lines}password = {{ file = "secret.txt" }}\n{server._trusted(folder)}')
+        yield server
+
+
+def add(folder: Path, provider: Provider, *words: str, text: str = "") -> Done:
+    """`account add` at a keyboard with a browser."""
+    agent = folder.parent / "browser.py"
+    agent.write_text(BROWSER, encoding="utf-8")
+    given = ("account", "add", "--oauth", provider.issuer, "--client-id", CLIENT, "--scope", SCOPE, *words)
+    return dispatcher(*given, folder=folder, text=text, env={"BROWSER": f"{sys.executable} {agent} %s"})
+
+
+def nowhere(folder: Path, *outputs: Done) -> None:
+    assert not list(canary.found_in(folder, *canary.ALL))
+    for done in outputs:
+        for secret in (canary.ACCESS, canary.REFRESH, canary.CLIENT_SECRET):
+            assert secret not in done.all
+
+
+def grant_in(folder: Path) -> Grant:
+    grant = Grant.parse((folder / "secret.txt").read_text(encoding="utf-8"))
+    assert grant
+    return grant
+
+
+# Signing in, and sending.
+
+
+def test_in_a_browser(folder: Path, provider: Provider, relay: Node) -> None:
+    """From nothing to letters that have left; the sign-in is for its owner alone, and in no other file or output."""
+    added = add(folder, provider)
+    assert added.code == 0, added
+    assert "Stored in secret.txt." in added.out
+    if os.name == "posix":
+        assert stat.S_IMODE((folder / "secret.txt").stat().st_mode) == 0o600
+    tried = dispatcher("account", "test", folder=folder)
+    assert tried.code == 0, tried
+    assert f"Logged in as {canary.USER} by an access token from secret.txt." in tried.out
+    sent = dispatcher("send", "--confirm", "6", folder=folder)
+    assert sent.code == 0, sent
+    assert len(relay.stored) == 6
+    assert provider.asked[0] == "authorization_code"
+    assert set(provider.asked[1:]) == {"refresh_token"}
+    assert canary.ACCESS not in (folder / "secret.txt").read_text(encoding="utf-8")
+    removed = dispatcher("account", "remove", folder=folder)
+    assert "The provider has ended the sign-in." in removed.out
+    assert provider.refresh_token == ""
+    nowhere(folder.parent, added, tried, sent, removed)
+
+
+def test_by_a_code(folder: Path, provider: Provider, relay: Node) -> None:
+    """On a server without a browser: page and code are shown, and it waits as it is told to."""
+    provider.moods = [(400, {"error": "authorization_pending"})] * 2
+    added = add(folder, provider, "--flow", "device")
+    assert added.code == 0, added
+    assert f"{provider.issuer}/device\n  WDJB-MJHT" in added.err
+    assert len(provider.asked) == 3
+    assert dispatcher("account", "test", folder=folder).code == 0
+    nowhere(folder.parent, added)
+
+
+@pytest.mark.parametrize("method", ["client_secret_post", "client_secret_basic"])
+def test_the_application_by_itself(folder: Path, provider: Provider, relay: Node, method: str) -> None:
+    """Nobody signs in; its secret is asked for, and told to the provider as that wants to be told."""
+    provider.secret, provider.method = canary.CLIENT_SECRET, method
+    wrong = add(folder, provider, "--flow", "app", text="not-this-one\n")
+    assert wrong.code == 2
+    assert f"{provider.issuer} refuses: invalid_client: no such application, or another secret" in wrong.err
+    assert not (folder / "secret.txt").exists()
+    added = add(folder, provider, "--flow", "app", text=f"{canary.CLIENT_SECRET}\n")
+    assert added.code == 0, added
+    sent = dispatcher("send", "--confirm", "6", folder=folder)
+    assert sent.code == 0, sent
+    assert set(provider.asked) == {"client_credentials"}
+    nowhere(folder.parent, wrong, added, sent)
+
+
+def test_an_installed_application_with_a_secret(folder: Path, provider: Provider, relay: Node) -> None:
+    """As Google's are."""
+    provider.secret = canary.CLIENT_SECRET
+    added = add(folder, provider, "--client-secret", text=f"{canary.CLIENT_SECRET}\n")
+    assert added.code == 0, added
+    assert dispatcher("account", "test", folder=folder).code == 0
+    nowhere(folder.parent, added)
+
+
+@pytest.mark.parametrize(
+    ("mood", "words"),
+    [
+        ({"consent": "no"}, "did not let you in: access_denied: The person said no"),
+        ({"consent": "unticked"}, f"the sign-in does not allow to send: {SCOPE} is missing"),
+        ({"offline": False}, "gave a token for an hour, and none to renew it by"),
+        ({"moods": [(400, {"error": "invalid_grant"})]}, "refuses: invalid_grant"),
+        ({"secret": "wanted"}, "refuses: invalid_client"),
+    ],
+)
+def test_a_sign_in_that_comes_to_nothing(
+    folder: Path, provider: Provider, relay: Node, mood: dict[str, Any], words: str
+) -> None:
+    vars(provider).update(mood)
+    done = add(folder, provider)
+    assert done.code == 2
+    assert words in done.err
+    assert not (folder / "secret.txt").exists()
+    nowhere(folder.parent, done)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--oauth", "google"], "there is no --client-id"),
+        (["--client-id", "x"], "these options are for a sign-in"),
+        (["--oauth", "google", "--client-id", "x", "--flow", "device"], "google has no sign-in by a code"),
+        (["--oauth", "google", "--client-id", "x", "--tenant", "y"], "only Microsoft has tenants"),
+        (["--oauth", "google", "--client-id", "x", "--scope", "y"], "what is asked of google is known"),
+        (["--oauth", "microsoft", "--client-id", "x", "--flow", "app"], "an application signs in to one tenant"),
+        (["--oauth", "microsoft", "--client-id", "x", "--tenant", "a/b"], "'a/b' is no tenant"),
+        (["--oauth", "http://idp.example", "--client-id", "x", "--scope", "y"], "http://idp.example is not https"),
+        (["--oauth", "https://me@idp.example", "--client-id", "x", "--scope", "y"], "is not https"),
+        (["--oauth", "yahoo", "--client-id", "x", "--scope", "y"], "yahoo is not https"),
+        (["--oauth", "https://idp.example", "--client-id", "x"], "what to ask this provider for is not known"),
+    ],
+)
+def test_what_cannot_be_signed_in_to(folder: Path, relay: Node, words: list[str], said: str) -> None:
+    """Said before anybody is asked for anything, and before anything leaves this machine."""
+    done = dispatcher("account", "add", *words, folder=folder, text="secret\n")
+    assert done.code == 2
+    assert said in done.err
+
+
+def test_a_sign_in_for_a_relay_that_wants_a_password(folder: Path, provider: Provider) -> None:
+    set_relay(folder, f'host = "127.0.0.1"\nuser = "{canary.USER}"\npassword = {{ file = "secret.txt" }}')
+    assert 'write auth = "xoauth2" there' in add(folder, provider).err
+    set_relay(folder, f'host = "127.0.0.1"\nuser = "{canary.USER}"\npassword = {{ env = "X" }}\nauth = "xoauth2"')
+    assert "where nothing can be stored" in add(folder, provider).err
+    assert provider.asked == []
+
+
+def test_without_the_extra(folder: Path, provider: Provider, relay: Node) -> None:
+    code = "import sys; sys.modules['httpx'] = None; from dispatcher.cli import main; main()"
+    words = [sys.executable, "-c", code, "account", "add", "--oauth", "google", "--client-id", "x"]
+    done = subprocess.run(words, cwd=folder, env=environment(), capture_output=True, input=b"s\n", check=False)
+    assert done.returncode == 2
+    assert b"pip install 'dispatcher[oauth]'" in done.stderr
+
+
+def test_what_is_asked_of_google_and_microsoft() -> None:
+    """The smallest scopes with which SMTP takes letters; https; the redirect as each console registers it."""
+    assert (GOOGLE.scope, GOOGLE.device_endpoint, GOOGLE.host) == ("https://mail.google.com/", "", "127.0.0.1")
+    one = microsoft("example.org")
+    assert one.scope.split() == ["https://outlook.office.com/SMTP.Send", "offline_access"]
+    assert one.app_scope == "https://outlook.office365.com/.default"
+    assert (one.host, microsoft().token_endpoint.split("/")[3]) == ("localhost", "organizations")
+    for found in (GOOGLE, one):
+        for url in (found.authorization_endpoint, found.token_endpoint, found.device_endpoint or found.token_endpoint):
+            assert require_secure(url).startswith("https://")
+
+
+# The browser that comes back.
+
+
+def test_only_the_providers_answer_is_taken(provider: Provider) -> None:
+    """Whoever else calls at our port learns nothing and ends nothing: no state or another, another method, no HTTP."""
+    seen: list[bytes] = []
+
+    found = known(provider)
+
+    async def go() -> Grant:
+        loop = asyncio.get_running_loop()
+        jobs: list[Future[None]] = []
+
+        def invite(url: str, _: str) -> None:
+            jobs.append(asyncio.run_coroutine_threadsafe(call(url), loop))
+
+        async def call(url: str) -> None:
+            answer = await loop.run_in_executor(None, provider.authorize, query_of(url))
+            target = answer.split("/", 3)[2]
+            port = int(target.split("?")[0].partition(":")[2])
+            query = answer.partition("?")[2]
+            for line in ("GET /?code=x HTTP/1.1\r\n\r\n", f"GET /?x{query} HTTP/1.1\r\n\r\n", "hello\r\n\r\n",
+                         f"POST /?{query} HTTP/1.1\r\n\r\n", f"GET /?{query}&state=y HTTP/1.1\r\n\r\n",
+                         f"GET /?{query} HTTP/1.1\r\n\r\n"):  # fmt: skip
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(line.encode())
+                seen.append(await reader.read())
+                writer.close()
+                await writer.wait_closed()
+
+        grant = await sign_in(found, Client(CLIENT), "browser", canary.USER, invite, FakeClock())
+        await asyncio.gather(*map(asyncio.wrap_future, jobs))
+        return grant
+
+    assert asyncio.run(go()).refresh_token == provider.refresh_token
+    assert [page.split()[1] for page in seen] == [b"400"] * 5 + [b"200"]
+    assert b"Content-Security-Policy: default-src 'none'" in seen[-1]
+
+
+def query_of(url: str) -> dict[str, str]:
+    return dict(parse_qsl(urlsplit(url).query))
+
+
+def known(provider: Provider) -> Known:
+    return asyncio.run(discovered(provider.issuer, SCOPE))
+
+
+# Waiting for a code to be typed.
+
+
+@pytest.mark.parametrize(
+    ("interval", "moods", "seconds"),
+    [
+        (None, [], 5),  # RFC 8628 §3.2: if nothing is said
+        ("7", ["authorization_pending"], 14),
+        (5, ["slow_down", "authorization_pending"], 5 + 10 + 10),
+        (5, [503, "authorization_pending"], 5 + 10 + 10),
+    ],
+)
+def test_how_often_the_provider_is_asked(provider: Provider, interval: Any, moods: list[Any], seconds: int) -> None:
+    provider.interval = interval
+    provider.moods = [(mood, b"away") if isinstance(mood, int) else (400, {"error": mood}) for mood in moods]
+    clock = FakeClock()
+    before = clock.boot()
+    shown: list[tuple[str, str]] = []
+    asyncio.run(sign_in(known(provider), Client(CLIENT), "device", canary.USER, lambda *w: shown.append(w), clock))
+    assert clock.boot() - before == seconds
+    assert shown == [(f"{provider.issuer}/device", "WDJB-MJHT")]
+
+
+@pytest.mark.parametrize(
+    ("mood", "words"),
+    [
+        ("access_denied", "did not let you in: access_denied"),
+        ("expired_token", "nobody typed the code before it expired"),
+        ("authorization_pending", "nobody typed the code before it expired"),
+    ],
+)
+def test_a_code_that_nobody_types(provider: Provider, mood: str, words: str) -> None:
+    """Also if the provider never says that it is over."""
+    provider.interval = 5
+    provider.moods = [(400, {"error": mood})] * 200
+    with pytest.raises(SecretError, match=words):
+        asyncio.run(sign_in(known(provider), Client(CLIENT), "device", "", lambda *_: None, FakeClock()))
+
+
+# Tokens.
+
+
+class Store:
+    """Where a sign-in is kept, with what was written in order."""
+
+    def __init__(self, provider: Provider, folder: Path) -> None:
+        provider._new_refresh()
+        self.provider = provider
+        grant = Grant(
+            provider.issuer, "browser", Client(CLIENT), f"{provider.issuer}/token", "", SCOPE, provider.refresh_token
+        )
+        self.text = grant.to_text()
+        self.written: list[str] = []
+        self.lock = folder / "locks" / "one.lock"
+
+    def write(self, text: str) -> None:
+        self.text = text
+        self.written.append(text)
+
+    def secret(self, clock: FakeClock | None = None) -> LoginSecret:
+        return LoginSecret(lambda: self.text, self.write, (clock or FakeClock()).boot, self.lock)
+
+
+@pytest.fixture
+def store(provider: Provider, tmp_path: Path) -> Store:
+    return Store(provider, tmp_path)
+
+
+def test_ten_logins_at_once_ask_once(store: Store) -> None:
+    async def go() -> list[str]:
+        secret = store.secret()
+        return await asyncio.gather(*(secret() for _ in range(10)))
+
+    assert len(set(asyncio.run(go()))) == 1
+    assert store.provider.asked == ["refresh_token"]
+
+
+def test_runs_beside_each_other_do_not_use_up_one_refresh_token(store: Store) -> None:
+    """Four runs with a loop each, one store: a refresh token that is used twice would end the sign-in for all."""
+    found: list[str] = []
+    threads = [threading.Thread(target=lambda: found.append(asyncio.run(store.secret()("")))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(found)) == 4
+    assert store.provider.refresh_token
+    assert len(store.written) == 4
+
+
+def test_two_processes_on_one_sign_in(folder: Path, provider: Provider, relay: Node) -> None:
+    assert add(folder, provider).code == 0
+    both = [
+        subprocess.Popen(argv("account", "test"), cwd=folder, env=environment(), stdout=subprocess.DEVNULL)
+        for _ in range(4)
+    ]
+    assert [one.wait(60) for one in both] == [0] * 4
+    assert grant_in(folder).refresh_token == provider.refresh_token
+
+
+def test_the_new_refresh_token_is_stored_before_the_access_token_is_used(store: Store) -> None:
+    """And one that stays the same is not written again."""
+    old = store.provider.refresh_token
+    asyncio.run(store.secret()(""))
+    (written,) = store.written
+    assert store.provider.refresh_token in written
+    assert old not in written
+    store.provider.rotates = False
+    asyncio.run(store.secret()(""))
+    assert len(store.written) == 1
+
+
+def test_a_store_that_cannot_be_written_gives_no_token(store: Store) -> None:
+    def full(_: str) -> None:
+        raise SecretError("the disk is full")
+
+    secret = LoginSecret(lambda: store.text, full, FakeClock().boot, store.lock)
+    with pytest.raises(SecretError, match="the disk is full"):
+        asyncio.run(secret(""))
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [(3600, 3540), ("3600", 3540), (60, 30), (None, 240), ("soon", 240), (0, 0), (-5, 0), (1e999, 240)],
+)
+def test_how_long_a_token_is_used(store: Store, said: Any, seconds: int) -> None:
+    """By a clock that nobody sets, so a wrong one does no harm; a minute or half its life before it ends."""
+    store.provider.expires_in = said
+    clock = FakeClock()
+
+    async def go() -> None:
+        secret = store.secret(clock)
+        first = await secret("")
+        clock.seconds += max(0, seconds - 1)
+        assert (await secret("") == first) == (seconds > 0)
+        clock.seconds += 2
+        assert await secret("") != first
+
+    asyncio.run(go())
+
+
+def test_a_refused_token_is_renewed_once_for_all(store: Store) -> None:
+    """It may have ended there before its time: by a clock that is wrong, or because somebody revoked it."""
+
+    async def go() -> None:
+        secret = store.secret()
+        first = await secret("")
+        second = set(await asyncio.gather(*(secret(first) for _ in range(5))))
+        assert len(second) == 1
+        assert first not in second
+
+    asyncio.run(go())
+    assert len(store.provider.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("mood", "kind", "words"),
+    [
+        ((400, {"error": "invalid_grant", "error_description": "Token has been revoked.\r\nTrace ID: 7"}), SignInEnded,
+         "gives no token any more: invalid_grant: Token has been revoked."),
+        ((400, {"error": "interaction_required"}), SignInEnded, "any more: interaction_required"),
+        ((401, {"error": "invalid_client"}), SignInEnded, "any more: invalid_client"),
+        ((503, b"<html>away</html>"), ProviderUnavailable, "127.0.0.1 gives no token now: HTTP 503"),
+        ((500, {"error": "server_error"}), ProviderUnavailable, "HTTP 500, server_error"),
+        ((429, {"error": "too_many"}), ProviderUnavailable, "HTTP 429"),
+        ((400, {"error": "temporarily_unavailable"}), ProviderUnavailable, "temporarily_unavailable"),
+        ((400, b"what?"), ProviderUnavailable, "HTTP 400"),
+        ((302, b""), ProviderUnavailable, "HTTP 302"),
+        ((200, b"[1]"), ProviderUnavailable, "HTTP 200"),
+        ((200, b"{" * 100_000), ProviderUnavailable, "HTTP 200"),
+        ((200, {"access_token": ""}), ProviderUnavailable, "gave no bearer token"),
+        ((200, {"access_token": "x", "token_type": "mac"}), ProviderUnavailable, "gave no bearer token"),
+    ],
+)  # fmt: skip
+def test_what_the_provider_says_instead(store: Store, mood: Any, kind: type[Exception], words: str) -> None:
+    """What stands ends the run in words, with what to type; what may pass is a matter of waiting."""
+    store.provider.moods = [mood]
+    with pytest.raises(kind) as caught:
+        asyncio.run(store.secret()(""))
+    assert words in str(caught.value)
+    assert "Trace ID" not in str(caught.value)
+    assert ("sign in again: dispatcher account add --oauth" in str(caught.value)) == (kind is SignInEnded)
+    assert asyncio.run(store.secret()(""))
+
+
+def test_a_provider_that_is_not_there(store: Store) -> None:
+    data = json.loads(store.text)
+    store.text = json.dumps({**data, "token_endpoint": "http://127.0.0.1:1/token"})
+    with pytest.raises(ProviderUnavailable, match=r"127\.0\.0\.1 cannot be asked for a token: "):
+        asyncio.run(store.secret()(""))
+    store.text = json.dumps({**data, "token_endpoint": "http://idp.example/token"})
+    with pytest.raises(SecretError, match="is not https"):
+        asyncio.run(store.secret()(""))
+
+
+@pytest.mark.parametrize("change", [{"client": 1}, {"dispatcher_grant": 2}, {"more": 1}, {"refresh_token": None}])
+def test_a_damaged_sign_in(store: Store, change: dict[str, Any]) -> None:
+    store.text = json.dumps({**json.loads(store.text), **change})
+    for text in (store.text, "{", "{}"):
+        store.text = text
+        with pytest.raises(SecretError, match="what is stored is no sign-in"):
+            asyncio.run(store.secret()(""))
+
+
+# In the middle of a run.
+
+
+def campaign(folder: Path, provider: Provider, server: Rules, letters: int) -> Store:
+    """A campaign whose relay wants tokens of this provider, each for one login."""
+    provider.expires_in = 0
+    store = Store(provider, folder)
+    lines = (
+        f'user = "{canary.USER}"\npassword = {{ file = "secret.txt" }}\nauth = "xoauth2"\nsecurity = "starttls"\n'
+        'ca_file = "authority.pem"'
+    )
+    write_campaign(folder, server.port, letters, pace="connections = 1", relay=lines)
+    (folder / "secret.txt").write_text(store.text, encoding="utf-8")
+    (folder / "secret.txt").chmod(0o600)
+    return store
+
+
+def closing_after(letters: int, then: Callable[[], None]) -> Callable[..., Actions | None]:
+    """A rule: once so many letters are in, something happens, and the connection is closed."""
+    dots: list[bytes] = []
+
+    def rule(step: str, _: int, line: bytes) -> Actions | None:
+        if step == "DOT":
+            dots.append(line)
+            if len(dots) == letters:
+                then()
+                return (STORE, b"250 2.0.0 kept\r\n", CLOSE)
+        return None
+
+    return rule
+
+
+@pytest.mark.parametrize(
+    ("mood", "close", "words"),
+    [
+        (None, Close.PAUSED, "AUTH: 535 5.7.8 (dispatcher) http://127.0.0.1:"),
+        (503, Close.UNAVAILABLE, "AUTH: 454 4.4.3 (dispatcher) 127.0.0.1 gives no token now: HTTP 503"),
+    ],
+)
+def test_the_sign_in_ends_in_mid_run(
+    tmp_path: Path, provider: Provider, mood: int | None, close: Close, words: str
+) -> None:
+    """Letters that were accepted stay so, the others wait; none is unknown. Once it is mended, they go."""
+
+    def ends() -> None:
+        if mood:
+            provider.moods = [(mood, b"away")] * 50
+        else:
+            provider.revoke()
+
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    tls = server_tls(authority.issue_cert("127.0.0.1"))
+    welcome = b"235 2.7.0 welcome\r\n"  # to any token: the provider is what is tried here
+    script = Script(tls=tls, login=("", ""), mechanisms="XOAUTH2", on={"AUTH": [welcome] * 50})
+    with Rules(closing_after(3, ends), script) as server:
+        campaign(tmp_path, provider, server, 8)
+        result = run(tmp_path, clock=Leap())
+        assert (result.report.close, result.exit_code) == (close, 4)
+        assert words in result.report.why
+        if not mood:
+            assert (
+                "gives no token any more: invalid_grant: Token [hidden] has been expired or revoked.; sign in"
+                in result.report.why
+            )
+            assert "sign in again: dispatcher account add --oauth http" in result.report.why
+        assert states(tmp_path) == {"accepted": 3, "ready": 5}
+        assert query(tmp_path, "SELECT count(*) FROM attempt WHERE outcome = 'unknown'") == [(0,)]
+        provider.moods.clear()
+        (tmp_path / "secret.txt").write_text(Store(provider, tmp_path).text, encoding="utf-8")
+        assert run(tmp_path, clock=Leap()).exit_code == 0
+        judge(tmp_path, server, 8, complete=True)
+    assert not list(canary.found_in(tmp_path, *canary.ALL))
+
+
+def test_a_relay_that_takes_a_token_no_more(folder: Path, provider: Provider, relay: Node) -> None:
+    """The provider says an hour, the relay forgets it at once: the login is tried once more with a new one."""
+    assert add(folder, provider).code == 0
+    provider.moods = [(200, {"access_token": "stale", "token_type": "Bearer", "expires_in": 3600})]
+    done = dispatcher("send", "--confirm", "6", folder=folder)
+    assert done.code == 0, done
+    assert len(relay.stored) == 6
