@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from dispatcher.desk.verifying import verify_ledger
 from tests.figures import at_most
 from tests.nursery import Nursery
 from tests.smtp_server import SmtpServer
@@ -56,4 +57,5 @@ def finish(folder: Path, server: SmtpServer, nursery: Nursery, letters: int) -> 
     code = nursery.end()
     assert code in (0, 3), f"exit code {code}"
     found = judge(folder, server, letters)
+    assert not verify_ledger(folder / ".dispatcher/ledger.sqlite", lambda *_: None).faults
     assert found.keys() <= {"accepted", "unknown"}, "the run after the kill did not finish"

@@ -1,4 +1,4 @@
-"""How far a long look into the attachments is, on stderr: one line on a terminal, one every ten seconds elsewhere.
+"""How far a long look is (into attachments, a ledger), on stderr: a line on a terminal, one every ten seconds elsewhere.
 
 What is done within a second (elsewhere ten) says nothing.
 """
@@ -17,13 +17,17 @@ _CLEAR: Final = "\r\x1b[K"
 
 
 class Looking:
-    """Called with how many files have been looked into, and of how many."""
+    """Called with how many files have been looked into, and of how many; `at` with what they are."""
 
     def __init__(self) -> None:
         self._next = 0.0
         self._shown = False
 
     def __call__(self, done: int, total: int) -> None:
+        self.at("attachments", done, total)
+
+    def at(self, things: str, done: int, total: int) -> None:
+        """So many of these have been looked into."""
         over = done == total
         if sys.stderr is None:
             return
@@ -32,7 +36,7 @@ class Looking:
             self._next, self._shown = time.monotonic() + max(every, _FIRST), False
         if time.monotonic() < self._next and not (over and self._shown):
             return
-        words = f"looked into {done:,} of {total:,} attachments"
+        words = f"looked into {done:,} of {total:,} {things}"
         with suppress(OSError, ValueError):
             if sys.stderr.isatty():
                 print(_CLEAR if over else f"{_CLEAR}{words} ", end="", file=sys.stderr, flush=True)

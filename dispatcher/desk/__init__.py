@@ -134,6 +134,11 @@ class Desk:
         except LedgerUnavailable as error:
             return str(error)
 
+    def remembered_chain(self) -> tuple[int, str]:
+        """How many links the ledger here had when this machine last noted it, and the last hash; (0, '') if never."""
+        marks, found = self.marks(), facts_of(self.ledger_path)
+        return marks.chain_of(found.ledger) if marks and found else (0, "")
+
     def suppressions(self) -> dict[str, str]:
         """Suppressed identities (mailboxes, or `@domain`), with the reason. A rehearsal sees the real ones too."""
         found: dict[str, str] = {}

@@ -6,16 +6,44 @@ any more is a row that was changed, and no reason to break off. Raises LedgerUna
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, Self
 
 from dispatcher.core.chain import KINDS, SALT, Fault, Link, Name, Seen, personal_digest, row_digest, start
+from dispatcher.core.errors import LedgerUnavailable
+from dispatcher.core.model import Leased
+from dispatcher.core.plan import plan_digest
 from dispatcher.ledgers.file import connect, unusable
 from dispatcher.ledgers.linking import documents, evidence, table_of, with_digests
-from dispatcher.ledgers.rows import document
+from dispatcher.ledgers.rows import document, leased
+from dispatcher.ledgers.sealing import letters_digest
 
 _LARGEST: Final = 2**56 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class SealedLetter:
+    """A letter as it stands, with its attempts; `leased` is as a run would take it up, None if it cannot be read.
+
+    `recipient` is the document that was sealed. `attempts` are (number, at, outcome, whether it counts, message
+    digest); `purged`: nothing is left of its content.
+    """
+
+    id: int
+    key: str
+    campaign: str
+    revision: int
+    state: str
+    channel: str
+    language: str
+    recipient: str
+    leased: Leased | None
+    attempts: Sequence[tuple[int, str, str, bool, str]]
+    events: Sequence[str]
+    purged: bool
 
 
 class Evidence:
@@ -99,6 +127,86 @@ class Evidence:
         row = next(self._rows(sql, (name.id,)), None) if sql else None
         return _text(row[0]) if row else ""
 
+    def link_at(self, number: int) -> bytes | None:
+        """The hash of the link with this number."""
+        row = next(self._rows("SELECT link FROM link WHERE number = ?", (number,)), None)
+        return row[0] if row else None
+
+    def link_of(self, hash_: bytes) -> int | None:
+        """The number of the link with this hash."""
+        row = next(self._rows("SELECT number FROM link WHERE link = ?", (hash_,)), None)
+        return row[0] if row else None
+
+    def plans(self) -> Iterator[dict[str, Any]]:
+        """Every plan, in order: id, campaign, revision, digest, sealed_at, letters, frozen, dictionary; and purged."""
+        columns = ("id", "campaign", "revision", "digest", "sealed_at", "letters", "frozen", "dictionary", "purged")
+        purged = "EXISTS (SELECT 1 FROM purge WHERE purge.campaign = plan.campaign)"
+        for row in self._rows(f"SELECT {', '.join(columns[:-1])}, {purged} FROM plan ORDER BY campaign, revision"):  # noqa: S608
+            found = dict(zip(columns, row, strict=True))
+            dictionary = found.pop("dictionary")
+            yield {name: _text(v) if isinstance(v, bytes) else v for name, v in found.items()} | {
+                "dictionary": dictionary
+            }
+
+    def letters_digest(self, campaign: str, revision: int) -> str:
+        """`plan.letters`, made anew from what stands there."""
+        return letters_digest(self._connection, {"campaign": campaign, "revision": revision})
+
+    def plan_digest(self, campaign: str) -> str:
+        """`plan.digest`, made anew from all letters that stand there."""
+        sql = (
+            "SELECT l.key, s.digest FROM letter l JOIN sealed s ON s.letter = l.id WHERE l.campaign = ? ORDER BY l.key"
+        )
+        return plan_digest((_text(key), _text(digest)) for key, digest in self._rows(sql, (campaign,)))
+
+    def count_letters(self) -> int:
+        return int(next(self._rows("SELECT count(*) FROM sealed"))[0])
+
+    def letters(self, dictionaries: Mapping[tuple[str, int], bytes]) -> Iterator[SealedLetter]:
+        """Every letter, in order. `dictionaries` are those of the plans, by campaign and revision."""
+        for row in self._rows(_LETTERS):
+            number, campaign, state, channel, language, recipient, *sealed = row
+            attempts = [
+                (id_, _text(at), _text(outcome), override is None, _text(digest))
+                for id_, at, outcome, override, digest in self._rows(_ATTEMPTS, (number,))
+            ]
+            events = [_text(kind) for (kind,) in self._rows("SELECT kind FROM event WHERE letter = ?", (number,))]
+            place = (_text(campaign), sealed[1])
+            yield SealedLetter(
+                id=number,
+                key=_text(sealed[0]),
+                campaign=place[0],
+                revision=place[1],
+                state=_text(state),
+                channel=_text(channel),
+                language=_text(language),
+                recipient=_text(recipient),
+                leased=_leased(number, sealed, dictionaries.get(place)),
+                attempts=attempts,
+                events=events,
+                purged=not sealed[7],
+            )
+
+    def contents(self) -> Iterator[tuple[str, bytes]]:
+        """Every attachment: its digest as it is recorded, and its octets."""
+        for digest, octets in self._rows("SELECT digest, octets FROM content"):
+            yield _text(digest), octets
+
+    def content(self, digest: str) -> bytes:
+        """The octets of one attachment; b"" if it is not there."""
+        row = next(self._rows("SELECT octets FROM content WHERE digest = ?", (digest,)), None)
+        return bytes(row[0]) if row else b""
+
+    def approvals(self) -> Iterator[dict[str, Any]]:
+        """Every approval whose names were not purged."""
+        columns = ("id", "campaign", "revision", "digest", "name", "at", "key", "signature")
+        for row in self._rows(f"SELECT {', '.join(columns)} FROM approval ORDER BY id"):  # noqa: S608
+            yield {name: _text(v) if isinstance(v, bytes) else v for name, v in zip(columns, row, strict=True)}
+
+    def adopted(self) -> bool:
+        """Whether somebody said of it once that it is the right ledger, though it did not know all that was sent."""
+        return next(self._rows("SELECT 1 FROM event WHERE kind = 'adopted'"), None) is not None
+
     def under_way(self) -> int:
         """Attempts at risk, which the chain does not hold yet."""
         return int(next(self._rows("SELECT count(*) FROM attempt WHERE outcome = 'at_risk'"))[0])
@@ -117,6 +225,26 @@ _KEYS: Final = {
     "event": "SELECT l.key FROM event e JOIN letter l ON l.id = e.letter WHERE e.id = ?",
     "test": "SELECT key FROM test WHERE id = ?",
 }
+
+
+_LETTERS: Final = """
+SELECT l.id, l.campaign, l.state, s.channel, s.language, s.recipient, l.key, l.revision, s.message_id, s.digest,
+    s.mailboxes, s.addresses, s.attachments, s.own, l.date
+FROM letter l JOIN sealed s ON s.letter = l.id ORDER BY l.id"""
+_PAIRS: Final = """
+SELECT l.key, s.digest FROM letter l JOIN sealed s ON s.letter = l.id WHERE l.campaign = ? ORDER BY l.key"""
+_ATTEMPTS: Final = "SELECT id, at, outcome, override, message_digest FROM attempt WHERE letter = ? ORDER BY id"
+
+
+def _leased(number: int, sealed: Sequence[Any], dictionary: bytes | None) -> Leased | None:
+    """A letter as a run would take it up; None if it cannot be read."""
+    try:
+        texts = [each.decode() if isinstance(each, bytes) else each for each in sealed[:7]]
+        date = sealed[8].decode() if sealed[8] else None
+        row = (number, *texts, sealed[7], date, 0, None)
+        return leased(row, dictionary or b"", datetime.min.replace(tzinfo=UTC))
+    except (LedgerUnavailable, UnicodeDecodeError):
+        return None
 
 
 def _text(octets: bytes) -> str:

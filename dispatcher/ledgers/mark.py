@@ -29,11 +29,15 @@ from filelock import FileLock
 from dispatcher.core.errors import LedgerInDoubt, LedgerUnavailable, RunActive
 from dispatcher.ledgers.file import PATIENCE, connect, make_folder, sync_names, unusable
 from dispatcher.ledgers.state import HEAD, HighWater, counted, counter, unkept
+from dispatcher.ledgers.statements import SQL
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What is remembered of one ledger. `run` and `began` are of its latest run; the rest are its highest numbers."""
+    """What is remembered of one ledger. `run` and `began` are of its latest run; the rest are its highest numbers.
+
+    `links` and `head` are how long its hash chain was then, and the last hash (hex).
+    """
 
     ledger: str
     path: str
@@ -42,6 +46,8 @@ class Mark:
     began: str
     attempts: int
     printings: int = 0
+    links: int = 0
+    head: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,8 @@ class Facts:
     runs: Mapping[int, str]
     attempts: int
     printings: int
+    links: int = 0
+    head: str = ""
 
 
 def facts(connection: sqlite3.Connection) -> Facts:
@@ -62,7 +70,8 @@ def facts(connection: sqlite3.Connection) -> Facts:
         connection.execute(f"SELECT max(id) FROM {table}").fetchone()[0] or 0  # noqa: S608 (one of two words)
         for table in ("attempt", "printing")
     )
-    return Facts(ledger, runs, attempts, printings)
+    links, head = connection.execute(SQL["chain_head"]).fetchone() or (0, b"")
+    return Facts(ledger, runs, attempts, printings, links, head.hex())
 
 
 def facts_of(path: Path) -> Facts | None:
@@ -168,8 +177,14 @@ class Marks:
         old = self._readable(found.ledger)
         campaigns = tuple(sorted({self._campaign, *(old.campaigns if old else ())}))
         began = found.runs.get(run, "")
-        mark = Mark(found.ledger, str(path.resolve()), campaigns, run, began, found.attempts, found.printings)
+        numbers = (found.attempts, found.printings, found.links, found.head)
+        mark = Mark(found.ledger, str(path.resolve()), campaigns, run, began, *numbers)
         return HighWater(self._write(mark), found.attempts)
+
+    def chain_of(self, ledger: str) -> tuple[int, str]:
+        """How long the chain of this ledger was when it was last remembered, and its last hash; (0, '') if never."""
+        mark = self._readable(ledger)
+        return (mark.links, mark.head) if mark else (0, "")
 
     def settle(self, path: Path, found: Facts) -> None:
         """A person said that this is the right ledger: so it is, and no other has a claim to its place."""

@@ -79,9 +79,9 @@ def letters_digest(connection: sqlite3.Connection, of: Mapping[str, Any]) -> str
     """SHA-256, hex, over all that stands of a campaign's letters, and over the skips of a revision."""
     whole = hashlib.sha256()
     for text, own in connection.execute(SQL["sealed_whole"], of):
-        whole.update(framed(text.encode(), own))
+        whole.update(framed(text, own))
     for (text,) in connection.execute(SQL["skipped_whole"], of):
-        whole.update(framed(text.encode()))
+        whole.update(framed(text))
     return whole.hexdigest()
 
 

@@ -194,15 +194,18 @@ VALUES (:campaign, :revision, :digest, :now, :frozen, :dictionary, :origin);
 
 -- name: sealed_whole
 -- Everything that was sealed of a campaign's letters, in the order of their keys.
-SELECT json_array(l.id, l.key, l.revision, s.channel, s.language, s.message_id, s.digest, s.mailboxes, s.addresses,
-    s.recipient, s.attachments), s.own
+SELECT CAST(json_array(l.id, l.key, l.revision, s.channel, s.language, s.message_id, s.digest, s.mailboxes, s.addresses,
+    s.recipient, s.attachments) AS BLOB), s.own
 FROM letter l JOIN sealed s ON s.letter = l.id WHERE l.campaign = :campaign ORDER BY l.key;
 
 -- name: skipped_whole
-SELECT json_array(key, reason, detail, place) FROM skip WHERE campaign = :campaign AND revision = :revision ORDER BY rowid;
+SELECT CAST(json_array(key, reason, detail, place) AS BLOB) FROM skip WHERE campaign = :campaign AND revision = :revision ORDER BY rowid;
 
 -- name: finish_plan
 UPDATE plan SET letters = :letters WHERE campaign = :campaign AND revision = :revision;
+
+-- name: chain_head
+SELECT number, link FROM link ORDER BY number DESC LIMIT 1;
 
 -- name: insert_link
 INSERT INTO link (number, names, digests, salts, link) VALUES (?, ?, ?, ?, ?);
