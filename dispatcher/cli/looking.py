@@ -1,4 +1,4 @@
-"""How far a long look is (into attachments, a ledger), on stderr: a line on a terminal, one every ten seconds elsewhere.
+"""How far a long look is (attachments, a ledger), on stderr: a line on a terminal, one every ten seconds elsewhere.
 
 What is done within a second (elsewhere ten) says nothing.
 """
