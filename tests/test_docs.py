@@ -214,3 +214,20 @@ def test_what_another_mailer_left_is_said_as_the_readme_shows(tmp_path: Path) ->
     done = dispatcher(*line.split(), folder=tmp_path)
     assert done.code == 0, done
     assert dispatcher("check", folder=tmp_path / line.split()[1]).code == 0
+
+
+def test_accounts_are_added_as_the_page_says() -> None:
+    """Commands, options, profiles and anchors of docs/accounts.md are there; it says when it was written."""
+    text = (REPOSITORY / "docs/accounts.md").read_text(encoding="utf-8")
+    assert re.search(r"Written on \d+ \w+ 20\d\d", text)
+    known = set().union(*map(options, [*COMMANDS.values(), *VERBS.values()]))
+    for line in re.findall(r"(?m)(?:^ {4,}|`)(dispatcher [a-z][^`\n]*)", text):
+        words = line.split()
+        assert words[1] in {*COMMANDS, *GROUPS}
+        assert words[1] not in GROUPS or " ".join(words[1:3]).strip("`,.)") in VERBS, line
+        assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", line)) <= known, line
+    assert set(re.findall(r'profile = "([^"]+)"', text)) <= set(profiles())
+    anchors = {
+        re.sub(r"[^a-z0-9 -]", "", head.lower()).replace(" ", "-") for head in re.findall(r"(?m)^## (.*)$", text)
+    }
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors
