@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet install
 
-.PHONY: demo test npm lint lock map report screenshots torture torture-full bench bench-full bench-peers bench-quick bench-profile wheel-test clean
+.PHONY: demo test npm lint lock map report screenshots torture torture-full bench bench-full bench-peers bench-quick bench-profile bench-review wheel-test clean
 
 demo: $(VENV)/.installed
 	$(BIN)/dispatcher send --sandbox --fresh
@@ -60,6 +60,10 @@ bench-quick: $(VENV)/.installed-test benchmarks/.installed
 # Where our own time goes while sending.
 bench-profile: $(VENV)/.installed-test benchmarks/.installed
 	@$(BIN)/python -m benchmarks profile
+
+# How soon the page of `dispatcher review` answers at 100,000 letters. Wants smtp-sink (Debian: postfix).
+bench-review: $(VENV)/.installed-test
+	@$(BIN)/python -m benchmarks.review
 
 bench-peers: benchmarks/.installed
 

@@ -9,7 +9,9 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
-from email import message_from_bytes, policy
+from email import message_from_bytes
+from email.header import decode_header, make_header
+from email.message import Message as Parsed
 from typing import Any, Final
 
 from dispatcher.core.comparison import Piece, compare, most_typical
@@ -26,7 +28,7 @@ from dispatcher.ledgers.rows import DAMAGED, unreadable
 from dispatcher.paper.letters import looked_at, typeset
 from dispatcher.paper.printing import House, PaperLetter
 
-_SAMPLE: Final = 40
+_SAMPLE: Final = 25
 """So many letters of a kind are read to find the typical one."""
 _SHOWN: Final = 60_000
 """Octets of a message's body that are shown."""
@@ -90,6 +92,15 @@ class Comparison:
     number: int
     key: str
     pieces: list[Piece]
+
+
+def _text(message: Parsed, kind: str) -> str:
+    """The first part of a kind, as text. Raises ValueError if there is none."""
+    part = next((each for each in message.walk() if each.get_content_type() == kind), None)
+    octets = part.get_payload(decode=True) if part else None
+    if not isinstance(octets, bytes):
+        raise ValueError(f"it has no {kind}")
+    return octets.decode().replace("\r\n", "\n")
 
 
 class SealedLetters:
@@ -164,12 +175,13 @@ class SealedLetters:
         if sealed.on_paper:
             names = tuple(a.name for a in sealed.letter.attachments)
             return self._merge(sealed).renderer.render(sealed.letter.recipient, names)
-        message = message_from_bytes(sealed.own, policy=policy.default)
-        text, html = message.get_body(("plain",)), message.get_body(("html",))
-        if text is None or html is None:
-            raise unreadable(f"letter {sealed.letter.key}", ValueError("it has no text"))
-        plain = text.get_content().replace("\r\n", "\n")
-        return Rendering(str(message["Subject"]), plain, html.get_content(), sealed.letter.language)
+        message = message_from_bytes(sealed.own)
+        try:
+            text, html = (_text(message, kind) for kind in ("text/plain", "text/html"))
+            subject = str(make_header(decode_header(message["Subject"])))
+        except DAMAGED as error:
+            raise unreadable(f"letter {sealed.letter.key}", error) from None
+        return Rendering(subject, text, html, sealed.letter.language)
 
     def html(self, sealed: SealedLetter) -> str:
         """The letter's HTML, whole in itself: the logo, which is beside it in a message, is put in."""
