@@ -24,11 +24,12 @@ def campaign_keys() -> list[str]:
     return missions + [row["key"] for row in read_list(root, "ngos.csv")[1]]
 
 
-def mixed_campaign(root: Path) -> Path:
-    """Such a campaign, in its folder; its real ledger, not a rehearsal."""
+def mixed_campaign(root: Path, *, rate: str = "36,000/min") -> Path:
+    """Such a campaign, in its folder, sent at this rate; its real ledger, not a rehearsal."""
     folder = new_campaign(root, campaign_keys())
     edit(folder / "campaign.toml", "connections = 4", "connections = 1")
     edit(folder / "campaign.toml", "quota = 300", "quota = 3000")
+    edit(folder / "campaign.toml", "36,000/min", rate)
     columns, rows = read_list(folder, "un_missions.csv")
     rows = [{**row, "channel": "paper" if row["key"] in ON_PAPER else "mail"} for row in rows]
     write_list(folder, "un_missions.csv", [*columns, "channel"], rows)

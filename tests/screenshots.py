@@ -1,8 +1,8 @@
-"""Pictures of the founding letter for the README, as Chromium shows it: `make screenshots`.
+"""Pictures of the founding letter and of the review page for the README, as Chromium shows them: `make screenshots`.
 
 In each language at the width of a telephone and of a desk, light and dark. Fonts are the machine's; where it has
 neither Georgia nor Cambria, fonts-crosextra-caladea stands in for the latter. And sheets of paper: the founding letter
-in French, and the worked examples in Arabic and Khmer.
+in French, and the worked examples in Arabic and Khmer. The review page is that of the founding campaign in the middle.
 """
 
 import base64
@@ -13,32 +13,40 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
 from dispatcher.core.merge import Merged
 from dispatcher.desk.draft import Draft
 from dispatcher.desk.papering import house_of
 from dispatcher.paper.letters import typeset
 from dispatcher.paper.printing import PaperLetter
+from tests import review_page
 from tests.browser import MISSING, USABLE, Screens, launched
 from tests.pages import opened
+from tests.review_campaign import mixed_campaign
 from tests.test_languages import folder as example
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "screenshots"
 LETTERS = ("GBR", "FRA", "ESP")
 WIDTHS = (375, 1280)
-# A picture of text has few colours: in 32 steps of red, green and blue fewer than 256, and a third of the size.
+# A picture of text has few colours: in 32 steps of red, green and blue fewer than 256, and a third of the size. One
+# with drawings may need coarser steps.
 PALETTE = """async data => {
     const picture = await createImageBitmap(await (await fetch("data:image/png;base64," + data)).blob());
     const canvas = new OffscreenCanvas(picture.width, picture.height).getContext("2d");
     canvas.drawImage(picture, 0, 0);
     const pixels = canvas.getImageData(0, 0, picture.width, picture.height).data, colours = new Map();
     let indices = "";
-    for (let at = 0; at < pixels.length; at += 4) {
-        const key = [0, 1, 2].map(n => Math.round(Math.round(pixels[at + n] / 255 * 31) / 31 * 255)).join();
-        if (!colours.has(key)) colours.set(key, colours.size);
-        indices += String.fromCharCode(colours.get(key));
+    for (const steps of [31, 23, 15, 11, 7]) {
+        colours.clear();
+        indices = "";
+        for (let at = 0; at < pixels.length; at += 4) {
+            const key = [0, 1, 2].map(n => Math.round(Math.round(pixels[at + n] / 255 * steps) / steps * 255)).join();
+            if (!colours.has(key)) colours.set(key, colours.size);
+            indices += String.fromCharCode(colours.get(key));
+        }
+        if (colours.size <= 256) break;
     }
     return [picture.width, picture.height, [...colours.keys()].map(key => key.split(",").map(Number)), btoa(indices)];
 }"""
@@ -46,6 +54,8 @@ PALETTE = """async data => {
 
 SHEETS = ("fr", "ar", "km")
 SHEET_WIDTH = 620
+PAGES = {"overview": "/", "letter": "/letter?key=AUT", "log": "/log"}
+PAGE_SIZE = (1280, 1500)
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -88,6 +98,16 @@ def small(page: Page, png: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
+def pages(folder: Path, browser: Browser) -> Iterator[tuple[str, bytes]]:
+    """The review page: overview, a letter that failed, the log; light and dark."""
+    campaign = mixed_campaign(folder / "campaign", rate="1,200/min")
+    with review_page.review(campaign) as review:
+        for name, address in PAGES.items():
+            for mode in ("light", "dark"):
+                with review_page.opened(browser, review, size=PAGE_SIZE, dark=mode == "dark") as window:
+                    yield f"review-{name}-{mode}", window.open(address).screenshot()
+
+
 def main() -> None:
     """Take all of them anew."""
     if not USABLE:
@@ -109,6 +129,9 @@ def main() -> None:
         for language, png in sheets(Path(folder)):
             (FOLDER / f"{language}-{SHEET_WIDTH}-paper.png").write_bytes(small(page, png))
             print(f"{language}-{SHEET_WIDTH}-paper.png")
+        for name, png in pages(Path(folder), browser):
+            (FOLDER / f"{name}.png").write_bytes(small(page, png))
+            print(f"{name}.png: {(FOLDER / f'{name}.png').stat().st_size:,} octets")
 
 
 if __name__ == "__main__":

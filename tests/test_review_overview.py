@@ -238,3 +238,17 @@ def _followed(page: Page, server: SmtpServer, letters: int) -> None:
     page.on("request", lambda request: asked.append(request.url))
     page.clock.run_for(20_000)
     assert asked == [], "when the run is over, nothing is asked any more"
+
+
+def test_a_number_leads_to_its_letters(window: Watched) -> None:
+    for name, count in (("unknown", 2), ("accepted", 187)):
+        window.open().locator(f"#tile-{name} a").click()
+        window.page.wait_for_url(f"**/letters?state={name}")
+        assert window.page.locator("tbody tr").count() == min(count, 100) or str(count) in window.page.inner_text(
+            "main"
+        )
+    window.open().locator("#world-table summary").click()
+    window.page.locator("#world-table").get_by_role("link", name="Georgia").click()
+    assert "GEO" in window.page.inner_text("main")
+    window.open().locator(".by-groups").get_by_role("link", name="GRULAC").click()
+    assert "CUB" in window.page.inner_text("main")

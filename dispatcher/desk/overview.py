@@ -1,12 +1,13 @@
 """What the overview of the review page shows: what the campaign is, and where all its letters stand at one moment.
 
-What is slow to count is kept for as long as it cannot have changed: by what letters are grouped, while the same
+What is slow to count is kept for as long as it cannot have changed: by what letters are counted, while the same
 revision is sealed; attempts that have ended, for ever, so that only those are counted that ended since; all counts,
 while nobody has written into the ledger (`PRAGMA data_version`).
 """
 
 import json
 import threading
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -128,8 +129,8 @@ def _facts(desk: Desk, reader: Reader, campaign: str, subjects: Mapping[str, str
         raise unreadable(f"revision {revision} of {campaign}", error) from None
 
 
-def _subjects(reader: Reader, campaign: str) -> Iterator[tuple[str, str]]:
-    for row in reader.rows("first_letters", campaign=campaign):
+def _subjects(reader: Reader, campaign: str, letters: Sequence[int]) -> Iterator[tuple[str, str]]:
+    for row in reader.rows("first_letters", letters=json.dumps(letters)):
         dictionary = reader.one("dictionary", campaign=campaign, revision=row["revision"]) or {"dictionary": b""}
         message = BytesHeaderParser(policy=modern).parsebytes(inflate(row["own"], dictionary["dictionary"]))
         yield row["language"], str(message["subject"] or "")
@@ -155,7 +156,8 @@ class Overview:
         self._reader: Reader | None = None
         self._inode = (0, 0)
         self._seen: tuple[object, ...] = ()
-        self._placed = (0, 0)
+        self._sealed = (0, 0)
+        self._places = _Places()
         self._ended = _Ended()
         self._numbers: Numbers | None = None
         self._subjects: Mapping[str, str] = {}
@@ -180,7 +182,7 @@ class Overview:
     def _forget(self) -> None:
         if self._reader:
             self._reader.close()
-        self._reader, self._placed, self._ended, self._numbers = None, (0, 0), _Ended(), None
+        self._reader, self._sealed, self._ended, self._numbers = None, (0, 0), _Ended(), None
 
     def _open(self) -> Reader:
         """The ledger, opened once; anew if another stands in its place (`send --sandbox --fresh`)."""
@@ -192,7 +194,6 @@ class Overview:
         self._reader = self._desk.reader()
         there = self._desk.ledger_path.stat()
         self._inode = there.st_dev, there.st_ino
-        self._reader.one("temporary_in_memory")
         return self._reader
 
     def _counted(self) -> Numbers:
@@ -211,16 +212,11 @@ class Overview:
         refused = reader.one("refused_mailboxes", campaign=campaign) or {}
         runs = list(reader.rows("runs", campaign=campaign))
         skips = reader.one("count_skips", campaign=campaign, revision=plan["revision"]) or {}
-        if self._placed != (plan["revision"], letters):
-            self._placed = (0, 0)
-            _place(reader)
-            self._subjects = dict(_subjects(reader, campaign))
-            self._placed = (plan["revision"], letters)
-        by: tuple[dict[str, Counter[str]], ...] = ({}, {}, {})
-        for row in reader.rows("count_by_place", campaign=campaign):
-            outcome = outcome_of(State(row["state"]), tried=bool(row["tried"]))
-            for found, name in zip(by, ("language", "grouping", "country"), strict=True):
-                found.setdefault(row[name], Counter())[outcome] += row["letters"]
+        if self._sealed != (plan["revision"], letters):
+            self._places = _Places(reader, campaign)
+            self._subjects = dict(_subjects(reader, campaign, self._places.first_letters()))
+            self._sealed = plan["revision"], letters
+        languages, groups, countries = self._places.counted(reader, campaign)
         seconds, relays = self._ended.counted(reader, campaign)
         return Numbers(
             letters=letters,
@@ -230,9 +226,9 @@ class Overview:
             next_due_at=deferred.get("next_due_at") or "",
             runs=len(runs),
             run=_run(runs[-1]) if runs else None,
-            languages=by[0],
-            groups=by[1],
-            countries=by[2],
+            languages=languages,
+            groups=groups,
+            countries=countries,
             relays=relays,
             seconds=seconds,
         )
@@ -263,15 +259,54 @@ class Overview:
         return max(known, default=None)
 
 
-def _place(reader: Reader) -> None:
-    """Note of each letter by what it is counted."""
-    for name in ("forget_seen", "forget_place", "forget_placed"):
-        reader.one(name)
-    reader.one("temp_seen")
-    reader.one("forget_many_groups", most=_MOST_GROUPS)
-    reader.one("forget_many_countries", most=_MOST_COUNTRIES)
-    for name in ("temp_place", "temp_placed", "find_places", "place_letters", "forget_seen"):
-        reader.one(name)
+class _Places:
+    """By what each letter is counted: its language, and two columns of its row, in which many letters are alike."""
+
+    def __init__(self, reader: Reader | None = None, campaign: str = "") -> None:
+        rows = list(reader.rows("ids_by_place", campaign=campaign)) if reader else []
+        tags = [_tags(row["tags"]) for row in rows]
+        # A column that is another in each row groups nothing.
+        grouped = len({group for group, _ in tags}) <= _MOST_GROUPS
+        placed = len({country for _, country in tags}) <= _MOST_COUNTRIES
+        found = [
+            (str(row["language"]), group if grouped else "", country if placed else "")
+            for row, (group, country) in zip(rows, tags, strict=True)
+        ]
+        self._places = list(dict.fromkeys(found))
+        number = {place: n for n, place in enumerate(self._places)}
+        self._first: dict[str, int] = {}
+        ids = [(number[place], list(map(int, row["ids"].split()))) for place, row in zip(found, rows, strict=True)]
+        self._of = array("L", bytes(8 * (1 + max((max(some) for _, some in ids), default=0))))
+        for place, some in ids:
+            language, first = self._places[place][0], min(some)
+            self._first[language] = min(self._first.get(language, first), first)
+            for letter in some:
+                self._of[letter] = place
+
+    def first_letters(self) -> Sequence[int]:
+        """The first of each language."""
+        return list(self._first.values())
+
+    def counted(self, reader: Reader, campaign: str) -> tuple[Mapping[str, Counts], ...]:
+        """Where the letters stand now, by language, group and country."""
+        by: tuple[dict[str, Counter[str]], ...] = ({}, {}, {})
+        for row in reader.rows("ids_by_state", campaign=campaign):
+            tried = row["state"] == "deferred"
+            outcome = outcome_of(State.READY if tried else State(row["state"]), tried=tried)
+            there = Counter(map(self._of.__getitem__, map(int, (row["ids"] or "").split())))
+            for place, letters in there.items():
+                for found, name in zip(by, self._places[place], strict=True):
+                    counts = found.setdefault(name, Counter())
+                    counts[outcome] += letters
+                    if tried:  # they are among those that are ready, too
+                        counts["waiting"] -= letters
+        return tuple({name: +counts for name, counts in found.items()} for found in by)
+
+
+def _tags(text: str) -> tuple[str, str]:
+    """Group and country."""
+    group, m49, iso3 = json.loads(text)
+    return str(group or ""), str(m49 or iso3 or "")
 
 
 def _run(row: Mapping[str, Any]) -> Run:

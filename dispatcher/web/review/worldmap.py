@@ -22,13 +22,17 @@ NO_LETTER: Final = "none"
 
 @dataclass(frozen=True, slots=True)
 class Country:
-    """A country as it is drawn: an outline, a circle if it is small, and the outcomes of the letters to it."""
+    """A country as it is drawn: an outline, a circle if it is small, and the outcomes of the letters to it.
+
+    `listed` is its code as the list of recipients has it; '' if that is in several ways, or in none.
+    """
 
     code: str
     name: str
     path: str
     circle: tuple[float, float] | None
     counts: Mapping[str, int]
+    listed: str = ""
 
     @property
     def outcome(self) -> str:
@@ -67,18 +71,24 @@ def world_map(counts: Mapping[str, Mapping[str, int]], language: str) -> WorldMa
     """The map, by outcomes of each code; None if no letter goes to a country."""
     world = _world()
     found: dict[str, Counter[str]] = {}
+    listed: dict[str, list[str]] = {}
     for code, outcomes in counts.items():
         found.setdefault(_folded(code), Counter()).update(outcomes)
-    countries = [
-        Country(
-            country["iso3"],
-            country["names"][language],
-            country["path"],
-            tuple(country["circle"]) if "circle" in country else None,
-            found.get(country["m49"], Counter()) + found.get(country["iso3"], Counter()),
+        listed.setdefault(_folded(code), []).append(code)
+    countries = []
+    for country in world["countries"]:
+        codes = country["m49"], country["iso3"]
+        ways = [way for code in codes for way in listed.get(code, ())]
+        countries.append(
+            Country(
+                country["iso3"],
+                country["names"][language],
+                country["path"],
+                tuple(country["circle"]) if "circle" in country else None,
+                sum((found.get(code, Counter()) for code in codes), Counter()),
+                ways[0] if len(ways) == 1 else "",
+            )
         )
-        for country in world["countries"]
-    ]
     if not any(country.letters for country in countries):
         return None
     countries.sort(key=lambda country: country.name)
