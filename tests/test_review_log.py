@@ -58,6 +58,7 @@ def logged(folder: Path, *words: str) -> list[dict[str, str]]:
 def test_every_attempt_is_there_the_newest_first(browser: Browser, review: Review, folder: Path, scripts: bool) -> None:
     with opened(browser, review, scripts=scripts) as window:
         window.page.locator("nav").get_by_role("link", name="Log").click()
+        window.page.wait_for_url("**/log")
         shown, there = rows_of(window.page), logged(folder)
         assert len(shown) == len(there) == 6
         for text, row in zip(shown, there, strict=True):
@@ -86,10 +87,12 @@ def test_filters_stand_in_the_address(browser: Browser, review: Review, folder: 
         page.get_by_label("Outcome").select_option("failed")
         page.get_by_label("Reply code").fill("5.1")
         page.get_by_role("button", name="Narrow down").click()
+        page.wait_for_url("**outcome=failed**")
         assert len(rows_of(page)) == 1
         assert "the mailbox does not exist there" in rows_of(page)[0]
         address = page.url
         page.get_by_role("link", name="Show all").click()
+        page.wait_for_url("**/log")
         assert len(rows_of(page)) == 6
         page.goto(address)
         assert len(rows_of(page)) == 1

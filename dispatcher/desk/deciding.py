@@ -56,8 +56,12 @@ def amend(desk: Desk, draft: Draft, summary: Summary) -> None:
         seal_revision(desk, ledger, draft, summary, (plan["revision"] if plan else 0) + 1)
 
 
-def resolve(desk: Desk, key: str, decision: str, *, why: str, who: str = "") -> str:
-    """A person's word on a letter; returns what it was before. Raises UsageError."""
+def resolve(desk: Desk, key: str, decision: str, *, why: str, who: str = "", seen: int | None = None) -> str:
+    """A person's word on a letter; returns what it was before. Raises UsageError.
+
+    `seen` is the attempt whose unknown outcome the person looked at: what was decided since, or is about another
+    attempt, is not decided again.
+    """
     _require_reason(why)
     campaign = desk.campaign_id()
     with desk.reader():  # there must be one
@@ -68,14 +72,22 @@ def resolve(desk: Desk, key: str, decision: str, *, why: str, who: str = "") -> 
             there = reader.one("standing", campaign=campaign, key=key)
             if there is None:
                 raise no_such_letter(key, reader, campaign)
+            last = reader.one("last_attempt_of", letter=there["id"]) or {"attempt": None}
         old = State(there["state"])
         new = {"accepted": State.ACCEPTED, "failed": State.FAILED, "resend": State.READY}[decision]
+        if seen is not None and (old is not State.UNKNOWN or last["attempt"] != seen):
+            what = f"letter {key} is no longer as you saw it: it is {WORDS.get(old, old)} now"
+            raise UsageError(Problem(f"{what}; nothing was changed", todo=f"look at its story: {_story(desk, key)}"))
         if old is not State.UNKNOWN and not (old is State.FAILED and new is State.READY):
             rule = "only an unknown letter can be resolved, and a failed one resent"
             what = f"letter {key} is {WORDS.get(old, old)}; {rule}"
-            raise UsageError(Problem(what, todo=f"look at its story: dispatcher log {quoted(key)}{desk.flag}"))
+            raise UsageError(Problem(what, todo=f"look at its story: {_story(desk, key)}"))
         sealing.resolve(ledger, there["id"], old, new, who=who or person(), why=why)
     return old
+
+
+def _story(desk: Desk, key: str) -> str:
+    return f"dispatcher log {quoted(key)}{desk.flag}"
 
 
 def adopt(desk: Desk, decision: str, *, why: str, who: str = "") -> tuple[str, int, int]:

@@ -112,6 +112,7 @@ class SealedLetters:
         self._frozen: dict[str, tuple[Frozen, Merge]] = {}
         self._pages: dict[tuple[int, str], list[bytes]] = {}
         self._typical: dict[Any, tuple[int, str, str]] = {}
+        self._shared: dict[Any, int] = {}
 
     def number_of(self, key: str) -> int:
         """The number of a letter in the ledger, by its recipient's key. Raises UsageError if there is none."""
@@ -213,9 +214,21 @@ class SealedLetters:
             raise PlanConflict(what)
         return message.octets
 
+    def size(self, sealed: SealedLetter) -> int:
+        """Octets of the whole message, on the wire before dot-stuffing."""
+        key = (sealed.revision, sealed.letter.attachments)
+        shared = self._shared.get(key)
+        if shared is None:
+            shared = sum(map(len, self._message(sealed).shared))
+            with self._lock:
+                if len(self._shared) >= _KEPT:
+                    self._shared.clear()
+                self._shared[key] = shared
+        return len(_date(sealed)) + len(sealed.own) + shared
+
     def _message(self, sealed: SealedLetter) -> Message:
         shared = sealed.frozen.composer().shared(sealed.letter.attachments, self.content)
-        return Message(date_line(sealed.date) if sealed.date else b"", sealed.own, shared)
+        return Message(_date(sealed), sealed.own, shared)
 
     # On paper.
 
@@ -270,3 +283,7 @@ class SealedLetters:
         texts = [self.rendering(one).text for one in alike]
         chosen = most_typical(texts)
         return alike[chosen].number, alike[chosen].letter.key, texts[chosen]
+
+
+def _date(sealed: SealedLetter) -> bytes:
+    return date_line(sealed.date) if sealed.date else b""

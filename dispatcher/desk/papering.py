@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -360,33 +360,51 @@ def _to_record(
 # What people say.
 
 
-def post(desk: Desk, on: str, *, only: str | None, why: str, who: str = "") -> list[str]:
+def post(
+    desk: Desk, on: str, *, only: str | None = None, letters: Collection[int] | None = None, why: str, who: str = ""
+) -> list[str]:
     """A person's word that printed letters were posted, and on which day. Returns their keys. Raises UsageError.
 
-    Without a choice all that are printed and not posted; a choice may hold no other on paper, and nothing is recorded
-    if it does.
+    Without a choice (an expression, or the letters' numbers) all that are printed and not posted; a choice may hold no
+    other on paper, and nothing is recorded if it does.
     """
     day = _day(desk, on)
-    name = who or person()
-    return _say(desk, only, why, "posted", lambda ledger, ids: printing.post(ledger, ids, day, who=name, why=why))
+    name, chosen = who or person(), _choice(only, letters)
+    return _say(desk, chosen, why, "posted", lambda ledger, ids: printing.post(ledger, ids, day, who=name, why=why))
 
 
-def throw_away(desk: Desk, *, only: str | None, why: str, who: str = "") -> list[str]:
+def throw_away(
+    desk: Desk, *, only: str | None = None, letters: Collection[int] | None = None, why: str, who: str = ""
+) -> list[str]:
     """A person's word that printed letters will not be posted: they wait again, or stay failed. As `post`."""
-    name = who or person()
-    return _say(desk, only, why, "thrown away", lambda ledger, ids: printing.throw_away(ledger, ids, who=name, why=why))
+    name, chosen = who or person(), _choice(only, letters)
+    return _say(
+        desk, chosen, why, "thrown away", lambda ledger, ids: printing.throw_away(ledger, ids, who=name, why=why)
+    )
+
+
+_Choice = Callable[[Mapping[str, Any], Mapping[str, str]], bool]
+
+
+def _choice(only: str | None, letters: Collection[int] | None) -> _Choice | None:
+    """Says of a letter's row and fields whether it is among the chosen; None without a choice."""
+    if letters is not None:
+        return lambda row, _: row["id"] in letters
+    if only is None:
+        return None
+    condition = Expression(only, Place("--only"))
+    return lambda _, fields: condition.holds(fields)
 
 
 def _say(
     desk: Desk,
-    only: str | None,
+    condition: _Choice | None,
     why: str,
     what: str,
     record: Callable[[SqliteLedger, Sequence[int]], None],
 ) -> list[str]:
     if not why.strip():
         raise UsageError(Problem("--why is empty", todo="say how you know, in words: they are kept for the record"))
-    condition = Expression(only, Place("--only")) if only is not None else None
     with desk.reader() as reader:
         rows = list(_on_paper(reader, desk.campaign_id(), condition))
     others = [row for row in rows if row["state"] != State.PRINTED]
@@ -402,14 +420,14 @@ def _say(
     return [row["key"] for row in rows]
 
 
-def _on_paper(reader: Reader, campaign: str, condition: Expression | None) -> Iterator[dict[str, Any]]:
+def _on_paper(reader: Reader, campaign: str, condition: _Choice | None) -> Iterator[dict[str, Any]]:
     """The letters that are on paper, or wait for it, and that a choice holds."""
     for row in reader.rows("on_paper", campaign=campaign):
         try:
             fields = json.loads(row["recipient"])["fields"]
         except DAMAGED as error:
             raise unreadable(f"letter {row['key']}", error) from None
-        if condition is None or condition.holds(fields):
+        if condition is None or condition(row, fields):
             yield row
 
 

@@ -1,6 +1,7 @@
 -- name: attempt_filter
--- Attempts `a` of one campaign that are looked for; what is '' or 0 asks for nothing. They are gone through in the order of
--- their numbers, and what is beside them is read only if it is shown: so no index is needed that would cost while sending.
+-- Attempts `a` of one campaign that are looked for; what is '' or 0 asks for nothing. They are gone through in the
+-- order of their numbers, and what is beside them is read only if it is shown: no index is needed that would cost while
+-- sending.
 (NOT EXISTS (SELECT 1 FROM run WHERE campaign <> :campaign) OR a.run IN (SELECT id FROM run WHERE campaign = :campaign))
     AND (:outcome = '' OR a.outcome = :outcome)
     AND (:phase = '' OR a.phase = :phase)
@@ -41,7 +42,8 @@ SELECT l.id FROM letter l JOIN sealed d ON d.letter = l.id
 WHERE l.campaign = :campaign AND instr(searchable(l.key || char(10) || d.addresses), :text);
 
 -- name: recipients_name
-CASE WHEN json_valid(d.recipient) THEN coalesce(nullif(d.recipient ->> '$.to[0].name', ''), d.recipient ->> '$.fields.name') END AS name
+CASE WHEN json_valid(d.recipient) THEN
+    coalesce(nullif(d.recipient ->> '$.to[0].name', ''), d.recipient ->> '$.fields.name') END AS name
 
 -- name: attempts_shown
 SELECT a.id AS attempt, a.at, a.ended_at, l.key, d.addresses,
@@ -66,9 +68,9 @@ SELECT count(*) AS letters FROM letter WHERE campaign = :campaign AND state IN (
 
 -- name: unknown_letters
 -- Which they are first, so that nothing else is looked up for letters that are not shown.
-SELECT l.id, l.key, l.reason, d.addresses, {recipients_name}, a.id AS attempt, a.at, a.ended_at, a.phase, a.code,
-    a.enhanced, a.reply, a.queue_id, a.message_digest, a.account, a.run, s.host, s.port, s.peer, s.tls_version, s.cipher,
-    s.certificate, s.mode, r.started_at AS run_started_at, r.ended_at AS run_ended_at, r.ending
+SELECT l.id, l.key, l.reason, d.addresses, d.message_id, {recipients_name}, a.id AS attempt, a.at, a.ended_at,
+    a.phase, a.code, a.enhanced, a.reply, a.queue_id, a.message_digest, a.account, a.run,
+    s.host, s.port, s.peer, s.tls_version, s.cipher, s.certificate, s.mode, r.started_at AS run_started_at, r.ended_at AS run_ended_at, r.ending
 FROM (SELECT id FROM letter INDEXED BY letter_at_rest
     WHERE campaign = :campaign AND state = 'unknown' AND lease IS NULL AND id > :after ORDER BY id LIMIT :limit) u
 JOIN letter l ON l.id = u.id JOIN sealed d ON d.letter = l.id
