@@ -5,7 +5,19 @@ from typing import Annotated
 import typer
 
 from dispatcher import __version__
-from dispatcher.cli import account, approving, dossier, folder, ledger, paper, preflight, reviewing, sending, verifying
+from dispatcher.cli import (
+    account,
+    approving,
+    dossier,
+    folder,
+    ledger,
+    paper,
+    preflight,
+    purging,
+    reviewing,
+    sending,
+    verifying,
+)
 
 app = typer.Typer(
     name="dispatcher",
@@ -51,4 +63,5 @@ app.command()(ledger.resolve)
 app.command()(ledger.adopt)
 app.command()(dossier.dossier)
 app.add_typer(ledger.suppress, name="suppress")
+app.command()(purging.purge)
 app.command()(sending.sandbox)

@@ -73,6 +73,7 @@ def status(campaign: CampaignFolder = HERE, *, sandbox: OnSandbox = False, as_js
         say_json(found)
         return
     sealed = f"sealed {moment(found['sealed_at'])} UTC" if found["sealed_at"] else "not sealed yet"
+    sealed += f", purged {moment(found['purged_at'])} UTC" if found["purged_at"] else ""
     say(f"{found['campaign']}, revision {found['revision']}, {sealed}", name="bold")
     if found["in_doubt"]:
         say(f"In doubt, so nothing is sent: {found['in_doubt']}", name="red")

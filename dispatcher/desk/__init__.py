@@ -24,12 +24,13 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from dispatcher.core.errors import LedgerUnavailable
+from dispatcher.core.errors import LedgerUnavailable, PlanConflict
 from dispatcher.core.ports import Clock
 from dispatcher.desk.clock import SystemClock
 from dispatcher.ledgers.file import PATIENCE
 from dispatcher.ledgers.mark import Marks, facts_of
 from dispatcher.ledgers.reader import Reader
+from dispatcher.ledgers.rows import purged_campaign
 from dispatcher.ledgers.sqlite import SqliteLedger
 from dispatcher.ledgers.state import state_folder
 
@@ -125,6 +126,13 @@ class Desk:
         """Raise LedgerInDoubt if the ledger here may not know all that was sent. To be asked before anything else."""
         if marks := self.marks():
             marks.require(self.ledger_path, facts_of(self.ledger_path))
+
+    def require_unpurged(self, campaign: str) -> None:
+        """Raise PlanConflict if a campaign was purged here: nobody can say any more who has had a letter of it."""
+        if self.ledger_path.exists():
+            with self.reader() as reader:
+                if found := reader.one("purge_of", campaign=campaign):
+                    raise PlanConflict(purged_campaign(campaign, found["at"]))
 
     def doubt(self) -> str:
         """The same in words, '' if there is none: for those who only look."""

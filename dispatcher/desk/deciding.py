@@ -25,6 +25,7 @@ def changes(desk: Desk) -> tuple[Draft, Summary, Changes, list[str]]:
     Raises UsageError if the folder has problems, or no change; PlanConflict if somebody would get a second letter.
     """
     draft = desk.draft()
+    desk.require_unpurged(draft.campaign.id)
     summary = draft.summary(whole=True)
     if summary.problems:
         raise UsageError(*summary.problems)
@@ -66,6 +67,7 @@ def resolve(desk: Desk, key: str, decision: str, *, why: str, who: str = "", see
     campaign = desk.campaign_id()
     with desk.reader():  # there must be one
         pass
+    desk.require_unpurged(campaign)
     with desk.ledger() as ledger:
         ledger.recover()
         with desk.reader() as reader:

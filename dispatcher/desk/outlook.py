@@ -174,6 +174,7 @@ def _guard_addresses(desk: Desk, campaign: Campaign, summary: Summary) -> None:
 def sealed_revision(desk: Desk, draft: Draft) -> int:
     """The revision in which the plan that was read is sealed, or 0. Raises PlanConflict if another plan is."""
     desk.require_right_ledger()
+    desk.require_unpurged(draft.campaign.id)
     if not desk.ledger_path.exists():
         return 0
     with desk.reader() as reader:
@@ -227,6 +228,7 @@ def origin_text(draft: Draft, summary: Summary) -> str:
 def sealed_plan(desk: Desk, draft: Draft) -> tuple[int, Summary] | None:
     """The sealed plan and what it came to, if the folder is what it was made from; None if that is not certain."""
     desk.require_right_ledger()
+    desk.require_unpurged(draft.campaign.id)
     if not desk.ledger_path.exists():
         return None
     with desk.reader() as reader:

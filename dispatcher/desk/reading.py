@@ -32,6 +32,7 @@ def status(desk: Desk, *, listed: bool = True) -> dict[str, Any]:
             "sealed_at": plan and plan["sealed_at"],
             "revision": revision,
             "digest": plan and plan["digest"],
+            "purged_at": (reader.one("purge_of", campaign=campaign) or {}).get("at"),
             "counts": tally(reader.counts(campaign)),
             "deferred": waiting.get("letters", 0),
             "next_due_at": waiting.get("next_due_at"),

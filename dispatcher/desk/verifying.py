@@ -31,6 +31,7 @@ from dispatcher.core.merge import Frozen, Press, message_digest
 from dispatcher.core.model import Channel, Leased, State
 from dispatcher.desk import Desk
 from dispatcher.ledgers.evidence import Evidence, SealedLetter
+from dispatcher.ledgers.purging import removed_digest
 from dispatcher.ledgers.rows import DAMAGED, recipient_of, recipient_text
 from dispatcher.signing import verify as verify_signature
 
@@ -114,6 +115,7 @@ class _Looking:
             self._wrong("the file", f"it is damaged: {damage}")
         self._chain(wanted)
         plans = list(self._evidence.plans())
+        self._purges()
         self._plans(plans)
         self._letters(plans)
         self._attachments()
@@ -147,6 +149,23 @@ class _Looking:
         if fault.row is None or fault.what == "broken":
             return "link", fault.link, ""
         return fault.row.kind, fault.row.id, self._evidence.key_of(fault.row)
+
+    def _purges(self) -> None:
+        """What was taken away, and that nothing more was, and nothing came back."""
+        evidence = self._evidence
+        for purge in evidence.purges():
+            rows = list(evidence.removed_by(purge["id"]))
+            why = ""
+            if (len(rows), removed_digest(rows)) != (purge["rows"], purge["removed"]):
+                why = "what was taken away is not what it says"
+            elif evidence.letters_digest(purge["campaign"], purge["revision"]) != purge["letters"]:
+                why = "what was left of the letters was changed since"
+            if why:
+                self._wrong("the purges", f"purge {purge['id']} of {purge['campaign']}: {why}", "purge", purge["id"])
+                return
+            self.found.purges.append({name: purge[name] for name in ("campaign", "at", "before", "rows")})
+        if name := evidence.not_blank():
+            self._wrong("the purges", f"{name} was purged, and something stands in it again", name.kind, name.id)
 
     def _plans(self, plans: list[dict[str, Any]]) -> None:
         """What stands of the latest revision of each campaign."""

@@ -203,6 +203,26 @@ class Evidence:
         for row in self._rows(f"SELECT {', '.join(columns)} FROM approval ORDER BY id"):  # noqa: S608
             yield {name: _text(v) if isinstance(v, bytes) else v for name, v in zip(columns, row, strict=True)}
 
+    def purges(self) -> Iterator[dict[str, Any]]:
+        """Every purge, in order, with the latest revision of its campaign."""
+        columns = ("id", "at", "campaign", "before", "rows", "removed", "letters", "revision")
+        latest = "(SELECT max(revision) FROM plan WHERE plan.campaign = purge.campaign)"
+        for row in self._rows(f"SELECT {', '.join(columns[:-1])}, {latest} FROM purge ORDER BY id"):  # noqa: S608
+            found = dict(zip(columns, row, strict=True))
+            yield {name: _text(value) if isinstance(value, bytes) else value for name, value in found.items()}
+
+    def removed_by(self, purge: int) -> Iterator[tuple[int, int, bytes]]:
+        """What stands for what a purge removed: kind, number and digest of each row, in order."""
+        return self._rows("SELECT kind, id, personal FROM purged WHERE purge = ? ORDER BY kind, id", (purge,))
+
+    def not_blank(self) -> Name | None:
+        """A row that was purged, and in which something stands again."""
+        for kind, blank in _BLANK.items():
+            rows = f"FROM purged p JOIN {table_of(kind)} t ON t.id = p.id WHERE p.kind = {KINDS[kind].number}"
+            if row := next(self._rows(f"SELECT t.id {rows} AND NOT ({blank}) ORDER BY t.id LIMIT 1"), None):
+                return Name(kind, row[0])
+        return None
+
     def adopted(self) -> bool:
         """Whether somebody said of it once that it is the right ledger, though it did not know all that was sent."""
         return next(self._rows("SELECT 1 FROM event WHERE kind = 'adopted'"), None) is not None
@@ -227,6 +247,18 @@ _KEYS: Final = {
 }
 
 
+_BLANK: Final = {
+    "attempt": "t.account = '' AND t.reply = '' AND t.queue_id = '' AND NOT EXISTS (SELECT 1 FROM rcpt r "
+    "WHERE r.attempt = t.id AND (r.reply <> '' OR r.mailbox GLOB '*[^0-9]*'))",
+    "override": "t.override = ''",
+    "event": "t.subject = '' AND t.who = '' AND t.why = ''",
+    "approval": "t.name = 'purged' AND t.person = 'purged ' || t.id AND t.key = '' AND t.recorded_by = ''",
+    "printing": "t.who = ''",
+    "plan": "t.origin = '' AND length(t.dictionary) = 0",
+    "run": "t.account = ''",
+    "test": "t.key = '' AND t.address = '' AND t.account = '' AND t.reply = '' AND t.message_id = ''",
+}
+"""What is true of a row, named t, in which nothing is personal any more (`purging.sql`)."""
 _LETTERS: Final = """
 SELECT l.id, l.campaign, l.state, s.channel, s.language, s.recipient, l.key, l.revision, s.message_id, s.digest,
     s.mailboxes, s.addresses, s.attachments, s.own, l.date

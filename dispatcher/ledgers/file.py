@@ -80,7 +80,7 @@ def create(path: Path, now: datetime) -> None:
 def _fill(connection: sqlite3.Connection, now: datetime) -> None:
     connection.executescript(f"BEGIN; {SCHEMA}")
     connection.executemany("INSERT INTO transition VALUES (?, ?)", sorted(TRANSITIONS))
-    connection.execute("INSERT INTO ledger VALUES (1, ?, ?)", (str(uuid.uuid4()), stamp(now)))
+    connection.execute("INSERT INTO ledger (id, uuid, created_at) VALUES (1, ?, ?)", (str(uuid.uuid4()), stamp(now)))
     connection.execute(f"PRAGMA application_id={APPLICATION}")
     connection.execute(f"PRAGMA user_version={VERSION}")
     connection.execute("COMMIT")

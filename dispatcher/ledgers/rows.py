@@ -89,6 +89,12 @@ def unreadable(what: str, error: Exception) -> LedgerUnavailable:
     return LedgerUnavailable(f"{what} cannot be read as it was sealed: {error}. Put back a sound copy of the ledger")
 
 
+def purged_campaign(campaign: str, at: str) -> str:
+    """Why a campaign is never sent again, and what to do."""
+    what = f"campaign {campaign} was purged on {at[:10]}: nobody can say any more who has had a letter of it"
+    return f"{what}, so nothing more is sealed or sent. A new mailing gets a new id in campaign.toml"
+
+
 def letter_of(language: str, message_id: str, digest: str, recipient: str, attachments: str) -> Letter:
     """A sealed letter. Raises LedgerUnavailable if it cannot be read."""
     try:

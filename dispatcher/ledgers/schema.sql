@@ -5,7 +5,8 @@
 CREATE TABLE ledger (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     uuid TEXT NOT NULL,
-    created_at TEXT NOT NULL
+    created_at TEXT NOT NULL,
+    unclean INTEGER NOT NULL DEFAULT 0   -- it was purged, and what was deleted is still somewhere in its files
 ) STRICT;
 
 -- The arrows of the letter's state table; filled from core/policy.py when the ledger is made.
@@ -136,7 +137,7 @@ BEGIN SELECT RAISE (ABORT, 'a letter that may have left by mail is not printed')
 
 CREATE TRIGGER letter_waits_in_its_channel BEFORE UPDATE OF state ON letter
 WHEN NEW.state IN ('ready', 'to_print') AND OLD.state NOT IN ('leased', 'at_risk') AND NOT EXISTS (
-    SELECT 1 FROM sealed WHERE letter = OLD.id AND channel = CASE NEW.state WHEN 'ready' THEN 'mail' ELSE 'paper' END
+    SELECT 1 FROM sealed WHERE letter = OLD.id AND own <> x'' AND channel = CASE NEW.state WHEN 'ready' THEN 'mail' ELSE 'paper' END
 )
 BEGIN SELECT RAISE (ABORT, 'a letter waits in the channel it is sealed for'); END;
 

@@ -16,6 +16,7 @@ from dispatcher.core.compose import framed
 from dispatcher.core.errors import PlanConflict, Problem, UsageError
 from dispatcher.core.model import Channel, Mailbox, Skip, State
 from dispatcher.ledgers.reader import Reader
+from dispatcher.ledgers.rows import purged_campaign
 from dispatcher.ledgers.sqlite import SqliteLedger, stamp
 from dispatcher.ledgers.statements import SQL
 from dispatcher.ledgers.suppressions import (
@@ -55,6 +56,8 @@ def seal(ledger: SqliteLedger, plan: Sealable, revision: int) -> None:
 
     def job(connection: sqlite3.Connection) -> None:
         head = {"campaign": plan.campaign, "revision": revision, "now": stamp(ledger.now())}
+        if purged := connection.execute(SQL["purge_of"], head).fetchone():
+            raise PlanConflict(purged_campaign(plan.campaign, purged[0]))
         # A letter in doubt stays as it was sealed, and may be resent: then the folder would make another plan.
         origin = "" if connection.execute(SQL["any_in_doubt"], head).fetchone() else plan.origin
         given = {"digest": plan.digest, "frozen": plan.frozen, "dictionary": plan.dictionary, "origin": origin}

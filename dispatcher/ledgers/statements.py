@@ -39,7 +39,7 @@ def _together(*files: str) -> Mapping[str, str]:
     return together
 
 
-SQL: Final = _together("statements.sql", "review_overview.sql", "review_letters.sql", "review_log.sql")
+SQL: Final = _together("statements.sql", "purging.sql", "review_overview.sql", "review_letters.sql", "review_log.sql")
 UNSEALED: Final = _named("unsealed.sql")
 
 

@@ -180,7 +180,7 @@ UPDATE letter SET state = 'suppressed', reason = :reason WHERE id = :id AND stat
 
 -- name: letters_in
 SELECT l.id, s.channel, s.mailboxes FROM letter l JOIN sealed s ON s.letter = l.id
-WHERE l.campaign IN (SELECT campaign FROM plan) AND l.state = :state AND l.lease IS NULL;
+WHERE l.campaign IN (SELECT campaign FROM plan) AND l.state = :state AND l.lease IS NULL AND length(s.own) > 0;
 
 -- name: reopen_suppressed
 UPDATE letter SET state = :state, due_at = :now, reason = '' WHERE id = :id AND state = 'suppressed';

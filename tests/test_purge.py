@@ -1,0 +1,320 @@
+"""Personal data goes for good, and what is left still verifies: the octets of every file of a purged ledger are looked
+through for everything that was personal in it.
+"""
+
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dispatcher.core.age import Age
+from dispatcher.core.errors import LedgerUnavailable, PlanConflict, UsageError
+from dispatcher.desk import Desk
+from dispatcher.desk.approvals import approve
+from dispatcher.desk.clock import SystemClock
+from dispatcher.desk.deciding import changes, resolve, suppress, unsuppress
+from dispatcher.desk.purging import purge, purgeable
+from dispatcher.desk.reading import log, status, story, suppressions
+from dispatcher.desk.sending import outlook, seal_now, send
+from dispatcher.desk.testing import send_tests
+from dispatcher.desk.verifying import verify_ledger
+from dispatcher.ledgers import purging
+from dispatcher.ledgers.file import connect
+from dispatcher.ledgers.printing import PrintedFile, record
+from dispatcher.ledgers.reader import Reader
+from tests.command import dispatcher
+from tests.keys import private_key
+from tests.smtp_server import CLOSE, STORE, Actions
+from tests.torture import CAMPAIGN, Rules, write_campaign
+
+LETTERS = 8
+PERSONAL = (
+    *(f"k{n:05}@missions" for n in range(LETTERS) if n != 5),
+    *(f"K{n:05}" for n in range(LETTERS)),
+    *(f"token-{n * 7919 % 99991:05}" for n in range(LETTERS)),
+    "Ada", "ada", "tester@example.org", "they telephoned", "no trace of it", "letters-Berta.pdf", "by telephone",
+    "nobody here", "BEGIN SSH", "annex\r\n.\r\n",
+)  # fmt: skip
+
+
+class Later(SystemClock):
+    """A clock that is some days ahead."""
+
+    def __init__(self, days: int) -> None:
+        self._ahead = timedelta(days=days)
+
+    def now(self) -> datetime:
+        return super().now() + self._ahead
+
+
+def later(folder: Path, days: int = 3 * 366) -> Desk:
+    return Desk(folder, clock=Later(days))
+
+
+@pytest.fixture(scope="module")
+def sent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A campaign with all that is personal in every kind of row."""
+    folder = tmp_path_factory.mktemp("purge") / "campaign"
+    here: dict[int, bytes] = {}
+
+    def rule(step: str, connection: int, line: bytes) -> Actions | None:
+        if step == "RCPT":
+            here[connection] = line
+            if b"k00001@" in line:
+                return b"550 5.1.1 <k00001@missions.example.org> nobody here\r\n"
+            if b"k00002@" in line:
+                return b"450 4.2.0 later\r\n"
+        if step == "DOT" and (b"k00003@" in here[connection] or b"k00004@" in here[connection]):
+            return STORE, CLOSE
+        return None
+
+    with Rules(rule) as server:
+        write_campaign(folder, server.port, LETTERS, pace="connections = 1", top="approvals = 1")
+        desk = Desk(folder)
+        seal_now(desk, outlook(desk))
+        approve(desk, by="Ada", key=private_key(folder.parent / "key"))
+        send_tests(desk, "tester@example.org", limit=1)
+        send(desk, outlook(desk))
+        resolve(desk, "K00003", "accepted", why="they telephoned")
+        resolve(desk, "K00004", "failed", why="the relay has no trace of it")
+        suppress(desk, ["k00005@missions.example.org"], reason="asked by telephone", source="by hand")
+        suppress(desk, ["gone@missions.example.org"], reason="moved", source="by hand")
+        unsuppress(desk, "gone@missions.example.org", why="Ada says so")
+    with desk.ledger() as ledger:
+        record(ledger, 1, CAMPAIGN, [], [PrintedFile("letters-Berta.pdf", "letters", 5, "ab")], "Ada")
+    return folder.rename(folder.with_name("kept"))  # so that what is made of it was moved, and is no copy
+
+
+@pytest.fixture
+def folder(sent: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(sent, tmp_path / "campaign", ignore=shutil.ignore_patterns("*.lock")))
+
+
+def found_in(folder: Path) -> set[str]:
+    """What is personal in any file of the ledger."""
+    octets = b"".join(path.read_bytes() for path in sorted((folder / ".dispatcher").rglob("*")) if path.is_file())
+    return {word for word in PERSONAL if word.encode() in octets}
+
+
+def sql(folder: Path, statement: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(folder / ".dispatcher/ledger.sqlite")) as connection:
+        return connection.execute(statement).fetchall()
+
+
+def verified(folder: Path) -> list[str]:
+    return [fault.why for fault in verify_ledger(folder / ".dispatcher/ledger.sqlite", lambda *_: None).faults]
+
+
+def test_nothing_personal_is_left_and_all_that_stays_verifies(folder: Path) -> None:
+    there = found_in(folder)
+    assert "k00000@missions" in there
+    assert "Ada" in there
+    facts = "SELECT count(*), group_concat(outcome || coalesce(code, '') || at || message_digest) FROM attempt"
+    states = "SELECT state, count(*) FROM letter WHERE state NOT IN ('ready', 'cancelled') GROUP BY state"
+    before = sql(folder, facts), sql(folder, states), sql(folder, "SELECT number, link, digests FROM link")
+    found = purge(later(folder), "2y", LETTERS)
+    assert [stale.campaign for stale in found.campaigns] == [CAMPAIGN]
+    assert found_in(folder) == set()
+    links = sql(folder, "SELECT number, link, digests FROM link")
+    assert (sql(folder, facts), sql(folder, states)) == before[:2]
+    assert links[: len(before[2])] == before[2]
+    assert sql(folder, "SELECT state, count(*) FROM letter WHERE state IN ('ready', 'cancelled') GROUP BY 1") == [
+        ("cancelled", 1)
+    ]
+    assert verified(folder) == []
+    seen = verify_ledger(folder / ".dispatcher/ledger.sqlite", lambda *_: None)
+    assert [purge["campaign"] for purge in seen.purges] == [CAMPAIGN]
+    assert sql(folder, "PRAGMA integrity_check") == [("ok",)]
+    assert sql(folder, "SELECT count(*) FROM sqlite_master WHERE type = 'trigger'") > [(30,)]
+
+
+def test_who_does_not_want_to_be_written_to_is_still_not(folder: Path) -> None:
+    purge(later(folder), "2y", LETTERS)
+    rows = suppressions(Desk(folder))
+    assert [row["address"] for row in rows] == ["k00005@missions.example.org"]  # the relay's refusal is gone
+    assert "telephone" not in str(rows)
+
+
+def test_a_second_purge_finds_nothing(folder: Path) -> None:
+    purge(later(folder), "2y", LETTERS)
+    octets = (folder / ".dispatcher/ledger.sqlite").read_bytes()
+    assert purge(later(folder), "2y", 0).campaigns == []
+    with pytest.raises(UsageError, match="it would be 0"):
+        purge(later(folder), "2y", LETTERS)
+    assert (folder / ".dispatcher/ledger.sqlite").read_bytes() == octets
+
+
+def test_what_is_not_old_enough_stays(folder: Path) -> None:
+    assert purgeable(later(folder, 700), "2y").campaigns == []
+    assert len(purgeable(later(folder, 740), "2y").campaigns) == 1
+    with pytest.raises(UsageError, match="--confirm 3, but it would be 8"):
+        purge(later(folder), "2y", 3)
+    assert "Ada" in found_in(folder)
+
+
+def test_a_purged_campaign_is_never_sent_again(folder: Path) -> None:
+    with Rules(lambda *_: None) as server:
+        path = folder / "campaign.toml"
+        path.write_text(path.read_text().replace("approvals = 1", "").replace("port = ", f"port = {server.port} # "))
+        purge(later(folder), "2y", LETTERS)
+        desk = Desk(folder)
+        for act in (
+            lambda: send(desk, outlook(desk)),
+            lambda: seal_now(desk, outlook(desk)),
+            lambda: changes(desk),
+            lambda: resolve(desk, "purged-3", "resend", why="again"),
+        ):
+            with pytest.raises(PlanConflict, match=r"was purged on .* new id"):
+                act()
+        assert not server.stored
+    for state in ("ready", "to_print"):
+        with pytest.raises(sqlite3.IntegrityError), closing(sqlite3.connect(desk.ledger_path)) as connection:
+            connection.execute(f"UPDATE letter SET state = '{state}' WHERE state = 'failed'")
+    with pytest.raises(sqlite3.IntegrityError, match="not sealed again"):
+        sql(folder, "INSERT INTO plan SELECT 99, campaign, 2, digest, sealed_at, '', x'', '', '' FROM plan")
+
+
+def test_a_suppression_that_is_lifted_opens_no_purged_letter(folder: Path) -> None:
+    purge(later(folder), "2y", LETTERS)
+    assert unsuppress(Desk(folder), "k00005@missions.example.org", why="again") == 0
+    assert verified(folder) == []
+
+
+def test_what_is_left_can_be_looked_at(folder: Path) -> None:
+    purge(later(folder), "2y", LETTERS)
+    desk = Desk(folder)
+    found = status(desk)
+    assert found["purged_at"]
+    assert found["counts"]["letters"] == LETTERS
+    rows = list(log(desk))
+    assert {row["key"] for row in rows} == {f"purged-{n}" for n in range(1, LETTERS + 1)}
+    assert {row["addresses"] for row in rows} == {""}
+    assert story(desk, "purged-2")["attempts"][0]["code"] == 550
+    for words in (("status",), ("log",), ("log", "purged-1"), ("log", "--attempts"), ("verify",), ("suppress", "list")):
+        done = dispatcher(*words, folder=folder)
+        assert done.code == 0, (words, done.err)
+    assert "Purged" in dispatcher("verify", folder=folder).out
+
+
+def test_another_campaign_keeps_what_it_needs(folder: Path) -> None:
+    path = folder / "campaign.toml"
+    old = path.read_text()
+    with Rules(lambda *_: None) as server:
+        new = (
+            old.replace(CAMPAIGN, "second-2012")
+            .replace("approvals = 1", "")
+            .replace("port = ", f"port = {server.port} # ")
+        )
+        path.write_text(new)
+        desk = later(folder, 1000)
+        send(desk, outlook(desk))
+    found = purge(later(folder, 1100), "2y", LETTERS)
+    assert [stale.campaign for stale in found.campaigns] == [CAMPAIGN]
+    assert verified(folder) == []
+    rows = sql(folder, "SELECT count(*) FROM sealed WHERE mailboxes LIKE 'k0%' AND length(own) > 0")
+    assert rows == [(LETTERS,)]
+    assert sql(folder, "SELECT count(*) FROM content") == [(1,)]  # the same annex
+    assert sql(folder, "SELECT count(*) FROM event WHERE kind = 'sealed' AND why <> ''") == [(1,)]
+    assert purge(later(folder, 3 * 1000), "2y", LETTERS).campaigns
+    assert verified(folder) == []
+    assert found_in(folder) == set()
+
+
+def test_a_crash_in_the_middle_leaves_either(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*_: Any) -> None:
+        raise LedgerUnavailable("the power failed")
+
+    with monkeypatch.context() as patch:  # in the transaction
+        patch.setattr(purging, "_shared_by_all", crash)
+        with pytest.raises(LedgerUnavailable):
+            purge(later(folder), "2y", LETTERS)
+    assert verified(folder) == []
+    assert len(purgeable(later(folder), "2y").campaigns) == 1
+    assert sql(folder, "SELECT count(*) FROM sqlite_master WHERE type = 'trigger'") > [(30,)]
+    with monkeypatch.context() as patch:  # and behind it
+        patch.setattr(purging, "clean", crash)
+        with pytest.raises(LedgerUnavailable):
+            purge(later(folder), "2y", LETTERS)
+    assert verified(folder) == []
+    found = purgeable(later(folder), "2y")
+    assert (found.campaigns, found.unclean) == ([], True)
+    purge(later(folder), "2y", 0)
+    assert found_in(folder) == set()
+    assert not purgeable(later(folder), "2y").unclean
+
+
+def test_somebody_who_reads_the_ledger_is_in_the_way_of_its_log(folder: Path) -> None:
+    with Reader(folder / ".dispatcher/ledger.sqlite") as reader:
+        reader._connection.execute("BEGIN")
+        next(reader.rows("keys", campaign=CAMPAIGN))
+        with pytest.raises(LedgerUnavailable, match=r"Close `dispatcher review`|locked"):
+            purge(later(folder), "2y", LETTERS)
+    assert purgeable(later(folder), "2y").unclean
+    purge(later(folder), "2y", 0)
+    assert found_in(folder) == set()
+
+
+@pytest.mark.parametrize(
+    "forgery",
+    [
+        "UPDATE attempt SET reply = '250 fine' WHERE id = 2",
+        "UPDATE attempt SET outcome = 'failed' WHERE id = 3",
+        "UPDATE rcpt SET reply = 'x'",
+        "UPDATE event SET who = 'Eve' WHERE id = 2",
+        "UPDATE approval SET name = 'Eve'",
+        "UPDATE sealed SET digest = 'x' WHERE letter = 3",
+        "UPDATE letter SET key = 'K00003' WHERE id = 3",
+        "UPDATE letter SET state = 'accepted' WHERE id = 2",
+        "UPDATE purge SET rows = rows + 1",
+        "UPDATE purge SET before = 'x'",
+        "UPDATE purge SET who = 'Eve'",
+        "UPDATE purged SET personal = zeroblob(32) WHERE kind = 1 AND id = 2",
+        "DELETE FROM purged WHERE kind = 1 AND id = 2",
+        "DELETE FROM purge",
+        "UPDATE skip SET reason = 'x'",
+    ],
+)
+def test_a_purged_ledger_is_no_easier_to_forge(folder: Path, forgery: str) -> None:
+    purge(later(folder), "2y", LETTERS)
+    with closing(sqlite3.connect(folder / ".dispatcher/ledger.sqlite", isolation_level=None)) as connection:
+        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            connection.execute(f"DROP TRIGGER {name}")
+        changed = connection.execute(forgery).rowcount
+    assert verified(folder) or not changed
+
+
+def test_the_command(folder: Path) -> None:
+    done = dispatcher("purge", "--older-than", "2y", folder=folder)
+    assert (done.code, done.err) == (0, "")
+    assert "Nothing is to be purged" in done.out
+    done = dispatcher("purge", "--older-than", "2y", "--json", folder=folder)
+    assert json.loads(done.out)["campaigns"] == []
+    done = dispatcher("purge", "--older-than", "soon", folder=folder)
+    assert done.code == 2
+    assert "2y, 18m or 90d" in done.err
+
+
+@pytest.mark.parametrize(
+    ("text", "before"),
+    [
+        ("2y", "2007-10-31"), ("18M", "2008-04-30"), ("8 m", "2009-02-28"), ("90d", "2009-08-02"), ("1d", "2009-10-30"),
+    ],
+)  # fmt: skip
+def test_a_length_of_time(text: str, before: str) -> None:
+    assert Age.parse(text).before(datetime(2009, 10, 31, 12, tzinfo=UTC)).date().isoformat() == before
+
+
+@pytest.mark.parametrize("text", ["", "2", "y", "0d", "-1y", "2w", "1.5y", "99999y", "2y1m", "٢y"])
+def test_what_is_no_length_of_time(text: str) -> None:
+    with pytest.raises(UsageError):
+        Age.parse(text).before(datetime(2009, 10, 31, tzinfo=UTC))
+
+
+def test_the_connection_for_cleaning_is_one_of_ours(folder: Path) -> None:
+    with closing(connect(folder / ".dispatcher/ledger.sqlite", read_only=True)) as connection:
+        assert connection.execute("PRAGMA foreign_keys").fetchone() == (1,)
