@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from dispatcher.accounts import keychain
 from dispatcher.accounts.keychain import PLACE
-from dispatcher.core.errors import Problem, SecretError
+from dispatcher.core.errors import Place, Problem, SecretError
 
 if TYPE_CHECKING:
     from dispatcher.core.campaign import Password
@@ -124,16 +124,30 @@ def _first_line(octets: bytes, what: str) -> str:
         raise SecretError(Problem(f"{what} is not UTF-8 text", PLACE, "check it by hand")) from None
 
 
-def _within(name: str, folder: Path) -> Path:
+def closed_file(name: str, folder: Path, place: Place = PLACE) -> Path:
+    """The path of a file in the folder that nobody else may read. Raises SecretError with the place of its name."""
+    path = _within(name, folder, place)
+    try:
+        if not path.is_file():  # before it is opened: a pipe would wait for ever
+            what = f"{name} is not a file" if path.exists() else f"{name} does not exist"
+            raise SecretError(Problem(what, place, "put it there"))
+        if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
+            raise SecretError(Problem(f"{name} can be read by others", place, f"run: chmod 600 {name}"))
+    except OSError:
+        raise SecretError(Problem(f"{name} cannot be read", place, "check the file")) from None
+    return path
+
+
+def _within(name: str, folder: Path, place: Place = PLACE) -> Path:
     """The file's path, which does not leave the campaign's folder."""
     path = folder / name
     try:
         if path.resolve().is_relative_to(folder.resolve()):
             return path
     except (OSError, RuntimeError):  # RuntimeError: a circle of symbolic links
-        raise SecretError(Problem(f"{name} cannot be read", PLACE, "check the file")) from None
+        raise SecretError(Problem(f"{name} cannot be read", place, "check the file")) from None
     todo = 'keep it in the campaign\'s folder, or use a command, such as { command = ["cat", "/path"] }'
-    raise SecretError(Problem(f"{name} leads outside the campaign's folder", PLACE, todo))
+    raise SecretError(Problem(f"{name} leads outside the campaign's folder", place, todo))
 
 
 def _from_file(name: str, folder: Path) -> bytes:

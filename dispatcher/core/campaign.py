@@ -86,6 +86,23 @@ def _inside(value: str) -> str:
     return _one_line(value)
 
 
+UNIX: Final = "unix:"
+
+
+def endpoint(host: str, port: int) -> str:
+    """Where a relay is, in short: `host:port`, or `unix:/path` alone."""
+    return host if host.startswith(UNIX) else f"{host}:{port}"
+
+
+def _place(value: str) -> str:
+    """A host, or the path of a UNIX socket."""
+    if not value.startswith(UNIX):
+        return _host(value)
+    if not value.startswith(f"{UNIX}/") or value.endswith("/"):
+        raise ValueError('the path of a socket is a whole one, such as "unix:/run/relay.sock"')
+    return value
+
+
 def _host(value: str) -> str:
     if not _HOST.fullmatch(value) and not _ip(value):
         raise ValueError("write a host name or an IP address alone; the port has a line of its own")
@@ -231,24 +248,35 @@ class RelayAccount(_Table):
     """The submission server and how to log in there. With auth = "xoauth2", `password` says where the token is.
 
     `profile` names a service whose values fill in for those left out (see `core.profile`); `notify` says of what the
-    relay is asked to send word to the return path, if it offers to (DSN).
+    relay is asked to send word to the return path, if it offers to (DSN). `host` may be a UNIX socket, "unix:/path".
+    `server_name` is whom the certificate must name where that is not `host`: behind a tunnel or a socket. With
+    `client_cert` we show one, too; its key is in `client_key`, or in the same file.
     """
 
     profile: Line | None = None
-    host: Annotated[Line, AfterValidator(_host)]
+    host: Annotated[Line, AfterValidator(_place)]
     port: Annotated[int, Field(ge=1, le=65535)] = 587
     security: Literal["starttls", "tls", "none"] = "starttls"
     user: Line | None = None
     password: Annotated[Password | None, BeforeValidator(_password_is_not_text)] = None
     helo: Line = "[127.0.0.1]"
     ca_file: FolderPath | None = None
+    server_name: Annotated[Line, AfterValidator(_host)] | None = None
+    client_cert: FolderPath | None = None
+    client_key: FolderPath | None = None
     auth: Literal["password", "xoauth2"] = "password"
     notify: Annotated[tuple[Literal["success", "failure", "delay"], ...], Array] = ()
 
     @property
     def account(self) -> str:
         """Whose pace and quota a letter counts against; as the relay itself says it (`core.ports.Relay.account`)."""
-        return f"{self.user}@{self.host}:{self.port}" if self.user else f"{self.host}:{self.port}"
+        where = endpoint(self.host, self.port)
+        return f"{self.user}@{where}" if self.user else where
+
+    @property
+    def tls_name(self) -> str:
+        """Whom the relay's certificate must name."""
+        return self.server_name or self.host
 
     @property
     def literal(self) -> str:
@@ -257,8 +285,8 @@ class RelayAccount(_Table):
 
     @property
     def loopback(self) -> bool:
-        """Whether the relay is this very machine."""
-        return _is_loopback(self.host)
+        """Whether the relay is this very machine; the end of a tunnel is not."""
+        return _is_loopback(self.host) and (self.server_name is None or _is_loopback(self.server_name))
 
     @field_validator("security")
     @classmethod
@@ -276,6 +304,19 @@ class RelayAccount(_Table):
         return value
 
     @model_validator(mode="after")
+    def _names_for_tls(self) -> "RelayAccount":
+        if self.security == "none" and (self.server_name or self.client_cert):
+            raise ValueError('server_name and client_cert are for TLS, and security is "none"')
+        if self.security != "none" and self.host.startswith(UNIX) and not self.server_name:
+            raise ValueError(
+                'a socket has no name that a certificate could have: add server_name = "relay.example.org", or '
+                'security = "none" if it is this machine\'s own relay'
+            )
+        if self.client_key and not self.client_cert:
+            raise ValueError("client_key is the key of a client_cert; give that, too")
+        return self
+
+    @model_validator(mode="after")
     def _user_with_password(self) -> "RelayAccount":
         if (self.user is None) != (self.password is None):
             raise ValueError("user and password go together; give both or neither")
@@ -285,6 +326,8 @@ class RelayAccount(_Table):
 
 
 def _is_loopback(host: str) -> bool:
+    if host.startswith(UNIX):
+        return True
     address = _ip(host)
     return address.is_loopback if address else host.lower() == "localhost"
 

@@ -172,6 +172,8 @@ class Desk:
         phase = why.partition(":")[0]
         where = "under [relay] in campaign.toml"
         if phase in ("CONNECT", "GREETING", "EHLO"):
+            if relay.host.startswith("unix:"):
+                return f"Check host ({relay.host}) {where}, and that the relay is up and lets you use its socket"
             return f"Check host ({relay.host}) and port ({relay.port}) {where}, and that this machine is online"
         if phase == "STARTTLS":
             return (

@@ -11,10 +11,10 @@ from typing import Any
 
 from dispatcher.accounts.grant import Client, Flow, Grant
 from dispatcher.accounts.providers import GOOGLE, Provider, discovered, microsoft
-from dispatcher.accounts.secret import forget_secret, in_words, read_secret, store_secret
+from dispatcher.accounts.secret import closed_file, forget_secret, in_words, read_secret, store_secret
 from dispatcher.accounts.signin import Invite, sign_in
 from dispatcher.accounts.tokens import LoginSecret, revoke
-from dispatcher.core.campaign import Campaign, Password, RelayAccount
+from dispatcher.core.campaign import Campaign, Password, RelayAccount, endpoint
 from dispatcher.core.errors import Place, Problem, RelayUnavailable, SecretError, UsageError
 from dispatcher.core.policy import classify_trouble
 from dispatcher.core.ports import RelayTrouble
@@ -30,6 +30,7 @@ def require_secret(desk: Desk, relay: RelayAccount) -> None:
     """Raise SecretError if what the relay is to be told at a login is not there."""
     if relay.password:
         read_secret(relay.password, desk.root, relay.user or "")
+    _key(desk, relay)
 
 
 def add_password(desk: Desk, secret: str) -> str:
@@ -141,7 +142,7 @@ async def try_login(desk: Desk) -> Mapping[str, Any]:
         await session.close()
     info = session.info
     return {
-        "relay": f"{info.host}:{info.port}",
+        "relay": endpoint(info.host, info.port),
         "peer": info.peer,
         "user": campaign.relay.user,
         "by": campaign.relay.auth if campaign.relay.user else None,
@@ -211,4 +212,14 @@ def _account(desk: Desk, relay: RelayAccount) -> Account:
         relay.helo,
         desk.root / relay.ca_file if relay.ca_file else None,
         relay.auth,
+        relay.server_name or "",
+        desk.root / relay.client_cert if relay.client_cert else None,
+        _key(desk, relay),
     )
+
+
+def _key(desk: Desk, relay: RelayAccount) -> Path | None:
+    """The key of our certificate, which nobody else may read. Raises SecretError."""
+    name = "client_key" if relay.client_key else "client_cert"
+    file = relay.client_key or relay.client_cert
+    return closed_file(file, desk.root, Place("campaign.toml", None, f"key relay.{name}")) if file else None

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any, Final
 
-from dispatcher.core.campaign import Campaign
+from dispatcher.core.campaign import Campaign, endpoint
 from dispatcher.core.errors import LedgerInDoubt, Place, PlanConflict, Problem, SecretError, UsageError
 from dispatcher.core.lint import Remark
 from dispatcher.core.merge import Merged, OnPaper
@@ -230,7 +230,8 @@ def _of_profile(campaign: Campaign) -> Iterator[str]:
     profile, relay = profile_of(campaign), campaign.relay
     if profile is None:
         return
-    yield f"relay: {profile.title} at {relay.host}:{relay.port}, as the profile {relay.profile} has it; {profile.note}"
+    where = endpoint(relay.host, relay.port)
+    yield f"relay: {profile.title} at {where}, as the profile {relay.profile} has it; {profile.note}"
 
 
 def _other_campaigns(desk: Desk, campaign: str) -> Iterator[str]:

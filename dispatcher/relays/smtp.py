@@ -15,7 +15,8 @@ raises.
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Any, Literal, TypeVar, cast
 
 import aiosmtplib
 
+from dispatcher.core.campaign import UNIX, endpoint
 from dispatcher.core.model import Phase, SessionInfo
 from dispatcher.core.ports import Clock, RelayTrouble
 from dispatcher.core.probe import Probe, Trial
@@ -41,6 +43,9 @@ T = TypeVar("T")
 class Account:
     """Where and as whom to hand over. `ca_file` replaces the system's certificate authorities.
 
+    `host` may be a UNIX socket, "unix:/path". `server_name` is whom the relay's certificate must name, if not `host`.
+    `client_cert` and `client_key` are our own; the key may stand in the same file.
+
     `password` is called at each login (`relays.login.Secret`). With `auth` "xoauth2" what it gives is an access token.
     """
 
@@ -52,6 +57,14 @@ class Account:
     helo: str = "[127.0.0.1]"
     ca_file: Path | None = None
     auth: Literal["password", "xoauth2"] = "password"
+    server_name: str = ""
+    client_cert: Path | None = None
+    client_key: Path | None = None
+
+    @property
+    def tls_name(self) -> str:
+        """Whom the relay's certificate must name."""
+        return self.server_name or self.host
 
 
 class SmtpRelay:
@@ -67,7 +80,7 @@ class SmtpRelay:
     @property
     def account(self) -> str:
         """Whose pace and quota a hand-over counts against."""
-        where = f"{self._account.host}:{self._account.port}"
+        where = endpoint(self._account.host, self._account.port)
         return f"{self._account.user}@{where}" if self._account.user else where
 
     async def connect(self) -> SmtpSession:
@@ -112,7 +125,7 @@ class SmtpRelay:
         with mapped(Phase.CONNECT):
             try:
                 client = aiosmtplib.SMTP(
-                    hostname=account.host,
+                    hostname=account.tls_name,
                     sock=sock,
                     local_hostname=account.helo,
                     use_tls=implicit,
@@ -134,8 +147,12 @@ class SmtpRelay:
         """A connected socket: each of the host's addresses is tried in turn, each for the whole time-out."""
         loop = asyncio.get_running_loop()
         host, port, seconds = self._account.host, self._account.port, self._timeouts.connect
-        async with _limit(seconds, "the host's name was not resolved"):
-            places = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        places: Sequence[tuple[int, int, int, str, Any]]
+        if host.startswith(UNIX):
+            places = _unix(host.removeprefix(UNIX))
+        else:
+            async with _limit(seconds, "the host's name was not resolved"):
+                places = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         failure: OSError = OSError("the host has no address")
         for family, kind, protocol, _, address in places:
             sock = socket.socket(family, kind, protocol)
@@ -184,7 +201,7 @@ class SmtpRelay:
                 cast("asyncio.Transport", protocol.transport),
                 protocol,
                 context,
-                server_hostname=self._account.host,
+                server_hostname=self._account.tls_name,
                 ssl_handshake_timeout=self._timeouts.starttls,
             )
 
@@ -231,6 +248,8 @@ class SmtpRelay:
                     Phase.STARTTLS, fault=f"the authorities in {self._account.ca_file} cannot be used: {error}"
                 ) from None
             context.minimum_version = ssl.TLSVersion.TLSv1_2
+            if self._account.client_cert:
+                _show(context, self._account.client_cert, self._account.client_key)
             self._tls = context
         return self._tls
 
@@ -242,6 +261,31 @@ async def _limit(seconds: float, what: str) -> AsyncIterator[None]:
             yield
     except TimeoutError as error:
         raise error if str(error) else TimeoutError(f"{what} within {seconds:g} s") from None
+
+
+def _unix(path: str) -> Sequence[tuple[int, int, int, str, Any]]:
+    """What a name is resolved to, for a socket of this machine."""
+    family = getattr(socket, "AF_UNIX", None)
+    if family is None or sys.platform == "win32":
+        raise OSError("this system has no UNIX sockets: give a host and a port")
+    return [(family, socket.SOCK_STREAM, 0, "", path)]
+
+
+def _show(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
+    """Show a certificate of our own to a relay that asks for one."""
+
+    def passphrase() -> str:
+        raise ValueError("the key is locked with a passphrase; unlock a copy: openssl pkey -in locked.pem -out key.pem")
+
+    try:
+        context.load_cert_chain(certificate, key, passphrase)
+    except ssl.SSLError as error:
+        why = "certificate and key do not belong together" if "MISMATCH" in str(error.reason) else "it is no PEM"
+    except (OSError, ValueError) as error:
+        why = (isinstance(error, OSError) and error.strerror) or str(error)
+    else:
+        return
+    raise RelayTrouble(Phase.STARTTLS, fault=f"the certificate to show, {certificate.name}, cannot be used: {why}")
 
 
 def _of_library(error: BaseException) -> bool:
@@ -264,5 +308,8 @@ def _names(certificate: dict[str, Any]) -> str:
 
 
 def _peer(transport: asyncio.BaseTransport) -> str:
-    host, port, *_ = transport.get_extra_info("peername") or ("", "")
+    name = transport.get_extra_info("peername")
+    if isinstance(name, str):
+        return f"{UNIX}{name}"
+    host, port, *_ = name or ("", "")
     return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"

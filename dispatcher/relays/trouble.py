@@ -16,6 +16,12 @@ from dispatcher.core.ports import RelayTrouble
 MAPPED: Final = (aiosmtplib.SMTPException, OSError, ValueError)
 """Everything aiosmtplib, asyncio and ssl raise for what a relay or network does (time-outs are OSErrors)."""
 
+_OURS: Final = {
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the relay wants a certificate of ours: client_cert",
+    "TLSV1_ALERT_UNKNOWN_CA": "the relay does not know who made our client_cert",
+}
+"""What a relay says of the certificate that we show, by OpenSSL's name of its alert (RFC 8446 §6.2)."""
+
 
 @contextmanager
 def mapped(phase: Phase) -> Iterator[None]:
@@ -38,6 +44,8 @@ def trouble_of(phase: Phase, error: BaseException) -> RelayTrouble:
         root = root.__cause__
     if isinstance(root, ssl.SSLCertVerificationError):
         return RelayTrouble(phase, fault=f"the relay's certificate is not good: {root.verify_message}")
+    if isinstance(root, ssl.SSLError) and root.reason in _OURS:  # by TLS 1.3 it comes after the handshake
+        return RelayTrouble(Phase.STARTTLS, fault=f"TLS failed: {_OURS[root.reason]}")
     if isinstance(root, ssl.SSLError):
         return RelayTrouble(phase, fault=f"TLS failed: {root.reason or root}")
     return RelayTrouble(phase, fault=str(root) or str(error) or type(error).__name__)

@@ -3,7 +3,7 @@
      node capture.js '{"port": 2525, "certificate": "file.pem", "mail": "mail.jsonl", "login": {…}}'
 
    With `login` ({mechanisms, user, secret}) nobody gets in who does not give that user and secret; or, with `tokens`
-   in place of `secret`, one of the tokens in that file. */
+   in place of `secret`, one of the tokens in that file. With `clients` (an authority's certificate) it asks for one. */
 "use strict";
 const fs = require("node:fs");
 const { SMTPServer } = require("smtp-server");
@@ -51,6 +51,7 @@ const server = new SMTPServer({
     cert: pem,
     authMethods: login ? login.mechanisms : [],
     authOptional: !login,
+    ...(settings.clients ? { ca: fs.readFileSync(settings.clients), requestCert: true, rejectUnauthorized: true } : {}),
     disabledCommands: login ? [] : ["AUTH"],
     disableReverseLookup: true,
     size: 1000000,

@@ -61,6 +61,7 @@ class RealServer:
 
     def __init__(self) -> None:
         self.host = HOST
+        self.name = HOST  # that of its certificate
         self.port = free_port()
         self._stack = contextlib.ExitStack()
 
@@ -116,7 +117,7 @@ class RealServer:
                 self._argv, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
         deadline = time.monotonic() + SECONDS
-        while not _listens(self.port):
+        while not listens(self.port):
             told = (self.folder / "output").read_text(encoding="utf-8", errors="replace")
             if self._process.poll() is not None or time.monotonic() > deadline:
                 _stop(self._process)
@@ -128,7 +129,7 @@ class RealServer:
         authority = trustme.CA()
         authority.cert_pem.write_to_path(str(self.folder / "authority.pem"))
         path = self.folder / "certificate.pem"
-        authority.issue_cert(HOST).private_key_and_cert_chain_pem.write_to_path(str(path))
+        authority.issue_cert(self.name).private_key_and_cert_chain_pem.write_to_path(str(path))
         return path
 
     def _trusted(self, folder: Path) -> str:
@@ -156,7 +157,8 @@ def free_port() -> int:
             return port
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Whether anybody takes connections there."""
     try:
         socket.create_connection((HOST, port), 1).close()
     except OSError:

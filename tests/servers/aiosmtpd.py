@@ -1,30 +1,34 @@
-"""aiosmtpd, the Python library's server, in a thread of its own, with STARTTLS."""
+"""aiosmtpd, the Python library's server, in a thread of its own, with STARTTLS, at a port or a UNIX socket."""
 
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
-from aiosmtpd.controller import Controller
+from aiosmtpd.controller import Controller, UnixSocketController
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from tests.servers import HOST, Kept, Login, RealServer
 
 
 class Aiosmtpd(RealServer):
-    def __init__(self, login: Login | None = None) -> None:
+    """With `socket`, at the path of a UNIX socket; `plain` is without TLS."""
+
+    def __init__(self, login: Login | None = None, socket: str = "", *, plain: bool = False) -> None:
         super().__init__()
         self._login = login
+        self.socket = socket
+        self._plain = plain
         self._kept: list[Kept] = []
 
     def _begin(self) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self._certificate())
-        controller = Controller(
+        where = {"unix_socket": self.socket} if self.socket else {"hostname": HOST, "port": self.port}
+        controller = (UnixSocketController if self.socket else Controller)(
             self,
-            hostname=HOST,
-            port=self.port,
-            tls_context=context,
-            require_starttls=True,
+            **where,
+            tls_context=None if self._plain else context,
+            require_starttls=not self._plain,
             decode_data=False,
             auth_required=self._login is not None,
             auth_exclude_mechanism={"LOGIN", "PLAIN"} - {self._login.mechanism if self._login else ""},

@@ -13,9 +13,12 @@ _NPM = Path(__file__).parent.parent / "npm"
 
 
 class Node(RealServer):
-    def __init__(self, login: Login | None = None) -> None:
+    """With `clients`, whoever connects must show a certificate of that authority."""
+
+    def __init__(self, login: Login | None = None, clients: Path | None = None) -> None:
         super().__init__()
         self._login = login
+        self._clients = clients
 
     def _begin(self) -> None:
         node = require("node", "apt-get install nodejs npm")
@@ -29,6 +32,8 @@ class Node(RealServer):
         }
         certificate, mail = str(self._certificate()), str(self._mail)
         settings = {"port": self.port, "certificate": certificate, "mail": mail, "login": login}
+        if self._clients:
+            settings["clients"] = str(self._clients)
         self._run(node, _NPM / "capture.js", json.dumps(settings))
 
     def relay(self, folder: Path) -> str:
