@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from dispatcher.desk.exporting import write_xlsx
 from dispatcher.desk.proving import verify_dossier
 from dispatcher.paper.typesetting import FOLDER
 from tests.command import Done, dispatcher, edit, new_campaign, read_list, tree, use_server, write_list
+from tests.figures import SEED
 from tests.keys import minisign, minisign_key, private_key, ssh_keygen
 from tests.smtp_server import RESET, STORE, Action, Script, SmtpServer
 from tests.test_cli_paper import put_on_paper
@@ -642,6 +644,46 @@ def test_a_name_that_leads_outside(loose: Path, name: str) -> None:
     kept = {key: value for key, value in told.items() if key not in ("dispatcher", "files", "sha256_of_the_above")}
     path.write_bytes(manifest_of(kept, [File(name, 1, "0" * 64)]))
     assert "names files that no dossier has" in fault(loose)["what"]
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "recipients.json", "recipients.xlsx", "links.jsonl", "letters.jsonl",
+    "record/attempts.jsonl", "record/plans.jsonl", "record/approvals.jsonl", "plans/1.json"])  # fmt: skip
+def test_whatever_stands_there_is_a_fault_and_no_traceback(loose: Path, name: str) -> None:
+    """Somebody's own idea of a dossier: octets changed, cut, doubled, nested; with a manifest that fits."""
+    chance = Random(f"{SEED} {name}")
+    octets = (loose / name).read_bytes()
+    deep = b"[" * 100_000 + b"]" * 100_000
+    pieces = [b"null", b'"x"', b"-1", b"1e400", b"[]", b"{}", deep, b"\xff", b"\0", b"9" * 5000, b"\n", b""]
+    for _ in range(40):
+        at, length = chance.randrange(len(octets)), chance.choice((0, 1, 5, 50))
+        if chance.random() < 0.5:  # a value in place of another
+            values = [m.span() for m in re.finditer(rb'(?<=:)("[^"]*"|\d+|null|true|false)', octets)] or [
+                (at, at + length)
+            ]
+            begin, end = chance.choice(values)
+        else:
+            begin, end = at, at + length
+        changed = octets[:begin] + chance.choice(pieces) + octets[end:]
+        if changed == octets:
+            continue
+        (loose / name).write_bytes(changed)
+        if name != "manifest.json":
+            forge_manifest(loose)
+        found = verify_dossier(loose)
+        assert found.fault or name.endswith(".xlsx"), changed  # of which only the cells are looked at
+        found.as_data()
+        (loose / name).write_bytes(octets)
+
+
+def test_facts_that_are_none(loose: Path) -> None:
+    told = json.loads((loose / "manifest.json").read_bytes())
+    values: list[Any] = [None, [], -1, {"length": "x"}, True]
+    for fact in ("campaign", "plan", "chain", "counts", "rows", "redacted", "messages", "signed"):
+        for value in values:
+            if value != told[fact]:
+                forge_manifest(loose, **{fact: value})
+                assert fault(loose)["file"], (fact, value)
+                forge_manifest(loose, **{fact: told[fact]})
 
 
 # The ledger's side.

@@ -20,9 +20,8 @@ Pure: the desk reads and writes. Raises ValueError for what is not in that form.
 """
 
 import base64
+import binascii
 import csv
-import email
-import email.policy
 import hashlib
 import io
 import json
@@ -60,8 +59,11 @@ OF_ATTEMPT: Final = ("outcome", "at", "ended_at", "phase", "code", "enhanced", "
 """Columns of a recipient's row that are those of the letter's last attempt."""
 OF_SESSION: Final = ("host", "port", "tls_version")
 """Those that are of the connection it was made over."""
-FACTS: Final = ("campaign", "rehearsal", "plan", "redacted", "messages", "chain", "counts", "rows")
-"""What a manifest must say."""
+FACTS: Final[Mapping[str, type]] = {
+    "campaign": str, "title": str, "rehearsal": bool, "plan": dict, "created_at": str, "created_by": str,
+    "version": str, "redacted": bool, "messages": bool, "signed": bool, "chain": dict, "counts": dict, "rows": int,
+}  # fmt: skip
+"""What a manifest must say, and as what."""
 _CRLF: Final = "\r\n"
 
 Row = Mapping[str, Any]
@@ -298,15 +300,34 @@ def attachment_file(digest: str, name: str) -> str:
 
 
 def texts_of(own: bytes) -> tuple[bytes, bytes]:
-    """Plain text and HTML of a letter, read out of its octets as mail programs do; lines end in LF."""
-    message = email.message_from_bytes(own, policy=email.policy.compat32)
-    found = {"text/plain": b"", "text/html": b""}
-    for part in message.walk():
-        kind = part.get_content_type()
-        if kind in found and not found[kind]:
-            payload = part.get_payload(decode=True)
-            found[kind] = bytes(payload).replace(b"\r\n", b"\n") if isinstance(payload, bytes) else b""
-    return found["text/plain"], found["text/html"]
+    """Plain text and HTML of a letter, read out of its own octets as `core.compose` wrote them; lines end in LF.
+
+    Not by a reader of any mail: what is no letter of ours must not take its time. Raises ValueError for that.
+    """
+    found = _ALTERNATIVE.search(own)
+    parts = own.split(b"--" + found[1] + b"\r\n") if found else []
+    if len(parts) != 3:
+        raise ValueError("it is no letter in two forms")
+    return _text_in(parts[1]), _text_in(parts[2].partition(b"\r\n--" + (found[1] if found else b"") + b"--\r\n")[0])
+
+
+_ALTERNATIVE: Final = re.compile(rb'\r\nContent-Type: multipart/alternative;\s+boundary="(=_[0-9A-Za-z._]+)"\r\n')
+_TEXT: Final = re.compile(
+    rb'Content-Type: text/(?:plain|html); charset="utf-8"\r\n'
+    rb"Content-Transfer-Encoding: (7bit|base64|quoted-printable)\r\n\r\n"
+)
+
+
+def _text_in(part: bytes) -> bytes:
+    found = _TEXT.search(part)
+    if not found:
+        raise ValueError("there is no text in a part of it")
+    body = part[found.end() :].removesuffix(b"\r\n")
+    if found[1] == b"base64":
+        body = binascii.a2b_base64(body)
+    elif found[1] == b"quoted-printable":
+        body = binascii.a2b_qp(body)
+    return body.replace(b"\r\n", b"\n")
 
 
 # The manifest.
@@ -362,6 +383,8 @@ class Manifest:
             raise ValueError("it is no manifest of a dossier, or it was changed") from None
         if manifest_of(facts, files) != octets:
             raise ValueError("it is not as it was written: something was changed in it")
+        if [name for name, kind in FACTS.items() if type(facts.get(name)) is not kind] or len(facts) != len(FACTS):
+            raise ValueError("it does not say what a manifest says")
         named = {file.name: file for file in files}
         if len(named) < len(files) or not all(map(_is_name, named)):
             raise ValueError("it names files that no dossier has")

@@ -151,3 +151,15 @@ def inflate(octets: bytes, dictionary: bytes) -> bytes:
         return zlib.decompressobj(-_WINDOW_BITS, dictionary).decompress(octets)
     except zlib.error as error:
         raise unreadable("a letter", error) from None
+
+
+def inflate_strangers(octets: bytes, dictionary: bytes, most: int) -> bytes:
+    """The same of what may be anybody's work. Raises ValueError, also if it comes to more than so many octets."""
+    try:
+        inflater = zlib.decompressobj(-_WINDOW_BITS, dictionary)
+        found = inflater.decompress(octets, most)
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+    if inflater.unconsumed_tail or inflater.unused_data or not inflater.eof:
+        raise ValueError("it is cut off, or too large")
+    return found

@@ -27,15 +27,19 @@ class Scratch:
         self._connection.close()
 
     def keep(self, kind: str, number: int, text: bytes, *, id_: int = 0) -> bool:
-        """Keep a text; False if there was one already."""
+        """Keep a text; False if there was one already. Raises ValueError if what should be a number is none."""
+        if not (isinstance(number, int) and isinstance(id_, int) and 0 <= number < 1 << 62 and 0 <= id_ < 1 << 62):
+            raise ValueError("this is no number of a row")
         try:
             given = (kind, number, id_, text)
             return self._connection.execute("INSERT OR IGNORE INTO kept VALUES (?, ?, ?, ?)", given).rowcount == 1
-        except (sqlite3.Error, OverflowError) as error:
+        except sqlite3.Error as error:
             raise LedgerUnavailable(f"the dossier cannot be checked: {error}. Free the disk") from None
 
     def kept(self, kind: str, number: int) -> Iterator[bytes]:
         """The texts of a number, in the order of their ids."""
+        if not isinstance(number, int) or not 0 <= number < 1 << 62:
+            raise ValueError("this is no number of a row")
         select = "SELECT text FROM kept WHERE kind = ? AND number = ? ORDER BY id"
         return (text for (text,) in self._connection.execute(select, (kind, number)).fetchall())
 

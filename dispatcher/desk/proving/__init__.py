@@ -13,12 +13,15 @@ from typing import Any
 
 from dispatcher.core import dossier as form
 from dispatcher.core.approval import PublicKey
+from dispatcher.core.compose import ContentError
 from dispatcher.core.errors import Place, Problem, UsageError
+from dispatcher.core.headers import HeaderError
 from dispatcher.desk.proving.files import Files
 from dispatcher.desk.proving.held import Held, Observe, Tampered
 from dispatcher.desk.proving.letters import Letters
 from dispatcher.desk.proving.record import Record
 from dispatcher.desk.proving.table import Table
+from dispatcher.ledgers.rows import DAMAGED
 from dispatcher.ledgers.scratch import Scratch
 
 
@@ -70,6 +73,8 @@ def verify_dossier(
         _letters(held, letters)
     except Tampered as found:
         fault = found
+    except (*DAMAGED, RecursionError, OverflowError, ContentError, HeaderError) as error:  # no dossier of ours
+        fault = Tampered(form.MANIFEST, f"it cannot be read as a dossier: {type(error).__name__}: {error}")
     except OSError as error:
         fault = Tampered(Path(str(error.filename or folder)).name, f"it cannot be read: {error.strerror}")
     finally:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from dispatcher.core import dossier as form
 from dispatcher.core.compose import (
@@ -21,7 +21,10 @@ from dispatcher.core.errors import UsageError
 from dispatcher.core.merge import Frozen
 from dispatcher.core.model import Channel, Mailbox, Message
 from dispatcher.desk.proving.held import NOT_LISTED, Held, Tampered
-from dispatcher.ledgers.rows import DAMAGED, attachments_of, inflate
+from dispatcher.ledgers.rows import DAMAGED, attachments_of, inflate_strangers
+
+_LARGEST: Final = 1 << 27
+"""Octets of a letter without its attachments."""
 
 
 class Letters:
@@ -72,7 +75,7 @@ class Letters:
             raise wrong(form.LETTERS, "the table has no such letter", place)
         self._require_as_sealed(rows[0], letter)
         frozen = self._frozen(revision)
-        own = inflate(letter["own"], self._held.read(form.plan_files(revision)[1]))
+        own = inflate_strangers(letter["own"], self._held.read(form.plan_files(revision)[1]), _LARGEST)
         attachments = attachments_of(letter["attachments"])
         attached = {}
         for each in (*attachments, *((frozen.logo,) if frozen.logo else ())):

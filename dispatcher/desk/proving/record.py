@@ -53,7 +53,10 @@ class Record:
                 found.append(None)
                 continue
             del self._ahead[name.kind]
-            self._keep(row)
+            try:
+                self._keep(row)
+            except DAMAGED:
+                raise Tampered(form.record_file(name.kind), "it is not as it was written", row=str(name)) from None
             found.append(row.digest)
         return found
 

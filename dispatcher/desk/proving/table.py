@@ -1,6 +1,7 @@
 """The table of recipients, in its three forms, which must say the same; and what the ledger recorded of each."""
 
 import re
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ from dispatcher.desk.proving.held import Held, Tampered
 
 _LARGEST_LINE: Final = 1 << 26
 _TAIL: Final = 1 << 10
+_PIECE: Final = 1 << 20
+_SWOLLEN: Final = 16
+"""So many times larger than the same table as JSON a workbook's sheet may be, when it is unpacked."""
 
 
 class Table:
@@ -72,11 +76,13 @@ class Table:
             with ZipFile(self._held.folder / form.XLSX) as book:
                 names = [name for name in book.namelist() if re.fullmatch(r"xl/worksheets/sheet\d+\.xml", name)]
                 for number, name in enumerate(sorted(names, key=lambda n: int(re.sub(r"\D", "", n)))):
+                    if book.getinfo(name).file_size > _SWOLLEN * self._held.files[form.JSON].size + _PIECE:
+                        raise Tampered(form.XLSX, "it is too large for what it should hold")
                     with book.open(name) as sheet:
                         for at, row in enumerate(_sheet(sheet)):
                             if at or not number:
                                 yield row
-        except (BadZipFile, ET.ParseError, KeyError, ValueError, NotImplementedError, EOFError) as error:
+        except (BadZipFile, zlib.error, ET.ParseError, KeyError, ValueError, NotImplementedError, EOFError) as error:
             raise Tampered(form.XLSX, f"it cannot be read: {error}") from None
 
     def _row(self, row: Mapping[str, Any], place: str) -> None:
