@@ -99,6 +99,7 @@ class Files:
                 raise Tampered(name, NOT_LISTED)
 
     def _digests(self) -> None:
+        self._held.observe("files", 0, len(self._held.files))
         for number, file in enumerate(self._held.files.values(), 1):
             with (self._held.folder / file.name).open("rb") as opened:
                 digest = hashlib.file_digest(opened, "sha256").hexdigest()

@@ -39,6 +39,7 @@ class Letters:
         """All of it. Raises Tampered."""
         sealed, listed = hashlib.sha256(), {form.LETTERS, form.SKIPS}
         number, rows = 0, self._held.scratch.count("row")
+        self._held.observe("letters", 0, rows)
         for place, line in self._held.lines(form.LETTERS):
             try:
                 letter = form.letter_of_line(line)

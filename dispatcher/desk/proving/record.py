@@ -74,6 +74,7 @@ class Record:
         return None
 
     def _links(self) -> Iterator[Link]:
+        self._held.observe("links", 0, self._held.facts["chain"]["length"])
         for place, line in self._held.lines(form.LINKS):
             try:
                 link = form.link_of(line)
@@ -81,7 +82,7 @@ class Record:
                 raise Tampered(form.LINKS, str(error), row=place) from None
             yield link
             self._head = "" if link.link.hex() == self._head else self._head
-            self._held.observe("record", link.number, self._held.facts["chain"]["length"])
+            self._held.observe("links", link.number, self._held.facts["chain"]["length"])
 
     def _whose(self, row: Name | None) -> str:
         """The key of the recipient that an attempt is about, if the table says so."""

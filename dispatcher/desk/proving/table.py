@@ -36,6 +36,7 @@ class Table:
         if plan is None or any(said.get(name) != plan[name] for name in ("revision", "digest", "sealed_at")):
             raise Tampered(form.MANIFEST, "the plan that it names is not the last one in the chain")
         counts, number = Counter[str](), 0
+        self._held.observe("rows", 0, self._held.facts["rows"])
         sheet = self._sheet_rows()
         self._same_cells(next(sheet, None), [cell_text(name) for name in form.COLUMNS], "the heading", "")
         with self._whole(form.CSV) as csv:
@@ -47,7 +48,7 @@ class Table:
                 csv(form.csv_row(row), place, key)
                 self._same_cells(next(sheet, None), [cell_text(row[name]) for name in form.COLUMNS], place, key)
                 self._row(row, place)
-                self._held.observe("table", number, self._held.facts["rows"])
+                self._held.observe("rows", number, self._held.facts["rows"])
         if next(sheet, None) is not None:
             raise Tampered(form.XLSX, "it has a row more than the other tables")
         if dict(counts) != self._held.facts["counts"] or number != self._held.facts["rows"]:
