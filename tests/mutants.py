@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.command import REPOSITORY
 
-SECONDS = 120
+SECONDS = 600
 _LIES = "test_lies.py::test_what_the_ledger_says_is_borne_out"
 _NEEDED = ("dispatcher", "tests", "templates", "recipients", "campaign.toml", "pyproject.toml")
 

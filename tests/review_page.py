@@ -22,7 +22,7 @@ from tests.command import argv, environment
 
 NO_AXE = "needs axe-core: make npm"
 WIDE, NARROW = (1600, 1000), (320, 640)
-SECONDS = 30
+SECONDS = 120
 
 
 class Review:

@@ -86,8 +86,15 @@ def test_each_call_of_a_run(tmp_path: Path) -> None:
 
 
 def kill_and_finish(root: Path, nursery: Nursery, name: str, number: int, env: Mapping[str, str], way: str) -> bool:
-    """One campaign: killed at one call, judged, and brought to its end. Whether the kill came in time."""
-    folder = root / f"{name}-{number}"
+    """One campaign: killed at one call, judged, and brought to its end. Whether the kill came in time, which it may not
+    where a busy machine reads in larger pieces than in the trace; the small round then kills earlier.
+    """
+    places = [number] if FULL else [number, number * 3 // 4, number // 2]
+    return any(place and killed(root, nursery, name, place, env, way) for place in places)
+
+
+def killed(root: Path, nursery: Nursery, name: str, number: int, env: Mapping[str, str], way: str) -> bool:
+    folder = root / f"{name}-{number}-{way}"
     folder.mkdir()
     with SmtpServer(Script(ehlo=OFFERS[way])) as server:
         write_campaign(folder, server.port, LETTERS, pace=PACE)

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SECONDS = 120
+SECONDS = 600
 Env = Mapping[str, str] | None
 
 _BEGUN = re.compile(r"(\d+) +(\w+)\((.*)")

@@ -1,6 +1,5 @@
 """The account at the relay: add, test, remove. No letter is sent by any of them."""
 
-import asyncio
 import getpass
 import sys
 from typing import Annotated, Literal
@@ -45,6 +44,8 @@ def account_add(
 
     Example: dispatcher account add --oauth microsoft --client-id 00001111-aaaa-2222-bbbb-3333cccc4444
     """
+    import asyncio
+
     from dispatcher.desk import Desk
     from dispatcher.desk.accounts import SignIn, add_password, add_sign_in, place_of_secret
 
@@ -97,6 +98,8 @@ def account_test(campaign: CampaignFolder = HERE, *, as_json: AsJson = False) ->
 
     Example: dispatcher account test
     """
+    import asyncio
+
     from dispatcher.desk import Desk
     from dispatcher.desk.accounts import try_login
 
@@ -121,6 +124,8 @@ def account_remove(campaign: CampaignFolder = HERE, *, as_json: AsJson = False) 
 
     Example: dispatcher account remove
     """
+    import asyncio
+
     from dispatcher.desk import Desk
     from dispatcher.desk.accounts import remove_secret
 
