@@ -13,8 +13,10 @@ import pytest
 from starlette.routing import Mount, Route
 
 from dispatcher.desk import Desk
+from dispatcher.desk.catalogue import Catalogues
 from dispatcher.web.review.app import build
 from dispatcher.web.review.guard import HEADERS, POLICY, Session
+from dispatcher.web.review.site import Site
 from tests import review_page
 from tests.command import dispatcher, new_campaign
 from tests.review_page import Review
@@ -76,7 +78,8 @@ def form_token(review: Review) -> str:
 
 def routes(folder: Path) -> list[str]:
     """Every address of the page, its parameters filled in."""
-    app: Any = build(Desk(folder, sandbox=True), Session(1))
+    desk = Desk(folder, sandbox=True)
+    app: Any = build(Site(desk, "", "", Catalogues(desk)), Session(1))
     found = []
     for route in app._app.routes:
         assert isinstance(route, Route | Mount)

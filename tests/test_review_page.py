@@ -40,9 +40,9 @@ def test_the_link_opens_the_overview_and_leaves_the_address_line(browser: Browse
 def test_every_part_is_a_click_away(browser: Browser, review: Review, scripts: bool) -> None:
     with opened(browser, review, scripts=scripts) as window:
         for address, name in PARTS.items():
-            window.page.locator("nav").get_by_role("link", name=name).click()
+            window.page.locator(".top nav").get_by_role("link", name=name).click()
             window.page.wait_for_url(review.origin + address)
-            assert window.page.locator("nav [aria-current=page]").inner_text().startswith(name)
+            assert window.page.locator(".top nav [aria-current=page]").inner_text().startswith(name)
 
 
 def test_the_language_is_the_browsers_until_another_is_chosen(browser: Browser, review: Review) -> None:

@@ -109,7 +109,8 @@ class SealedLetters:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._lock = threading.Lock()
-        self._frozen: dict[str, tuple[Frozen, Merge]] = {}
+        self._frozen: dict[str, Frozen] = {}
+        self._merges: dict[int, Merge] = {}
         self._pages: dict[tuple[int, str], list[bytes]] = {}
         self._typical: dict[Any, tuple[int, str, str]] = {}
         self._shared: dict[Any, int] = {}
@@ -133,7 +134,7 @@ class SealedLetters:
         if row is None:
             raise NoLetter("There is no such letter")
         plan = reader.one("frozen", campaign=row["campaign"], revision=row["revision"])
-        frozen, _ = self._thawed(plan["frozen"] if plan else "")
+        frozen = self._thawed(plan["frozen"] if plan else "")
         return SealedLetter(
             number,
             "deferred" if row["state"] == "ready" and row["attempts"] else row["state"],
@@ -145,24 +146,24 @@ class SealedLetters:
             frozen,
         )
 
-    def _thawed(self, text: str) -> tuple[Frozen, Merge]:
-        """What letters of a revision share, and what merges them; both are kept."""
+    def _thawed(self, text: str) -> Frozen:
+        """What letters of a revision share; kept, and always the same object for the same text."""
         with self._lock:
             if text not in self._frozen:
                 try:
                     frozen = Frozen.from_data(json.loads(text))
                 except DAMAGED as error:
                     raise unreadable("the sealed plan", error) from None
-                if len(self._frozen) >= _KEPT:
-                    self._frozen.clear()
-                self._frozen[text] = frozen, Merge(frozen, self.content)
+                self._frozen[text] = frozen
             return self._frozen[text]
 
     def _merge(self, sealed: SealedLetter) -> Merge:
+        """Merges letters of its revision anew. What compiles is made once."""
         with self._lock:
-            return next((merge for frozen, merge in self._frozen.values() if frozen is sealed.frozen), None) or Merge(
-                sealed.frozen, self.content
-            )
+            key = id(sealed.frozen)  # which is kept as long as we are
+            if key not in self._merges:
+                self._merges[key] = Merge(sealed.frozen, self.content)
+            return self._merges[key]
 
     def content(self, digest: str) -> bytes:
         """The octets of a sealed attachment."""

@@ -13,7 +13,6 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dispatcher.core.errors import DispatcherError, LedgerUnavailable
-from dispatcher.desk import Desk
 from dispatcher.desk.letters import NoLetter
 from dispatcher.web.review import letters, log, overview, settle
 from dispatcher.web.review.guard import STATIC, Guard, Session
@@ -25,9 +24,8 @@ STRANGER = mark("Open the link once more")
 BROKEN = mark("This cannot be shown")
 
 
-def build(desk: Desk, session: Session, language: str = "") -> ASGIApp:
+def build(site: Site, session: Session) -> ASGIApp:
     """The page of one campaign, guarded."""
-    site = Site(desk, session.form, language)
     pages = (overview, letters, log, settle)
     with as_file(files(__package__).joinpath("static")) as folder:
         static = StaticFiles(directory=folder)

@@ -80,7 +80,7 @@ class Search:
 
 def routes(site: Site) -> list[Route]:
     """The addresses of this part."""
-    pages = _Pages(site, Catalogues(site.desk), SealedLetters(site.desk))
+    pages = _Pages(site, site.catalogues, SealedLetters(site.desk))
     return [
         Route("/letters", pages.listing),
         Route("/letter", pages.by_key),

@@ -1,16 +1,19 @@
 """The page's socket on this machine alone, and its link."""
 
 import socket
+import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
 from typing import Final
 
 import uvicorn
 
-from dispatcher.core.errors import Problem, UsageError
+from dispatcher.core.errors import DispatcherError, Problem, UsageError
 from dispatcher.desk import Desk
+from dispatcher.desk.catalogue import Catalogues
 from dispatcher.web.review.app import build
 from dispatcher.web.review.guard import Session
+from dispatcher.web.review.site import Site
 
 HOST: Final = "127.0.0.1"
 _SECONDS_TO_END: Final = 3
@@ -23,9 +26,10 @@ def serve(desk: Desk, *, port: int, language: str, ready: Callable[[str], None])
     """
     with closing(_bound(port)) as listening:
         session = Session(listening.getsockname()[1])
+        site = Site(desk, session.form, language, Catalogues(desk))
         # No access log: it would hold the token, and what was looked for.
         config = uvicorn.Config(
-            build(desk, session, language),
+            build(site, session),
             access_log=False,
             log_level="warning",
             lifespan="off",
@@ -37,7 +41,14 @@ def serve(desk: Desk, *, port: int, language: str, ready: Callable[[str], None])
         listening.listen()
         with suppress(KeyboardInterrupt):  # which the server passes on when it has ended
             ready(session.link)
+            threading.Thread(target=_prepare, args=(site,), daemon=True).start()
             server.run(sockets=[listening])
+
+
+def _prepare(site: Site) -> None:
+    """Read what is sealed before anybody asks for it: of 100,000 letters that takes seconds."""
+    with suppress(DispatcherError):  # whoever asks is told
+        site.catalogues.current()
 
 
 def _bound(port: int) -> socket.socket:

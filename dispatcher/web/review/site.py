@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse, Response
 
 from dispatcher.core.text import printable
 from dispatcher.desk import Desk
+from dispatcher.desk.catalogue import Catalogues
 from dispatcher.desk.reviewing import heading
 from dispatcher.web.outliers import size
 from dispatcher.web.review.words import LANGUAGES, Words, mark, negotiated
@@ -93,7 +94,8 @@ class Site:
 
     desk: Desk
     form_token: str
-    language: str = ""
+    language: str
+    catalogues: Catalogues
 
     def words(self, request: Request) -> Words:
         """In the language of this request: chosen on the page, on the command line, or in the browser."""
