@@ -3,8 +3,10 @@
 import email
 import json
 import re
+import shutil
 import sqlite3
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from email import policy
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from playwright.sync_api import Browser, Page
 
 from dispatcher.desk import Desk
 from dispatcher.desk.catalogue import FIELD, PLAN, STATE, Catalogues, Query
+from dispatcher.desk.clock import SystemClock
+from dispatcher.desk.purging import purge, purgeable
 from dispatcher.ledgers.statements import SQL
 from tests import review_page
 from tests.browser import MISSING, USABLE
@@ -231,6 +235,28 @@ def test_what_a_search_finds_is_read_anew_when_the_ledger_was_written_to(tmp_pat
 def _with_another(root: Path) -> tuple[list[str], list[dict[str, str]]]:
     columns, rows = read_list(root, "ngos.csv")
     return columns, [*rows, {**rows[0], "key": "another", "email": "another@ngos.example.org"}]
+
+
+def test_of_a_purged_letter_the_facts_are_shown(browser: Browser, folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / "campaign"
+    shutil.copytree(folder, root)
+    with review_page.review(root, "--sandbox") as found, opened(browser, found) as window:
+        page = window.open("/letters?q=France")
+        assert keys(page) == ["FRA"]
+        later = Desk(root, sandbox=True, clock=Later())
+        count = sum(stale.letters for stale in purgeable(later, "2y").campaigns)
+        purge(later, "2y", count)
+        page = window.open("/letters?q=France")
+        assert keys(page) == []
+        page = window.open(f"/letters/{number(folder, 'FRA')}?view=source")
+        assert "accepted" in page.locator("main").inner_text()
+        assert "were removed" in page.locator(".notice").inner_text()
+        assert "France" not in page.content()
+
+
+class Later(SystemClock):
+    def now(self) -> datetime:
+        return super().now() + timedelta(days=2000)
 
 
 def test_statements_of_the_page_find_letters_by_an_index(folder: Path) -> None:

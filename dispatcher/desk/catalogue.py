@@ -262,7 +262,8 @@ class Catalogues:
             plan = reader.one("latest_plan", campaign=campaign)
             if plan is None:
                 raise LedgerUnavailable(f"nothing is sealed yet. Seal it: dispatcher seal{self._desk.flag}")
-            key = (self._desk.ledger_path.stat().st_ino, plan["revision"], plan["digest"])
+            purged = reader.one("purge_of", campaign=campaign)  # then nothing is kept of it here, either
+            key = (self._desk.ledger_path.stat().st_ino, plan["revision"], plan["digest"], purged and purged["at"])
             if self._known is None or self._known[0] != key:
                 frozen = reader.frozen(campaign, plan["revision"])
                 self._known = key, _read(reader, campaign, _Reading(plan["digest"], _words_of(frozen)))

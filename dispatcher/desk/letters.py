@@ -47,6 +47,7 @@ class SealedLetter:
     """
 
     number: int
+    key: str
     state: str
     reason: str
     date: datetime | None
@@ -58,6 +59,11 @@ class SealedLetter:
     @property
     def on_paper(self) -> bool:
         return self.letter.recipient.channel is Channel.PAPER
+
+    @property
+    def purged(self) -> bool:
+        """Whether its text, and whom it went to, were removed for good."""
+        return not self.own
 
     @property
     def envelope(self) -> Envelope:
@@ -137,6 +143,7 @@ class SealedLetters:
         frozen = self._thawed(plan["frozen"] if plan else "")
         return SealedLetter(
             number,
+            row["key"],
             "deferred" if row["state"] == "ready" and row["attempts"] else row["state"],
             row["reason"],
             datetime.fromisoformat(row["date"]) if row["date"] else None,
@@ -182,7 +189,7 @@ class SealedLetters:
             text, html = (_text(message, kind) for kind in ("text/plain", "text/html"))
             subject = str(make_header(decode_header(message["Subject"])))
         except DAMAGED as error:
-            raise unreadable(f"letter {sealed.letter.key}", error) from None
+            raise unreadable(f"letter {sealed.key}", error) from None
         return Rendering(subject, text, html, sealed.letter.language)
 
     def html(self, sealed: SealedLetter) -> str:
@@ -211,7 +218,7 @@ class SealedLetters:
         """The whole message, for a mail program. Raises PlanConflict if it is not what was sealed."""
         message = self._message(sealed)
         if letter_digest(sealed.envelope, message) != sealed.letter.digest:
-            what = f"letter {sealed.letter.key} is not what was sealed: the ledger was changed, or is damaged"
+            what = f"letter {sealed.key} is not what was sealed: the ledger was changed, or is damaged"
             raise PlanConflict(what)
         return message.octets
 
@@ -253,11 +260,11 @@ class SealedLetters:
     def _paper(self, sealed: SealedLetter) -> PaperLetter:
         if not sealed.on_paper:
             page = self._merge(sealed).on_paper(sealed.letter.recipient, sealed.letter.attachments)
-            return PaperLetter(sealed.letter.key, page.parts)
+            return PaperLetter(sealed.key, page.parts)
         try:
-            return PaperLetter(sealed.letter.key, parts_of(sealed.own))
+            return PaperLetter(sealed.key, parts_of(sealed.own))
         except DAMAGED as error:
-            raise unreadable(f"letter {sealed.letter.key}", error) from None
+            raise unreadable(f"letter {sealed.key}", error) from None
 
     def _house(self, frozen: Frozen) -> House:
         """The page is the sealed one; its fonts and pictures are the folder's, which the ledger has not."""

@@ -146,17 +146,17 @@ class _Pages:
             search=search,
             sealed=sealed,
             letter=sealed.letter,
-            rendering=self._sealed.rendering(sealed),
+            rendering=None if sealed.purged else self._sealed.rendering(sealed),
             reasons=listed[0].reasons if listed else (),
             why=self._why(request),
-            story=story(self._site.desk, sealed.letter.key),
+            story=story(self._site.desk, sealed.key),
             phases=PHASES,
             views=VIEWS,
             view=view,
             before=before,
             behind=behind,
             where=_where(matches, number),
-            **self._view(view, catalogue, sealed),
+            **({} if sealed.purged else self._view(view, catalogue, sealed)),
         )
 
     def _view(self, view: str, catalogue: Catalogue, sealed: SealedLetter) -> dict[str, Any]:
@@ -201,7 +201,10 @@ class _Pages:
         return _download(self._sealed.content(found.digest), found.name, found.media_type)
 
     def _asked(self, request: Request) -> SealedLetter:
-        return self._sealed.letter(request.path_params["number"])
+        sealed = self._sealed.letter(request.path_params["number"])
+        if sealed.purged:
+            raise NoLetter("Its text was removed")
+        return sealed
 
 
 def _number(request: Request, name: str) -> int | None:
@@ -233,7 +236,7 @@ def _in_words(words: Words, reason: Reason) -> str:
 
 
 def _stem(sealed: SealedLetter) -> str:
-    return file_stem(sealed.number, sealed.letter.key)
+    return file_stem(sealed.number, sealed.key)
 
 
 def _download(octets: bytes, name: str, media_type: str) -> Response:
