@@ -5,6 +5,7 @@ through for everything that was personal in it.
 import json
 import shutil
 import sqlite3
+import sys
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,11 +29,16 @@ from dispatcher.ledgers.file import connect
 from dispatcher.ledgers.printing import PrintedFile, record
 from dispatcher.ledgers.reader import Reader
 from tests.command import dispatcher
+from tests.figures import COUNTS, FULL
 from tests.keys import private_key
 from tests.smtp_server import CLOSE, STORE, Actions
+from tests.test_kill_calls import spread
 from tests.torture import CAMPAIGN, Rules, write_campaign
+from tests.tracing import kill_at, needs_strace, trace
 
 LETTERS = 8
+PLACES = 1000 if FULL else 4
+"""At how many calls of each kind a purge is killed."""
 PERSONAL = (
     *(f"k{n:05}@missions" for n in range(LETTERS) if n != 5),
     *(f"K{n:05}" for n in range(LETTERS)),
@@ -246,6 +252,34 @@ def test_a_crash_in_the_middle_leaves_either(folder: Path, monkeypatch: pytest.M
     purge(later(folder), "2y", 0)
     assert found_in(folder) == set()
     assert not purgeable(later(folder), "2y").unclean
+
+
+@pytest.mark.torture
+@needs_strace()
+def test_a_kill_at_any_write_leaves_either(folder: Path, tmp_path: Path) -> None:
+    """Not purged, or purged and perhaps not clean yet: both verify, and the next purge finishes."""
+    kept = folder.rename(tmp_path / "kept")
+    code = "from pathlib import Path; from tests.test_purge import *; purge(later(Path({!r})), '2y', LETTERS)"
+    argv = [sys.executable, "-c", code.format(str(folder))]
+    shutil.copytree(kept, folder)
+    names = ("pwrite64", "fdatasync", "ftruncate")
+    calls = trace(tmp_path, names, argv, octets=0)
+    states = []
+    for name in names:
+        for number in spread((call.number for call in calls if call.name == name), PLACES):
+            shutil.rmtree(folder)
+            shutil.copytree(kept, folder)
+            if kill_at(name, number, argv) == 0:
+                continue
+            assert sql(folder, "PRAGMA integrity_check") == [("ok",)]
+            assert verified(folder) == []
+            left = purgeable(later(folder), "2y")
+            states.append((len(left.campaigns), left.unclean))
+            purge(later(folder), "2y", left.letters)
+            assert found_in(folder) == set()
+            assert verified(folder) == []
+            COUNTS["kills in a purge"] += 1
+    assert {(1, False), (0, True)} <= set(states), states
 
 
 def test_somebody_who_reads_the_ledger_is_in_the_way_of_its_log(folder: Path) -> None:
