@@ -31,8 +31,10 @@ from dispatcher.ledgers.reader import Reader
 from tests.command import dispatcher
 from tests.figures import COUNTS, FULL
 from tests.keys import private_key
+from tests.review_page import review
 from tests.smtp_server import CLOSE, STORE, Actions
 from tests.test_kill_calls import spread
+from tests.test_review_guard import ask, cookie, routes
 from tests.torture import CAMPAIGN, Rules, write_campaign
 from tests.tracing import kill_at, needs_strace, trace
 
@@ -352,3 +354,13 @@ def test_what_is_no_length_of_time(text: str) -> None:
 def test_the_connection_for_cleaning_is_one_of_ours(folder: Path) -> None:
     with closing(connect(folder / ".dispatcher/ledger.sqlite", read_only=True)) as connection:
         assert connection.execute("PRAGMA foreign_keys").fetchone() == (1,)
+
+
+def test_the_page_shows_what_is_left(folder: Path) -> None:
+    purge(later(folder), "2y", LETTERS)
+    with review(folder) as page:
+        session = cookie(page)
+        for address in routes(folder):
+            answer = ask(page, "GET", address, Cookie=session)
+            assert answer.status in (200, 303, 404, 405, 409), (address, answer.body)
+            assert not {word for word in PERSONAL if len(word) > 3 and word.encode() in answer.body}, address
