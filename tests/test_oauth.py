@@ -25,7 +25,8 @@ from dispatcher.accounts.tokens import LoginSecret
 from dispatcher.core.errors import ProviderUnavailable, SecretError, SignInEnded
 from dispatcher.dispatch import Close
 from tests import canary
-from tests.command import Done, argv, dispatcher, environment, new_campaign, set_relay
+from tests.command import Done, argv, dispatcher, edit, environment, new_campaign, set_relay
+from tests.keychains import on_desktop
 from tests.servers import Login
 from tests.servers.node import Node
 from tests.servers.provider import CLIENT, SCOPE, Provider
@@ -134,6 +135,22 @@ def test_the_application_by_itself(folder: Path, provider: Provider, relay: Node
     assert sent.code == 0, sent
     assert set(provider.asked) == {"client_credentials"}
     nowhere(folder.parent, wrong, added, sent)
+
+
+def test_a_sign_in_in_the_keyring(folder: Path, provider: Provider, relay: Node) -> None:
+    """Renewed there, too: the refresh token that the provider puts in place of the old one is in it, and in no file."""
+    home = folder.parent / "home"
+    home.mkdir()
+    edit(folder / "campaign.toml", '{ file = "secret.txt" }', '{ keyring = "dispatcher" }')
+    words = ("--oauth", provider.issuer, "--client-id", CLIENT, "--scope", SCOPE, "--flow", "device")
+    added = on_desktop("account", "add", *words, folder=folder, home=home)
+    assert added.code == 0, added
+    for _ in range(2):
+        sent = on_desktop("account", "test", folder=folder, home=home)
+        assert sent.code == 0, sent
+    assert provider.asked[1:] == ["refresh_token"] * 2
+    assert "ended the sign-in" in on_desktop("account", "remove", folder=folder, home=home).out
+    nowhere(folder.parent, added, sent)
 
 
 def test_an_installed_application_with_a_secret(folder: Path, provider: Provider, relay: Node) -> None:
@@ -447,6 +464,21 @@ def test_what_the_provider_says_instead(store: Store, mood: Any, kind: type[Exce
     assert "Trace ID" not in str(caught.value)
     assert ("sign in again: dispatcher account add --oauth" in str(caught.value)) == (kind is SignInEnded)
     assert asyncio.run(store.secret()(""))
+
+
+def test_a_provider_whose_certificate_is_not_good(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is told to it; with its authority among the system's it is asked."""
+    authority = trustme.CA()
+    with Provider(tls=server_tls(authority.issue_cert("127.0.0.1"))) as provider:
+        there = Store(provider, tmp_path)
+        with pytest.raises(ProviderUnavailable, match="certificate verify failed"):
+            asyncio.run(there.secret()(""))
+        assert provider.asked == []
+        authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+        assert asyncio.run(there.secret()("")).startswith(canary.ACCESS)
 
 
 def test_a_provider_that_is_not_there(store: Store) -> None:

@@ -241,8 +241,11 @@ def test_a_relay_whose_way_out_is_not_known(tmp_path: Path) -> None:
     found = posture(tmp_path / "2", zone, relay='host = "relay.orchard.example.org"\n\n[preflight]\n')
     line = one(found, "SPF")
     assert (line.status, "198.51.100.25 gets fail" in line.what) == (Status.WARNING, True), "it may send from another"
-    found = posture(tmp_path / "3", GOOD, relay='host = "mail.orchard.example.org"\n\n[preflight]\n')
-    assert one(found, "SPF").status is Status.OK
+    named = 'server_name = "mail.orchard.example.org"'
+    ways = ('host = "mail.orchard.example.org"', f'host = "127.0.0.1"\n{named}', f'host = "unix:/relay.sock"\n{named}')
+    for number, way in enumerate(ways):
+        found = posture(tmp_path / f"way {number}", GOOD, relay=f"{way}\n\n[preflight]\n")
+        assert one(found, "SPF").status is Status.OK, "the relay is who is behind the tunnel"
 
 
 # DKIM.

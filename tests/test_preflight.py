@@ -12,6 +12,7 @@ import trustme
 
 from dispatcher.core.machine import Machine, machine_lines
 from dispatcher.core.preflight import Line, Status
+from tests import canary
 from tests.command import Done, dispatcher, edit, new_campaign, set_relay, tree, use_server
 from tests.servers import Login
 from tests.servers.aiosmtpd import Aiosmtpd
@@ -19,7 +20,7 @@ from tests.servers.postfix import Postfix
 from tests.smtp_server import CLOSE, Script, SmtpServer
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
-PASSWORD = "Wb7-canary-of-2009"
+PASSWORD = canary.PASSWORD
 LOGIN = ("upr@kms.example.org", PASSWORD)
 
 

@@ -281,7 +281,7 @@ class RelayAccount(_Table):
     @property
     def literal(self) -> str:
         """The relay's address, if it is named by that; else ''."""
-        return str(_ip(self.host) or "")
+        return str(_ip(self.tls_name) or "")
 
     @property
     def loopback(self) -> bool:

@@ -64,7 +64,7 @@ async def _sender(campaign: Campaign, dns: Lookups) -> Sender:
 
 async def _of_host(campaign: Campaign, dns: Lookups) -> tuple[tuple[str, ...], str]:
     """The relay's own addresses: it may send from others."""
-    host = campaign.relay.host
+    host = campaign.relay.tls_name
     if campaign.relay.loopback:
         return (), "the relay is this machine, and nobody has said from which address letters go on"
     if campaign.relay.literal:
