@@ -62,14 +62,17 @@ class Query:
 
 @dataclass(slots=True)
 class Catalogue:
-    """The letters of a plan, by their place in it. `columns` holds texts, a list of as many as there are letters."""
+    """The letters of a plan, by their place in it: `columns` and `found_by` hold a text for each, `reasons` for some.
+
+    `digest` is the plan's.
+    """
 
     digest: str = ""
     ids: list[int] = field(default_factory=list)
     revisions: list[int] = field(default_factory=list)
     columns: dict[str, list[str]] = field(default_factory=dict)
     reasons: dict[int, tuple[Reason, ...]] = field(default_factory=dict)
-    _found_by: list[str] = field(default_factory=list)
+    found_by: list[str] = field(default_factory=list)
     _orders: dict[str, tuple[Sequence[int], Sequence[int]]] = field(default_factory=dict)
 
     @property
@@ -87,7 +90,7 @@ class Catalogue:
         order, rank = self._order(query.order, states)
         places: Sequence[int] = order
         for word in searchable(query.words).split():
-            places = [at for at in places if word in self._found_by[at]]
+            places = [at for at in places if word in self.found_by[at]]
         if query.state:
             wanted = states.get(query.state, frozenset())
             places = [at for at in places if self.ids[at] in wanted]
@@ -340,7 +343,7 @@ class _Reading:
             catalogue.columns[name].append(sys.intern(value))
         self._add_fields(at, fields)
         found = [*given.values(), *names, *(value[:_FOUND_BY] for value in fields.values())]
-        catalogue._found_by.append(searchable("\n".join(dict.fromkeys(found))))  # noqa: SLF001 (it is ours to fill)
+        catalogue.found_by.append(searchable("\n".join(dict.fromkeys(found))))
         self._look(at, row, recipient, names)
 
     def _add_fields(self, at: int, fields: Mapping[str, str]) -> None:

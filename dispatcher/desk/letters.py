@@ -139,9 +139,6 @@ class SealedLetters:
         row = reader.one("sealed_letter", campaign=self._desk.campaign_id(), id=number)
         if row is None:
             raise NoLetter("There is no such letter")
-        if not row["own"]:
-            told = f"what became of it: dispatcher log {row['key']}{self._desk.flag}"
-            raise DispatcherError(f"{row['key']} was purged, and nothing is left of its text; {told}")
         plan = reader.one("frozen", campaign=row["campaign"], revision=row["revision"])
         frozen = self._thawed(plan["frozen"] if plan else "")
         return SealedLetter(

@@ -15,6 +15,7 @@ from dispatcher.desk.catalogue import FIELD, FIXED, OUTLIERS, PLAN, STATE, Catal
 from dispatcher.desk.letters import NoLetter, SealedLetter, SealedLetters
 from dispatcher.desk.reading import story
 from dispatcher.web.review.log import PHASES
+from dispatcher.web.review.settle import KINDS
 from dispatcher.web.review.site import Site
 from dispatcher.web.review.words import Words, mark
 
@@ -151,6 +152,7 @@ class _Pages:
             why=self._why(request),
             story=story(self._site.desk, sealed.key),
             phases=PHASES,
+            kinds=KINDS,
             views=VIEWS,
             view=view,
             before=before,
