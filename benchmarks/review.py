@@ -46,8 +46,13 @@ ADDRESSES: Final = (
     "/log",
     "/log?after={middle}",
     "/log?text=1234",
-    "/log?outcome=accepted&order=newest",
+    "/log?text=example",
+    "/log?outcome=accepted&order=oldest",
+    "/log?code=5.1.1&order=oldest",
     "/settle",
+    "/settle/printed",
+    "/settle/skipped",
+    "/settle/suppressed",
 )
 
 

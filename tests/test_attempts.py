@@ -21,9 +21,10 @@ from dispatcher.core.errors import UsageError
 from dispatcher.core.review import ATTEMPT_COLUMNS, safe_cell
 from dispatcher.core.statuses import LANGUAGES, clauses, in_words
 from dispatcher.desk import Desk, exporting
-from dispatcher.desk.attempts import OUTCOMES, PHASES, Sought, attempt_page, attempts, relays_used
+from dispatcher.desk.attempts import OUTCOMES, PHASES, Addressees, Sought, attempt_page, attempts, relays_used
 from dispatcher.ledgers import sealing
 from dispatcher.ledgers.file import stamp
+from dispatcher.ledgers.reader import Reader
 from dispatcher.ledgers.sqlite import SqliteLedger
 from tests.command import dispatcher
 from tests.ledger_bench import CAMPAIGN, Time, letter, sealable
@@ -256,6 +257,23 @@ def test_what_cannot_be_looked_for_is_named(desk: Desk, sought: Sought, said: st
 
 def test_the_relays_that_were_used(desk: Desk) -> None:
     assert relays_used(desk) == ["relay.example:25", "relay.example:587"]
+
+
+def test_what_letters_are_found_by_is_read_anew_when_another_plan_is_sealed(tmp_path: Path) -> None:
+    path, kept = tmp_path / "ledger.sqlite", Addressees()
+
+    def found(text: str) -> tuple[int, int]:
+        with Reader(path) as reader:
+            numbers, letters = kept.find(reader, CAMPAIGN, text)
+            return len(numbers), letters
+
+    with SqliteLedger(path, Time()) as ledger:
+        sealing.seal(ledger, sealable([letter("FRA", "Été@missions.example")]), 1)
+        assert found("ETE@") == (1, 1)
+        more = [letter("FRA", "Été@missions.example"), letter("ESP", "ete@missions.example")]
+        sealing.seal(ledger, sealable(more, revision=2), 2)
+        assert found("ETE@") == (2, 2)
+        assert found("nobody") == (0, 2)
 
 
 # Exports.

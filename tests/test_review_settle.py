@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -13,6 +14,8 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from dispatcher.desk import Desk
+from dispatcher.desk.clock import SystemClock
+from dispatcher.desk.purging import purge
 from dispatcher.ledgers.state import VARIABLE
 from tests import review_page
 from tests.browser import AXE, MISSING, USABLE
@@ -25,6 +28,13 @@ SCRIPT = "<script>alert(1)</script>"
 IMAGE = '"><img src=x onerror=alert(2)>'
 PARTS = ("campaign", "state")
 PAGES = ("/settle", "/settle/printed", "/settle/skipped", "/settle/suppressed")
+
+
+class Later(SystemClock):
+    """A clock that is a year ahead."""
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(days=365)
 
 
 @pytest.fixture(scope="module")
@@ -389,6 +399,18 @@ def test_a_printed_letter_to_a_suppressed_address_is_to_be_taken_out(
         page.wait_for_url("**/settle/printed")
         assert page.locator(".take-out").count() == 1
         assert "GBR" in page.locator("tbody tr", has=page.locator(".take-out")).inner_text()
+
+
+def test_what_was_purged_is_still_to_be_looked_at(browser: Browser, review: Review, folder: Path) -> None:
+    """Without persons; what was decided is there, and who and why are not."""
+    assert dispatcher("resolve", "ESP", "--as", "accepted", "--why", "they telephoned", folder=folder).code == 0
+    purge(Desk(folder, clock=Later()), "90d", 6)
+    with opened(browser, review) as window:
+        for address in (*PAGES, "/log"):
+            said = window.open(address).locator("body").inner_text()
+            assert "they telephoned" not in said
+            assert "missions.example" not in said
+            assert "To settle" in said
 
 
 # For everybody

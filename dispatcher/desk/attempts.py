@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -59,14 +60,49 @@ class AttemptPage:
     count: int
 
 
-def attempt_page(desk: Desk, sought: Sought, *, after: int = 0, size: int, language: str = "en") -> AttemptPage:
+class Addressees:
+    """A campaign's letters by key and addresses, as people look for them: read once for what is sealed, and kept."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._as_of: Mapping[str, Any] | None = None
+        self._letters: list[tuple[int, str]] = []
+
+    def find(self, reader: Reader, campaign: str, text: str) -> tuple[list[int], int]:
+        """The numbers of the letters with this text, whatever its case and accents; and how many letters there are."""
+        wanted = searchable(text)
+        letters = self._of(reader, campaign)
+        return [number for number, said in letters if wanted in said], len(letters)
+
+    def _of(self, reader: Reader, campaign: str) -> list[tuple[int, str]]:
+        now = reader.one("found_by_as_of", campaign=campaign)
+        with self._lock:
+            if self._as_of != now:
+                self._letters = [
+                    (number, searchable(f"{key}\n{addresses}"))
+                    for row in reader.rows("found_by", campaign=campaign)
+                    for number, key, addresses in json.loads(row["letters"])
+                ]
+                self._as_of = now
+            return self._letters
+
+
+def attempt_page(
+    desk: Desk,
+    sought: Sought,
+    *,
+    after: int = 0,
+    size: int,
+    language: str = "en",
+    addressees: Addressees | None = None,
+) -> AttemptPage:
     """So many attempts, in the order asked for, behind the one with the number `after` (0: from the first on).
 
     `count` is how many there are in all. Raises UsageError if what is looked for cannot be.
     """
     given = _given(desk, sought)
-    with desk.reader() as reader:
-        statement = _narrow(reader, given, sought)
+    with desk.reader() as reader, reader.one_moment():
+        statement = _narrow(reader, given, sought, addressees or Addressees())
         ids = list(_ids(reader, statement, given, sought, after, max(_COUNTED, size) + 1))
         whole = not after and len(ids) <= _COUNTED  # then all were met once already
         count = len(ids) if whole else (reader.one(f"count_{statement}", **given) or {})["attempts"]
@@ -82,19 +118,19 @@ def attempts(desk: Desk, sought: Sought, *, language: str = "en") -> Iterator[di
 
 def _all(reader: Reader, given: dict[str, Any], sought: Sought, language: str) -> Iterator[dict[str, Any]]:
     with reader, reader.one_moment():
-        ids = _ids(reader, _narrow(reader, given, sought), given, sought, 0, _ALL)
+        statement = _narrow(reader, given, sought, Addressees())
+        ids = _ids(reader, statement, given, sought, 0, _ALL)
         while some := list(islice(ids, _TOGETHER)):
             yield from _shown(reader, some, language)
 
 
-def _narrow(reader: Reader, given: dict[str, Any], sought: Sought) -> str:
+def _narrow(reader: Reader, given: dict[str, Any], sought: Sought, addressees: Addressees) -> str:
     """Find the letters that are looked for, if any are; returns which statements suit them."""
-    wanted = searchable(sought.text.strip())
-    if not wanted:
+    if not sought.text.strip():
         return "attempts"
-    found = [row["id"] for row in reader.rows("letters_of", campaign=given["campaign"], text=wanted)]
+    found, letters = addressees.find(reader, given["campaign"], sought.text.strip())
     few = len(found) <= _FEW
-    if few or len(found) < sum(reader.counts(given["campaign"]).values()):  # else it is in all of them
+    if few or len(found) < letters:  # else it is in all of them
         given["letters"] = json.dumps(found)
     return "attempts_of_few" if few else "attempts"
 

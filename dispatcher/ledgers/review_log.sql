@@ -36,10 +36,14 @@ SELECT a.id FROM {few_letters} WHERE a.id > :after AND {attempt_filter} ORDER BY
 -- name: count_attempts_of_few
 SELECT count(*) AS attempts FROM {few_letters} WHERE {attempt_filter};
 
--- name: letters_of
--- Letters with a text in key or addresses, whatever its case and accents.
-SELECT l.id FROM letter l JOIN sealed d ON d.letter = l.id
-WHERE l.campaign = :campaign AND instr(searchable(l.key || char(10) || d.addresses), :text);
+-- name: found_by_as_of
+SELECT max(revision) AS revision, (SELECT count(*) FROM purge WHERE campaign = :campaign) AS purges
+FROM plan WHERE campaign = :campaign;
+
+-- name: found_by
+-- What letters are looked for with: number, key, addresses; a JSON list for many, since a row each would take longer.
+SELECT json_group_array(json_array(l.id, l.key, d.addresses)) AS letters
+FROM letter l JOIN sealed d ON d.letter = l.id WHERE l.campaign = :campaign GROUP BY l.id / 1000 ORDER BY l.id / 1000;
 
 -- name: recipients_name
 CASE WHEN json_valid(d.recipient) THEN
@@ -70,7 +74,7 @@ SELECT count(*) AS letters FROM letter WHERE campaign = :campaign AND state IN (
 -- Which they are first, so that nothing else is looked up for letters that are not shown.
 SELECT l.id, l.key, l.reason, d.addresses, d.message_id, {recipients_name}, a.id AS attempt, a.at, a.ended_at,
     a.phase, a.code, a.enhanced, a.reply, a.queue_id, a.message_digest, a.account, a.run,
-    s.host, s.port, s.peer, s.tls_version, s.cipher, s.certificate, s.mode, r.started_at AS run_started_at, r.ended_at AS run_ended_at, r.ending
+    s.host, s.port, s.peer, s.tls_version, s.cipher, r.ended_at AS run_ended_at, r.ending
 FROM (SELECT id FROM letter INDEXED BY letter_at_rest
     WHERE campaign = :campaign AND state = 'unknown' AND lease IS NULL AND id > :after ORDER BY id LIMIT :limit) u
 JOIN letter l ON l.id = u.id JOIN sealed d ON d.letter = l.id

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from dispatcher.core.errors import UsageError
 from dispatcher.core.review import ATTEMPT_COLUMNS
-from dispatcher.desk.attempts import OUTCOMES, AttemptPage, Sought, attempt_page, attempts, relays_used
+from dispatcher.desk.attempts import OUTCOMES, Addressees, AttemptPage, Sought, attempt_page, attempts, relays_used
 from dispatcher.desk.exporting import csv_pieces, json_pieces, write_xlsx
 from dispatcher.web.review.site import Site
 from dispatcher.web.review.words import mark
@@ -43,6 +43,7 @@ _BLOCK: Final = 64 * 1024
 
 def routes(site: Site) -> list[Route]:
     """The addresses of this part."""
+    addressees = Addressees()
 
     def log(request: Request) -> Response:
         sought = _sought(request)
@@ -50,7 +51,7 @@ def routes(site: Site) -> list[Route]:
         language, problems = site.words(request).language, []
         try:
             start = int(after) if after.isascii() and after.isdecimal() and len(after) < 16 else 0
-            found = attempt_page(site.desk, sought, after=start, size=_SIZE, language=language)
+            found = attempt_page(site.desk, sought, after=start, size=_SIZE, language=language, addressees=addressees)
         except UsageError as error:
             found, start, problems = AttemptPage((), more=False, count=0), 0, list(error.problems)
         values: dict[str, Any] = {

@@ -77,6 +77,11 @@ def routes(site: Site) -> list[Route]:
     """The addresses of this part."""
     desk, sealed = site.desk, SealedLetters(site.desk)
 
+    def size_of(number: int) -> int | None:
+        """Octets of a message; None if it was purged, and cannot be made again."""
+        letter = sealed.letter(number)
+        return sealed.size(letter) if letter.own else None
+
     def page(request: Request, template: str, refusal: Refusal | None, **values: Any) -> Response:
         given = {
             "waiting": settling.waiting(desk),
@@ -96,7 +101,7 @@ def routes(site: Site) -> list[Route]:
         values = {
             "decisions": DECISIONS,
             "phases": PHASES,
-            "size_of": lambda number: sealed.size(sealed.letter(number)),
+            "size_of": size_of,
         }
         return page(request, "settle_unknown.html", refusal, found=found, **values)
 
