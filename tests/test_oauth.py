@@ -466,9 +466,7 @@ def test_what_the_provider_says_instead(store: Store, mood: Any, kind: type[Exce
     assert asyncio.run(store.secret()(""))
 
 
-def test_a_provider_whose_certificate_is_not_good(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_provider_whose_certificate_is_not_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is told to it; with its authority among the system's it is asked."""
     authority = trustme.CA()
     with Provider(tls=server_tls(authority.issue_cert("127.0.0.1"))) as provider:
