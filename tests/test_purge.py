@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from dispatcher.core import chain
 from dispatcher.core.age import Age
 from dispatcher.core.errors import LedgerUnavailable, PlanConflict, UsageError
 from dispatcher.desk import Desk
@@ -135,6 +136,12 @@ def test_nothing_personal_is_left_and_all_that_stays_verifies(folder: Path) -> N
         ("cancelled", 1)
     ]
     assert verified(folder) == []
+    gone = {(kind, number) for kind, number in sql(folder, "SELECT kind, id FROM purged")}
+    for names, salts in sql(folder, "SELECT names, salts FROM link"):
+        for place, name in enumerate(chain.names_of(names)):
+            salt = salts[place * chain.SALT : (place + 1) * chain.SALT]
+            purged = (chain.KINDS[name.kind].number, name.id) in gone
+            assert purged == (salt == bytes(chain.SALT)), f"what was in {name} can be tried"
     seen = verify_ledger(folder / ".dispatcher/ledger.sqlite", lambda *_: None)
     assert [purge["campaign"] for purge in seen.purges] == [CAMPAIGN]
     assert sql(folder, "PRAGMA integrity_check") == [("ok",)]
