@@ -47,9 +47,9 @@ class Review:
 
 @contextmanager
 def review(folder: Path, *words: str, env: dict[str, str] | None = None) -> Iterator[Review]:
-    """`dispatcher review` on a folder, until the block ends."""
+    """`dispatcher review` on a folder, until the block ends. It opens no browser but one that `env` names."""
     process = subprocess.Popen(
-        argv("review", "--no-open", "--json", *words),
+        argv("review", "--json", *(() if env and "BROWSER" in env else ("--no-open",)), *words),
         cwd=folder,
         env=environment(**(env or {})),
         stdin=subprocess.DEVNULL,

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import re
 import socket
 import sqlite3
@@ -239,6 +240,21 @@ def test_the_token_is_in_no_log(folder: Path) -> None:
             ask(found, "GET", path)
         assert found.end() == 0
         assert found.said == b""
+
+
+def test_the_browser_is_started_with_a_link_that_works_once(folder: Path, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    os.mkfifo(told)
+    program = tmp_path / "browser"
+    program.write_text(f'#!/bin/sh\nprintf %s "$1" > "{told}"\n', encoding="utf-8")
+    program.chmod(0o700)
+    with review_page.review(folder, "--sandbox", env={"BROWSER": f"{program} %s"}) as found:
+        link = told.read_text(encoding="utf-8")
+        assert link.startswith(found.origin)
+        assert found.token not in link
+        address = link.removeprefix(found.origin)
+        assert [ask(found, "GET", address).status for _ in range(3)] == [303, 403, 403]
+        assert ask(found, "GET", f"/?token={found.token}").status == 303
 
 
 def test_the_port_can_be_chosen_and_is_said_if_it_is_taken(folder: Path, review: Review) -> None:

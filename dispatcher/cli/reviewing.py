@@ -41,14 +41,14 @@ def review(
     desk = Desk(campaign, sandbox=sandbox)
     desk.campaign_id()  # this must be a campaign's folder
 
-    def ready(link: str) -> None:
+    def ready(link: str, link_for_once: str) -> None:
         if as_json:
             say_json({"url": link})
         else:
             say(f"The page is at {link}")
             say("It is for you alone: whoever has the link sees every letter. Ctrl-C ends it.")
         sys.stdout.flush()
-        if not no_open and not webbrowser.open(link):
+        if not no_open and not webbrowser.open(link_for_once):
             note("no browser could be opened; open the link by hand")
 
     serve(desk, port=port, language=language or "", ready=ready)

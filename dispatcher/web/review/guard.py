@@ -46,10 +46,14 @@ def _secret() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The secrets of one `dispatcher review`: the link's token, the cookie, and what every form carries."""
+    """The secrets of one `dispatcher review`: the link's token, the cookie, and what every form carries.
+
+    `once` is the token of a link that works once: others on this machine may read what a browser is started with.
+    """
 
     port: int
     token: str = field(default_factory=_secret, repr=False)
+    once: str = field(default_factory=_secret, repr=False)
     cookie: str = field(default_factory=_secret, repr=False)
 
     @property
@@ -70,7 +74,15 @@ class Session:
     @property
     def link(self) -> str:
         """Where the page is, for the person who started it."""
-        return f"http://127.0.0.1:{self.port}/?token={self.token}"
+        return self._link(self.token)
+
+    @property
+    def link_for_once(self) -> str:
+        """The same, for their browser."""
+        return self._link(self.once)
+
+    def _link(self, token: str) -> str:
+        return f"http://127.0.0.1:{self.port}/?token={token}"
 
 
 class Guard:
@@ -79,6 +91,7 @@ class Guard:
     def __init__(self, app: ASGIApp, session: Session, stranger: ASGIApp) -> None:
         self._app = app
         self._session = session
+        self._once = session.once
         self._stranger = stranger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -115,11 +128,17 @@ class Guard:
         if scope["path"] != "/" or scope["method"] != "GET":
             return None
         given = [value for name, value in parse_qsl(scope["query_string"].decode("latin-1")) if name == "token"]
-        if len(given) != 1 or not _same(given[0], self._session.token):
+        if len(given) != 1 or not self._opens(given[0]):
             return None
         answer = RedirectResponse("/", 303)
         answer.set_cookie(self._session.cookie_name, self._session.cookie, httponly=True, samesite="strict", path="/")
         return answer
+
+    def _opens(self, token: str) -> bool:
+        if self._once and _same(token, self._once):
+            self._once = ""
+            return True
+        return _same(token, self._session.token)
 
     def _known(self, headers: Mapping[str, list[str]]) -> bool:
         for header in headers.get("cookie", []):

@@ -19,8 +19,9 @@ HOST: Final = "127.0.0.1"
 _SECONDS_TO_END: Final = 3
 
 
-def serve(desk: Desk, *, port: int, language: str, ready: Callable[[str], None]) -> None:
-    """Serve until interrupted (Ctrl-C). `port` 0 takes a free one; `ready` is told the link as soon as it works.
+def serve(desk: Desk, *, port: int, language: str, ready: Callable[[str, str], None]) -> None:
+    """Serve until interrupted (Ctrl-C). `port` 0 takes a free one; `ready` is told the link, and one that works
+    once, as soon as they do.
 
     Raises UsageError if the port cannot be had.
     """
@@ -40,7 +41,7 @@ def serve(desk: Desk, *, port: int, language: str, ready: Callable[[str], None])
         server = uvicorn.Server(config)
         listening.listen()
         with suppress(KeyboardInterrupt):  # which the server passes on when it has ended
-            ready(session.link)
+            ready(session.link, session.link_for_once)
             threading.Thread(target=_prepare, args=(site,), daemon=True).start()
             server.run(sockets=[listening])
 
