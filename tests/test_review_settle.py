@@ -48,6 +48,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     columns, rows = read_list(root, "un_missions.csv")
     printed = {"GBR": "paper", "BHR": "paper"}
     rows = [{**row, "channel": printed.get(row["key"], "mail")} for row in rows]
+    rows = [{**row, "name": SCRIPT + IMAGE} if row["key"] in ("FRA", "BHR") else row for row in rows]
     write_list(root, "un_missions.csv", [*columns, "channel"], rows)
     columns, rows = read_list(root, "ngos.csv")
     named = [{**row, "name": SCRIPT + IMAGE} for row in rows]
@@ -139,6 +140,21 @@ def test_an_unknown_letter_is_shown_with_its_evidence(browser: Browser, review: 
         ):
             assert text in said
         assert page.locator("article").count() == 3
+
+
+def test_an_unknown_letter_leads_to_its_place_here(browser: Browser, review: Review) -> None:
+    with opened(browser, review) as window:
+        window.open("/letter?key=ESP").get_by_role("link", name="Say what became of it").click()
+        window.page.wait_for_url("**/settle?after=*")
+        assert "ESP" in window.page.locator("article h2").first.inner_text()
+
+
+def test_names_of_others_are_shown_as_they_are_and_do_nothing(browser: Browser, review: Review) -> None:
+    with opened(browser, review) as window:
+        for address in ("/settle", "/settle/printed"):
+            page = window.open(address)
+            assert SCRIPT + IMAGE in page.locator("main").inner_text()
+            assert page.locator("main script, main img").count() == 0
 
 
 @pytest.mark.parametrize("scripts", [True, False])

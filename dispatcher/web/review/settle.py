@@ -80,7 +80,7 @@ def routes(site: Site) -> list[Route]:
     def size_of(number: int) -> int | None:
         """Octets of a message; None if it was purged, and cannot be made again."""
         letter = sealed.letter(number)
-        return sealed.size(letter) if letter.own else None
+        return None if letter.purged else sealed.size(letter)
 
     def page(request: Request, template: str, refusal: Refusal | None, **values: Any) -> Response:
         given = {
