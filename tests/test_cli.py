@@ -253,6 +253,10 @@ def test_a_hostile_reply_reaches_no_terminal(tmp_path: Path) -> None:
     with SmtpServer(Script(on={"RCPT": reply})) as server:
         set_relay(folder, f'host = "127.0.0.1"\nport = {server.port}\nsecurity = "none"')
         code, shown = on_terminal("send", "--confirm", "1", folder=folder, env={"NO_COLOR": "1"})
+        assert code == 2, "found beforehand"
+        printable_only(shown)
+        again = ("send", "--confirm", "1", "--skip-preflight")
+        code, shown = on_terminal(*again, folder=folder, env={"NO_COLOR": "1"})
     assert code == 3
     printable_only(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown))  # the progress bar moves the cursor
     assert "owned\x07" not in shown

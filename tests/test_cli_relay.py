@@ -206,8 +206,8 @@ def test_wrong_password(folder: Path) -> None:
     for on in ({}, {"AUTH": repeat}):
         with secured(folder, on):
             env = {"DISPATCHER_PASSWORD": CANARY if on else "wrong-" + CANARY}
-            done = dispatcher("send", "--confirm", "6", folder=folder, env=env)
-            also = dispatcher("send", "--confirm", "6", "--json", folder=folder, env=env)
+            done = dispatcher("send", "--confirm", "6", "--skip-preflight", folder=folder, env=env)
+            also = dispatcher("send", "--confirm", "6", "--json", "--skip-preflight", folder=folder, env=env)
             test = dispatcher("send", "--test-to", "me@tester.example", folder=folder, env=env)
         assert (done.code, also.code, test.code) == (4, 4, 4)
         for said in (done.err, test.err):
@@ -228,7 +228,7 @@ def test_a_token_in_place_of_a_password(folder: Path) -> None:
         code = "print(open('vault').read())"
         command = f'{{ command = ["{sys.executable}", "-c", "{code}"] }}\nauth = "xoauth2"'
         edit(folder / "campaign.toml", '{ env = "DISPATCHER_PASSWORD" }', command)
-        refused = dispatcher("send", "--confirm", "6", folder=folder)
+        refused = dispatcher("send", "--confirm", "6", "--skip-preflight", folder=folder)
         assert refused.code == 4
         assert "AUTH: 535 5.7.8" in refused.err
         assert "the relay's reason: status: 401, schemes: bearer" in refused.err
@@ -260,7 +260,7 @@ def test_wrong_host_name(folder: Path) -> None:
     write_list(folder, "un_missions.csv", read_list(folder, "un_missions.csv")[0], [])
     edit(folder / "campaign.toml", "kms.example.org", "kms.museum")
     set_relay(folder, 'host = "relay.invalid"\nport = 587')
-    done = dispatcher("send", "--confirm", "1", folder=folder)
+    done = dispatcher("send", "--confirm", "1", "--skip-preflight", folder=folder)
     assert done.code == 4
     assert "Check host (relay.invalid) and port (587) under [relay] in campaign.toml" in done.err
     assert "1 letter: 1 waiting" in done.out

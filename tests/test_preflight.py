@@ -16,6 +16,7 @@ from tests import canary
 from tests.command import Done, dispatcher, edit, new_campaign, set_relay, tree, use_server
 from tests.servers import Login
 from tests.servers.aiosmtpd import Aiosmtpd
+from tests.servers.names import NameServer
 from tests.servers.postfix import Postfix
 from tests.smtp_server import CLOSE, Script, SmtpServer
 
@@ -287,3 +288,118 @@ def test_tls_that_was_there_before_is_missed(folder: Path) -> None:
     found = line(done, "relay", "TLS")
     assert found["what"] == "STARTTLS: the relay does not offer STARTTLS; nothing was sent"
     assert "ALARM" not in found["todo"]
+
+
+# Before a `send`.
+
+
+def events(folder: Path) -> list[tuple[str, str, str, str]]:
+    status = dispatcher("status", "--json", folder=folder).json
+    return [(row["kind"], row["subject"], row["who"], row["why"]) for row in status["decisions"]]
+
+
+def test_send_looks_first_and_then_sends(folder: Path) -> None:
+    """One connection is for looking; what it found is one line."""
+    with SmtpServer() as server:
+        use_server(folder, server)
+        done = dispatcher("send", "--confirm", "6", folder=folder)
+        assert done.code == 0, done
+        assert len(server.stored) == 6
+        first = [seen.octets for seen in server.seen if seen.connection == 1 and seen.what == "command"]
+        assert [command[:4] for command in first[-4:]] == [b"MAIL", b"RCPT", b"RSET", b"QUIT"]
+        looked = min(n for n, seen in enumerate(server.seen) if seen.octets == b"QUIT")
+        assert all(seen.connection == 1 for seen in server.seen[:looked])
+    assert not [kind for kind, *_ in events(folder) if kind == "preflight skipped"]
+
+
+@pytest.mark.parametrize(
+    ("on", "code", "words"),
+    [
+        ({"CONNECT": b"554 5.7.1 go away\r\n"}, 4, "GREETING: 554 5.7.1 go away\n  → Check host"),
+        ({"MAIL": b"550 5.7.1 not your sender\r\n"}, 2, "problem: relay, sender: 550 5.7.1 not your sender to MAIL"),
+        ({"RCPT": b"554 5.7.1 access denied\r\n"}, 2, "problem: relay, recipient: 554 5.7.1 access denied to RCPT"),
+    ],
+)
+def test_send_stops_on_a_problem_and_nothing_is_sealed(folder: Path, on: dict[str, Any], code: int, words: str) -> None:
+    with SmtpServer(Script(on=on)) as server:
+        use_server(folder, server)
+        done = dispatcher("send", "--confirm", "6", folder=folder)
+        as_json = dispatcher("send", "--confirm", "6", "--json", folder=folder)
+        assert server.stored == []
+    assert (done.code, as_json.code) == (code, code)
+    assert words in done.err
+    assert "--skip-preflight" in done.err
+    assert as_json.json["exit_code"] == code
+    assert not (folder / ".dispatcher").exists()
+
+
+def test_send_stops_where_the_domain_forbids_it(folder: Path) -> None:
+    """With the record that would mend it; a dry run asks nobody."""
+    zone = '@ MX 10 mail\nmail A 192.0.2.25\n@ TXT "v=spf1 -all"'
+    with SmtpServer() as server, NameServer({"kms.example.org": zone}) as names:
+        set_relay(
+            folder,
+            f'host = "127.0.0.1"\nport = {server.port}\nsecurity = "none"\n\n[preflight]\n'
+            f'relay_addresses = ["192.0.2.25"]\nresolver = "{names.address}"',
+        )
+        assert dispatcher("send", folder=folder).code == 0
+        assert (server.seen, names.asked) == ([], [])
+        done = dispatcher("send", "--confirm", "6", folder=folder)
+        assert done.code == 2
+        assert "problem: sender, SPF: 192.0.2.25 gets fail: -all of kms.example.org" in done.err
+        assert 'publish: kms.example.org. 3600 IN TXT "v=spf1 ip4:192.0.2.25 -all"' in done.err
+        assert server.stored == []
+
+
+def test_a_warning_stops_nothing(folder: Path) -> None:
+    with SmtpServer(Script(on={"RCPT": [b"450 4.2.0 greylisted\r\n", b"250 ok\r\n"]})) as server:
+        use_server(folder, server)
+        done = dispatcher("send", "--confirm", "6", folder=folder)
+        assert done.code == 0
+        assert len(server.stored) == 6
+    assert re.search(r"(?m)^Looked at before: \d warnings?; see: dispatcher preflight$", done.err)
+
+
+def test_whoever_stays_waits_for_what_may_pass(folder: Path) -> None:
+    """A relay that is busy is met again by the run."""
+    with SmtpServer(Script(on={"CONNECT": [b"421 4.3.2 not now\r\n", b"220 hello\r\n"]})) as server:
+        use_server(folder, server)
+        assert dispatcher("send", "--confirm", "6", "--wait", folder=folder).code == 0
+        assert len(server.stored) == 6
+
+
+def test_a_wrong_password_is_not_waited_for(folder: Path) -> None:
+    with secured(folder, Script()):
+        done = dispatcher("send", "--confirm", "6", "--wait", folder=folder, env={"DISPATCHER_PASSWORD": "wrong"})
+    assert done.code == 4
+    assert "AUTH: 535 5.7.8 not you" in done.err
+    assert "Nothing was sent. See all: dispatcher preflight; to send without it: --skip-preflight" in done.err
+    assert not (folder / ".dispatcher").exists()
+
+
+def test_a_skipped_preflight_is_recorded(folder: Path) -> None:
+    """By name; and only then is the relay not asked beforehand."""
+    with SmtpServer() as server:
+        use_server(folder, server)
+        done = dispatcher("send", "--confirm", "6", "--skip-preflight", folder=folder)
+        assert done.code == 0
+        assert not any(command == b"NOOP" for command in server.commands)
+    skipped = ("preflight skipped", "upr-cambodia-2009", "keeper", "--skip-preflight")
+    assert events(folder).count(skipped) == 1
+
+
+@pytest.mark.parametrize("words", [("--sandbox",), ("--test-to", "me@tester.example")])
+def test_there_is_nothing_to_skip_without_letters(folder: Path, words: tuple[str, ...]) -> None:
+    done = dispatcher("send", "--skip-preflight", *words, folder=folder)
+    assert done.code == 2
+    assert "--skip-preflight is for real letters alone" in done.err
+
+
+def test_the_size_of_a_sealed_letter_is_known(folder: Path) -> None:
+    """A plan that is read from the ledger is held against the relay, too."""
+    with SmtpServer() as server:
+        use_server(folder, server)
+        assert dispatcher("send", "--limit", "1", "--confirm", "1", folder=folder).code == 0
+        assert dispatcher("send", "--confirm", "5", folder=folder).code == 0
+        sizes = [command.rpartition(b"SIZE=")[2] for command in server.commands if command.startswith(b"MAIL")]
+        assert sizes[0] == sizes[2]

@@ -33,11 +33,15 @@ def send(
     limit: Limit = None,
     test_to: Annotated[str | None, typer.Option(help="Send real letters to this address instead, as tests.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Stay until every letter has its end.")] = False,
+    skip_preflight: Annotated[
+        bool, typer.Option("--skip-preflight", help="Do not look beforehand; the ledger records who said so.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Send the letters. Without the right count it is a dry run; what was accepted is never sent again.
 
-    The first send seals the plan: what is in the folder then is what leaves.
+    The first send seals the plan: what is in the folder then is what leaves. Before anything leaves, machine, relay and
+    domain are looked at as by preflight, and a problem stops it.
 
     Example: dispatcher send --confirm 204
 
@@ -48,6 +52,9 @@ def send(
     from dispatcher.desk.outlook import outlook
 
     _refuse_contradictions(sandbox=sandbox, fresh=fresh, confirm=confirm, test_to=test_to, wait=wait)
+    if skip_preflight and (sandbox or test_to is not None):
+        todo = "leave it out: rehearsals and tests have no preflight"
+        raise UsageError(Problem("--skip-preflight is for real letters alone", todo=todo))
     desk = Desk(campaign, sandbox=sandbox, watch=Looking())
     if fresh:
         desk.forget_sandbox()
@@ -65,7 +72,9 @@ def send(
     if confirm is not None and not as_json:
         for line in forecast.words if forecast else ():
             note(line)
-    result = _send(desk, plan, wait=wait, as_json=as_json)
+    if plan.count and not sandbox and not skip_preflight:
+        _make_ready(desk, plan, wait=wait, as_json=as_json)
+    result = _send(desk, plan, wait=wait, unseen=skip_preflight, as_json=as_json)
     _say_result(desk, result, forecast, as_json=as_json)
     _say_paper(desk, plan, as_json=as_json)
     raise typer.Exit(result.exit_code)
@@ -159,12 +168,23 @@ def _say_paper(desk: "Desk", plan: "Outlook", *, as_json: bool) -> None:
         say(f"{plan.to_print:,} more {'is' if plan.to_print == 1 else 'are'} for paper: dispatcher paper{desk.flag}")
 
 
-def _send(desk: "Desk", plan: "Outlook", *, wait: bool, as_json: bool) -> "Result":
+def _make_ready(desk: "Desk", plan: "Outlook", *, wait: bool, as_json: bool) -> None:
+    """Look at what preflight looks at; its warnings are a line, its problems stop everything."""
+    from dispatcher.desk.preflight import make_ready
+
+    found = make_ready(desk, plan, patient=wait)
+    if found.warnings and not as_json:
+        note(
+            f"Looked at before: {many(found.warnings, 'warning')}; see: dispatcher preflight{desk.flag}", name="yellow"
+        )
+
+
+def _send(desk: "Desk", plan: "Outlook", *, wait: bool, unseen: bool, as_json: bool) -> "Result":
     from dispatcher.cli.progress import Watch
     from dispatcher.desk.sending import send as send_now
 
     with Watch(plan.count, quiet=as_json or not plan.count) as watch:
-        return send_now(desk, plan, wait=wait, observe=watch.observe)
+        return send_now(desk, plan, wait=wait, unseen=unseen, observe=watch.observe)
 
 
 def _say_result(desk: "Desk", result: "Result", forecast: "Expected | None", *, as_json: bool) -> None:

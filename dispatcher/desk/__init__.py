@@ -134,6 +134,12 @@ class Desk:
                 if found := reader.one("purge_of", campaign=campaign):
                     raise PlanConflict(purged_campaign(campaign, found["at"]))
 
+    def require_marks_kept(self) -> None:
+        """Raise LedgerUnavailable if this machine has no room for a mark: before anybody is connected to."""
+        if marks := self.marks():
+            with marks.alone():
+                pass
+
     def doubt(self) -> str:
         """The same in words, '' if there is none: for those who only look."""
         try:

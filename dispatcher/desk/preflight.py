@@ -5,7 +5,7 @@ a letter is `check`'s to say, and `send` has refused it before it comes here.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +17,17 @@ from dispatcher.core.model import Channel
 from dispatcher.core.ports import RelayTrouble
 from dispatcher.core.preflight import Line, Part, Status, ok, problem, tally, warning
 from dispatcher.core.probe import Probe, Trial, probe_lines, trouble_line
+from dispatcher.core.reach import Reach
 from dispatcher.desk import Desk
-from dispatcher.desk.accounts import open_relay
+from dispatcher.desk.accounts import open_relay, require_secret
+from dispatcher.desk.approvals import require_approved
 from dispatcher.desk.checking import Check, check_draft
 from dispatcher.desk.draft import Draft
 from dispatcher.desk.machine import machine
 from dispatcher.desk.outlook import Outlook
 from dispatcher.desk.pacing import rules_of
 from dispatcher.desk.posture import sender_lines
+from dispatcher.desk.reach import reach_of, recipient_lines
 from dispatcher.lookups import Lookups
 from dispatcher.relays.probe import HASTY
 
@@ -52,39 +55,46 @@ class Preflight:
 def preflight(desk: Desk) -> Preflight:
     """Look at everything. Raises CampaignError or TemplateError if there is nothing to look at."""
     draft = desk.draft()
+    campaign = draft.campaign
     check = check_draft(desk, draft)
-    return Preflight(
-        [
-            *machine_lines(machine(desk, draft.campaign, check.letters, _attached(draft))),
-            *_letters(check),
-            *_relay(desk, draft.campaign, check.largest),
-            *_pace(desk, check),
-            *([] if desk.sandbox else asyncio.run(_domains(draft.campaign))),
-        ]
-    )
+    here = machine_lines(machine(desk, campaign, check.letters, _attached(draft)))
+    lines = [*here, *_letters(check)]
+    if desk.sandbox:
+        return Preflight([*lines, ok(Part.RELAY, "connection", "the embedded sandbox, which captures everything")])
+    met = _meet(desk, campaign, check.largest)
+    reach = reach_of(draft)
+    return Preflight([*lines, *met.lines, *_pace(check), *asyncio.run(_domains(campaign, met.features, reach))])
 
 
 def before_sending(desk: Desk, plan: Outlook) -> Preflight:
-    """The same for a plan that is about to leave: what is cheap, and what concerns all letters."""
+    """The same for a plan that is about to leave: what concerns all of its letters. The DNS comes last, and is asked
+    only if the relay lets letters through at all.
+    """
     campaign, letters = plan.draft.campaign, plan.summary.letters
     here = list(machine_lines(machine(desk, campaign, letters, _attached(plan.draft))))
-    relay = list(_relay(desk, campaign, plan.summary.largest))
-    grave = any(line.status is Status.PROBLEM and not line.passing for line in relay)
-    return Preflight([*here, *relay, *([] if grave else asyncio.run(_domains(campaign)))])
+    met = _meet(desk, campaign, plan.summary.largest)
+    found = Preflight([*here, *met.lines])
+    return found if met.refused else Preflight([*found.lines, *asyncio.run(_domains(campaign, met.features))])
 
 
-def require_ready(found: Preflight, *, patient: bool) -> None:
-    """Raise what stops a `send`: RelayUnavailable if there was no session with the relay, else UsageError.
+def make_ready(desk: Desk, plan: Outlook, *, patient: bool = False) -> Preflight:
+    """What is to be looked at before a `send`; raises what stops it, and then nothing was sealed.
 
+    That is NotApproved; LedgerUnavailable; RelayUnavailable, if no session with the relay came about; UsageError for
+    any other problem.
     Whoever is patient waits for what may pass by itself.
     """
+    require_approved(desk, plan.draft.campaign)
+    require_secret(desk, plan.draft.campaign.relay)
+    desk.require_marks_kept()
+    found = before_sending(desk, plan)
     grave = [line for line in found.problems if not (patient and line.passing)]
-    if not grave:
-        return
     for line in grave:
         if line.part is Part.RELAY and line.subject in ("connection", "TLS", "login"):
             raise RelayUnavailable(f"{line.what}\n  → {line.todo}\nNothing was sent. {_SKIP}")
-    raise UsageError(*(Problem(f"{line.part}, {line.subject}: {line.what}", todo=_todo(line)) for line in grave))
+    if grave:
+        raise UsageError(*(Problem(f"{line.part}, {line.subject}: {line.what}", todo=_todo(line)) for line in grave))
+    return found
 
 
 _SKIP = "See all: dispatcher preflight; to send without it: --skip-preflight"
@@ -116,43 +126,51 @@ def _letters(check: Check) -> Iterator[Line]:
         yield ok(Part.LETTERS, "check", f"{count}, {size}; dispatcher check says more")
 
 
-def _pace(desk: Desk, check: Check) -> Iterator[Line]:
+def _pace(check: Check) -> Iterator[Line]:
     """When it will be done; that a deadline cannot be met is among the problems of `check`."""
-    if desk.sandbox or not check.channels.get(Channel.MAIL):
+    if not check.channels.get(Channel.MAIL):
         return
     words = " ".join(check.forecast["words"]) if check.forecast else "nothing holds the letters back but the relay"
     yield ok(Part.RELAY, "pace", words)
 
 
-async def _domains(campaign: Campaign) -> Sequence[Line]:
-    """What the DNS says."""
+async def _domains(
+    campaign: Campaign, features: Mapping[str, str] | None, reach: Reach | None = None
+) -> Sequence[Line]:
+    """What the DNS says of the sender's domain, and of the recipients' if they are to be looked at."""
     dns = Lookups(campaign.preflight.resolver or "")
-    return await sender_lines(campaign, dns)
+    lines = list(await sender_lines(campaign, dns))
+    return lines + list(await recipient_lines(campaign, reach, features, dns)) if reach else lines
 
 
 # The relay.
 
 
-def _relay(desk: Desk, campaign: Campaign, largest: int) -> Iterator[Line]:
-    if desk.sandbox:
-        yield ok(Part.RELAY, "connection", "the embedded sandbox, which captures everything")
-        return
+@dataclass(frozen=True, slots=True)
+class _Met:
+    """What was seen of the relay; `features` is what it offers, None if there was no session."""
+
+    lines: Sequence[Line]
+    features: Mapping[str, str] | None = None
+
+    @property
+    def refused(self) -> bool:
+        return any(line.status is Status.PROBLEM for line in self.lines)
+
+
+def _meet(desk: Desk, campaign: Campaign, largest: int) -> _Met:
     sender = campaign.sender
-    trial = Trial(
-        sender.mailbox("return_path").address,
-        sender.mailbox("address").address,
-        largest + DATE_SIZE if largest else 0,
-    )
+    size = largest + DATE_SIZE if largest else 0
+    trial = Trial(sender.mailbox("return_path").address, sender.mailbox("address").address, size)
     try:
         found = asyncio.run(_probe(desk, campaign, trial))
     except SecretError as error:
-        (secret,) = error.problems
-        yield problem(Part.RELAY, "login", secret.what, secret.todo)
+        return _Met([problem(Part.RELAY, "login", secret.what, secret.todo) for secret in error.problems])
     except RelayTrouble as trouble:
         advice = desk.relay_advice(str(trouble.phase).upper())
-        yield trouble_line(trouble, rules_of(desk, campaign), advice)
-    else:
-        yield from probe_lines(campaign.relay, found, trial, desk.clock.now())
+        return _Met([trouble_line(trouble, rules_of(desk, campaign), advice)])
+    lines = list(probe_lines(campaign.relay, found, trial, desk.clock.now()))
+    return _Met(lines, found.info.features)
 
 
 async def _probe(desk: Desk, campaign: Campaign, trial: Trial) -> Probe:

@@ -24,7 +24,7 @@ from dispatcher.desk.pacing import settings_of
 from dispatcher.dispatch import Close, Dispatch, Prepared, Report
 from dispatcher.ledgers.reader import Reader
 from dispatcher.ledgers.rows import DAMAGED, document, unreadable
-from dispatcher.ledgers.sealing import Sealable, borrow_suppressions, seal
+from dispatcher.ledgers.sealing import Sealable, borrow_suppressions, note_skipped, seal
 from dispatcher.ledgers.sqlite import Run, SqliteLedger
 
 _LOOP: Callable[[], asyncio.AbstractEventLoop] | None = None
@@ -97,8 +97,17 @@ def seal_now(desk: Desk, plan: Outlook) -> None:
         _seal_if_need_be(desk, ledger, plan)
 
 
-def send(desk: Desk, plan: Outlook, *, wait: bool = False, observe: Callable[[Dispatch], None] | None = None) -> Result:
+def send(
+    desk: Desk,
+    plan: Outlook,
+    *,
+    wait: bool = False,
+    unseen: bool = False,
+    observe: Callable[[Dispatch], None] | None = None,
+) -> Result:
     """Seal if need be, and dispatch. `observe` gets the run as it begins, to watch and to stop it.
+
+    `unseen` says that somebody wanted no preflight (`desk.preflight`), which is recorded.
 
     Raises UsageError (the password), NotApproved, RunActive, PlanConflict, LedgerUnavailable.
     """
@@ -109,6 +118,8 @@ def send(desk: Desk, plan: Outlook, *, wait: bool = False, observe: Callable[[Di
         if desk.sandbox:
             borrow_suppressions(ledger, desk.real_ledger_path)
         _seal_if_need_be(desk, ledger, plan)
+        if unseen:
+            note_skipped(ledger, plan.draft.campaign.id, who=person())
         return runner.run(_run(desk, ledger, plan, wait=wait, observe=observe))
 
 

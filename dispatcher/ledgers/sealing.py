@@ -262,6 +262,15 @@ def remove_suppression(ledger: SqliteLedger, identity: str, *, who: str, why: st
     return ledger.do(job)
 
 
+def note_skipped(ledger: SqliteLedger, campaign: str, *, who: str) -> None:
+    """Record that a person let letters leave without a look beforehand."""
+
+    def job(connection: sqlite3.Connection) -> None:
+        ledger.event(connection, "preflight skipped", subject=campaign, who=who, why="--skip-preflight")
+
+    ledger.do(job)
+
+
 def begin_test(ledger: SqliteLedger, given: Mapping[str, Any]) -> int:
     """Note a test letter before it leaves; returns its number."""
     row = {**given, "now": stamp(ledger.now())}
