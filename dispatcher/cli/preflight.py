@@ -19,6 +19,7 @@ def preflight(
     campaign: CampaignFolder = HERE,
     *,
     sandbox: Annotated[bool, typer.Option("--sandbox", help="Without relay and DNS: before a rehearsal.")] = False,
+    spam: Annotated[bool, typer.Option("--spam", help="Have SpamAssassin judge a letter of each language.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Look at machine, letters, relay and domains before anything is sent; exit 2 on a problem.
@@ -32,7 +33,7 @@ def preflight(
     from dispatcher.desk.preflight import preflight as look
 
     desk = Desk(campaign, sandbox=sandbox, watch=Looking())
-    found = look(desk)
+    found = look(desk, spam=spam)
     code = 2 if found.problems else 0
     if as_json:
         say_json({**found.as_data(), "exit_code": code})

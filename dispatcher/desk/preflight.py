@@ -12,6 +12,7 @@ from typing import Any
 from dispatcher.core.campaign import Campaign
 from dispatcher.core.compose import DATE_SIZE
 from dispatcher.core.errors import Problem, RelayUnavailable, SecretError, UsageError
+from dispatcher.core.look import Look
 from dispatcher.core.machine import machine_lines
 from dispatcher.core.model import Channel
 from dispatcher.core.ports import RelayTrouble
@@ -28,6 +29,7 @@ from dispatcher.desk.outlook import Outlook
 from dispatcher.desk.pacing import rules_of
 from dispatcher.desk.posture import sender_lines
 from dispatcher.desk.reach import reach_of, recipient_lines
+from dispatcher.desk.spam import spam_lines
 from dispatcher.lookups import Lookups
 from dispatcher.relays.probe import HASTY
 
@@ -52,13 +54,19 @@ class Preflight:
         return {**{str(status): counts[status] for status in Status}, "lines": [line.as_data() for line in self.lines]}
 
 
-def preflight(desk: Desk) -> Preflight:
-    """Look at everything. Raises CampaignError or TemplateError if there is nothing to look at."""
-    draft = desk.draft()
+def preflight(desk: Desk, *, spam: bool = False) -> Preflight:
+    """Look at everything; with `spam`, have SpamAssassin judge a letter of each language.
+
+    Raises CampaignError or TemplateError if there is nothing to look at.
+    """
+    draft, look = desk.draft(), Look()
     campaign = draft.campaign
-    check = check_draft(desk, draft)
+    check = check_draft(desk, draft, look=look)
     here = machine_lines(machine(desk, campaign, check.letters, _attached(draft)))
-    lines = [*here, *_letters(check)]
+    lines = [*here, *_letters(check), *look.lines()]
+    if spam:
+        now = desk.clock.now().replace(microsecond=0)
+        lines += spam_lines({code: draft.merge.with_date(each, now).octets for code, each in look.first.items()})
     if desk.sandbox:
         return Preflight([*lines, ok(Part.RELAY, "connection", "the embedded sandbox, which captures everything")])
     met = _meet(desk, campaign, check.largest)
