@@ -20,6 +20,7 @@ from dispatcher.core.merge import Frozen, Merge
 from dispatcher.desk import Desk
 from dispatcher.ledgers.file import VERSION
 from dispatcher.ledgers.state import VARIABLE
+from tests.aftermath import SEND
 from tests.figures import COUNTS, FULL, SEED
 from tests.nursery import Nursery
 from tests.smtp_server import Actions, Stored
@@ -113,7 +114,7 @@ class Wreck:
 
     def sends_in(self, nursery: Nursery) -> int:
         """The next run, judged; its exit code."""
-        nursery.begin("send", "--confirm", str(self.waiting), "-C", str(self.folder))
+        nursery.begin(*SEND, str(self.waiting), "-C", str(self.folder))
         code = nursery.end()
         self.judge(code)
         return code
