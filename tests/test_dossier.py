@@ -30,12 +30,14 @@ from dispatcher.desk import Desk
 from dispatcher.desk import dossier as writing
 from dispatcher.desk.exporting import write_xlsx
 from dispatcher.desk.proving import verify_dossier
+from dispatcher.desk.purging import purge
 from dispatcher.paper.typesetting import FOLDER
 from tests.command import Done, dispatcher, edit, new_campaign, read_list, tree, use_server, write_list
 from tests.figures import SEED
 from tests.keys import minisign, minisign_key, private_key, ssh_keygen
 from tests.smtp_server import RESET, STORE, Action, Script, SmtpServer
 from tests.test_cli_paper import put_on_paper
+from tests.test_purge import Later
 
 KEYS = ("GBR", "FRA", "ESP", "BHR", "KHM", "fidh")
 CANARY = "canary-7b1f-do-not-tell"
@@ -784,3 +786,28 @@ def test_more_rows_than_a_file_holds(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "rows 5 to" in second
     assert "Record of a dispatch" not in second
     assert verify(tmp_path / "out").code == 0
+
+
+def test_a_dossier_of_a_purged_ledger(tmp_path: Path) -> None:
+    """What is left of it: counts, states, times, codes and hashes; and they verify."""
+    folder = new_campaign(tmp_path / "campaign", (*KEYS, "SSD"))
+    assert dispatcher("send", "--sandbox", folder=folder).code == 0
+    before = made(folder, tmp_path / "before", "--sandbox")
+    assert purge(Desk(folder, sandbox=True, clock=Later(3 * 366)), "2y", len(KEYS)).letters == len(KEYS)
+    out = made(folder, tmp_path / "out", "--sandbox", "--messages", "--by", "Bo Reed")
+    done = verify(out)
+    assert done.code == 0, done
+    assert verify(out, "--head", json.loads((before / "manifest.json").read_bytes())["chain"]["head"]).code == 0
+    kept = ("letter", "state", "outcome", "at", "code", "digest", "message_digest")
+    assert [[row[name] for name in kept] for row in rows_of(out)] == [
+        [row[name] for name in kept] for row in rows_of(before)
+    ]
+    assert not [name for name in files_of(out) if name.startswith(("letters/", "messages/", "attachments/", "plans/"))]
+    assert {(row["reply"], row["queue_id"], row["reason"]) for row in rows_of(out) if row["letter"]} == {("", "", "")}
+    everything = b"".join((out / name).read_bytes() for name in files_of(out)) + pdf_text(out / "dossier.pdf").encode()
+    for row in rows_of(before):
+        for text in (row["addresses"], row["name"], row["message_id"]):
+            assert not text or text.encode() not in everything
+    flip(out / "record/attempts.jsonl")
+    forge_manifest(out)
+    assert fault(out)["file"] == "record/attempts.jsonl"

@@ -155,7 +155,7 @@ class _Work:
 
     def _write_plans(self) -> None:
         for revision, plan in self._plans.items():
-            if plan["frozen"]:
+            if plan["dictionary"]:  # else it was purged
                 for name, octets in zip(
                     form.plan_files(revision), (plan["frozen"].encode(), plan["dictionary"]), strict=True
                 ):
@@ -177,7 +177,7 @@ class _Work:
             states[WORDS.get(state, str(state))] += count
         skips = self._ledger.one("count_skips", campaign=self._campaign, revision=plan["revision"]) or {}
         hide = form.HIDDEN if self._wish.redact else ""
-        sender = f"{frozen.from_.name} <{frozen.from_.address}>" if frozen else ""
+        sender = f"{frozen.from_.name} <{frozen.from_.address}>" if frozen and frozen.from_.address else ""
         return {
             "campaign": self._campaign,
             "title": frozen.template.title if frozen else self._campaign,
