@@ -142,6 +142,7 @@ def test_where_nothing_can_be_stored(folder: Path, password: str) -> None:
         for verb in ("add", "remove"):
             done = dispatcher("account", verb, folder=folder, text=f"{SECRET}\n")
             assert done.code == 2
+            assert "Password, to be stored" not in done.all
             assert "where nothing can be stored" in done.err
             assert 'write password = { keyring = "dispatcher" } or { file = "secret.txt" } under [relay]' in done.err
 

@@ -141,6 +141,15 @@ def test_a_command_that_fails(tmp_path: Path, code: str, words: str) -> None:
     assert words in refused(python(code), tmp_path)
 
 
+@posix
+def test_a_program_that_anybody_may_choose_is_not_run(tmp_path: Path) -> None:
+    (tmp_path / "campaign.toml").write_text("", encoding="utf-8")
+    (tmp_path / "campaign.toml").chmod(0o666)
+    assert "can be changed by others, and says which program to run" in refused(python("print('x')"), tmp_path)
+    (tmp_path / "campaign.toml").chmod(0o664)
+    assert read_secret(python("print('x')"), tmp_path, USER) == "x"
+
+
 def test_no_such_program(tmp_path: Path) -> None:
     assert "there is no program 'no-such-program'" in refused(Password(command=("no-such-program",)), tmp_path)
     (tmp_path / "data").write_text("x", encoding="utf-8")

@@ -64,25 +64,31 @@ def read_secret(where: "Password", folder: Path, user: str, *, seconds: float = 
     return secret
 
 
+def require_store(where: "Password") -> None:
+    """Raise SecretError unless something can be stored there: not in the environment, nor in what a program prints."""
+    if where.keyring is None and where.file is None:
+        todo = 'to have it kept, write password = { keyring = "dispatcher" } or { file = "secret.txt" } under [relay]'
+        what = f"the password is in {in_words(where, '')}, where nothing can be stored"
+        raise SecretError(Problem(what, PLACE, todo))
+
+
 def store_secret(where: "Password", folder: Path, user: str, secret: str) -> str:
     """Put a secret where campaign.toml says it is, durably and in place of what was there. Returns where, in words."""
+    require_store(where)
     if where.keyring is not None:
         keychain.keep(where.keyring, user, secret)
-    elif where.file is not None:
-        _into_file(where.file, folder, f"{secret}\n".encode())
     else:
-        raise SecretError(_not_ours(where))
+        _into_file(where.file or "", folder, f"{secret}\n".encode())
     return in_words(where, user)
 
 
 def forget_secret(where: "Password", folder: Path, user: str) -> bool:
     """Take it away from there. Whether there was any."""
+    require_store(where)
     if where.keyring is not None:
         return keychain.drop(where.keyring, user)
-    if where.file is None:
-        raise SecretError(_not_ours(where))
     try:
-        _within(where.file, folder).unlink()
+        _within(where.file or "", folder).unlink()
     except FileNotFoundError:
         return False
     except OSError as error:
@@ -100,12 +106,6 @@ def in_words(where: "Password", user: str) -> str:
 
 def _program(where: "Password") -> str:
     return (where.command or ("",))[0]
-
-
-def _not_ours(where: "Password") -> Problem:
-    """Neither environment nor command can be written."""
-    todo = 'to have it kept, write password = { keyring = "dispatcher" } or { file = "secret.txt" } under [relay]'
-    return Problem(f"the password is in {in_words(where, '')}, where nothing can be stored", PLACE, todo)
 
 
 def _leave_no_core() -> None:
@@ -186,7 +186,19 @@ def _into_file(name: str, folder: Path, octets: bytes) -> None:
         raise SecretError(Problem(what, PLACE, "check the folder and the disk")) from None
 
 
+def _require_own_words(file: Path) -> None:
+    """What anybody on this machine may write must not say which program is run."""
+    try:
+        open_to_all = os.name == "posix" and file.stat().st_mode & stat.S_IWOTH
+    except OSError:
+        return
+    if open_to_all:
+        what = f"{file.name} can be changed by others, and says which program to run"
+        raise SecretError(Problem(what, PLACE, f"run: chmod o-w {file.name}"))
+
+
 def _from_command(command: list[str], folder: Path, seconds: float) -> bytes:
+    _require_own_words(folder / "campaign.toml")
     try:
         done = subprocess.run(
             command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False

@@ -11,7 +11,7 @@ from typing import Any
 
 from dispatcher.accounts.grant import Client, Flow, Grant
 from dispatcher.accounts.providers import GOOGLE, Provider, discovered, microsoft
-from dispatcher.accounts.secret import closed_file, forget_secret, in_words, read_secret, store_secret
+from dispatcher.accounts.secret import closed_file, forget_secret, in_words, read_secret, require_store, store_secret
 from dispatcher.accounts.signin import Invite, sign_in
 from dispatcher.accounts.tokens import LoginSecret, revoke
 from dispatcher.core.campaign import Campaign, Password, RelayAccount, endpoint
@@ -45,8 +45,9 @@ def add_password(desk: Desk, secret: str) -> str:
 
 
 def place_of_secret(desk: Desk) -> str:
-    """Where campaign.toml says the secret is, in words. Raises UsageError if it says nothing."""
+    """Where a secret is to be stored, in words. Raises UsageError if campaign.toml says no such place."""
     where, user = _place_and_user(desk)
+    require_store(where)
     return in_words(where, user)
 
 
@@ -75,8 +76,7 @@ async def add_sign_in(desk: Desk, how: SignIn, ask: Callable[[str], str], invite
     if desk.campaign().relay.auth != "xoauth2":
         todo = 'write auth = "xoauth2" there'
         raise UsageError(Problem("a sign-in gives tokens, and the relay is to get a password", place, todo))
-    if where.env or where.command:
-        store_secret(where, desk.root, user, "")  # says that it cannot, before anybody has signed in
+    require_store(where)
     provider = await _provider(how)
     secret = ask(f"The application's secret at {provider.name}: ") if _has_secret(how, provider) else ""
     client = Client(how.client_id, secret, provider.method if secret else "none")
