@@ -244,6 +244,30 @@ MUTANTS = (
         ("test_ways.py::test_a_relay_on_a_unix_socket",),
         "assert 4 == 0",
     ),
+    Mutant(
+        "a Message-ID, which is made of the key, stays where persons are hidden",
+        "core/dossier.py",
+        '"queue_id", "message_id", "reason"))',
+        '"queue_id", "reason"))',
+        ("test_dossier.py::test_hidden_persons_are_nowhere",),
+        "AssertionError",
+    ),
+    Mutant(
+        "a dossier is written though what left cannot be made again",
+        "desk/dossier.py",
+        'if attempt["message_digest"] == here:',
+        "if True:",
+        ("test_dossier.py::test_a_ledger_that_cannot_make_it_again_has_no_dossier",),
+        "AssertionError",
+    ),
+    Mutant(
+        "the table of a dossier is not held against what was recorded",
+        "desk/proving/table.py",
+        "            if not self._agrees(row[column], value, last):",
+        "            if False:",
+        ("test_dossier.py::test_a_forged_table",),
+        "assert True is False",
+    ),
 )
 
 

@@ -120,7 +120,8 @@ def _facts(words: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[tuple
     yield words["subject"], facts["subjects"]
     sealed = words["plan_value"].format(revision=plan["revision"], when=_moment(plan["sealed_at"]))
     yield words["plan"], [sealed, _Exact(f"SHA-256 {plan['digest']}")]
-    yield words["approvals"], [_approval(words, each) for each in facts["approvals"]] or [words["no_approvals"]]
+    approvals = [line for each in facts["approvals"] for line in _approval(words, each)]
+    yield words["approvals"], approvals or [words["no_approvals"]]
     given = {"attempts": f"{span['attempts']:,}", "first": _moment(span["first"]), "last": _moment(span["last"])}
     yield words["span"], [words["span_value"].format(**given) if span["attempts"] else words["no_attempts"]]
     relays = [_relay(words, each) for each in facts["relays"][:5]]
@@ -131,9 +132,10 @@ def _facts(words: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[tuple
     yield words["made"], [words["made_value"].format(**made)]
 
 
-def _approval(words: Mapping[str, Any], each: Mapping[str, Any]) -> str:
+def _approval(words: Mapping[str, Any], each: Mapping[str, Any]) -> list[str]:
     how = "unsigned" if not each["key"] else "signed" if each["good"] else "bad_signature"
-    return str(words[how].format(name=each["name"], when=_moment(each["at"]), key=each["key"]))
+    line = words[how].format(name=each["name"], when=_moment(each["at"]))
+    return [line, _Exact(each["key"])] if each["key"] else [line]
 
 
 def _relay(words: Mapping[str, Any], each: Mapping[str, Any]) -> str:
