@@ -19,6 +19,9 @@ def preflight(
     campaign: CampaignFolder = HERE,
     *,
     sandbox: Annotated[bool, typer.Option("--sandbox", help="Without relay and DNS: before a rehearsal.")] = False,
+    links: Annotated[
+        bool, typer.Option("--links", help="Try whether the links in the letters can be reached.")
+    ] = False,
     spam: Annotated[bool, typer.Option("--spam", help="Have SpamAssassin judge a letter of each language.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -33,7 +36,7 @@ def preflight(
     from dispatcher.desk.preflight import preflight as look
 
     desk = Desk(campaign, sandbox=sandbox, watch=Looking())
-    found = look(desk, spam=spam)
+    found = look(desk, links=links, spam=spam)
     code = 2 if found.problems else 0
     if as_json:
         say_json({**found.as_data(), "exit_code": code})

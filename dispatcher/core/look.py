@@ -6,7 +6,7 @@ all of it is a warning. A letter costs a few regular expressions; the same link 
 
 import ipaddress
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import Final
@@ -122,6 +122,17 @@ class Look:
             yield ok(Part.LETTERS, "subject", f"none is longer than {LONGEST_SUBJECT} characters, or shouts")
         if self.letters and "text and HTML" not in about:
             yield ok(Part.LETTERS, "text and HTML", "say the same, in each language")
+
+
+def reach_of_links(reached: Mapping[str, str]) -> Iterator[Line]:
+    """How it stands with links that were tried: by link, what is wrong with it, or ''."""
+    for link, trouble in reached.items():
+        if trouble:
+            yield warning(
+                Part.LETTERS, "links", f"{link}: {trouble}", "open it in a browser; mend it if it fails there too"
+            )
+    good = sum(not trouble for trouble in reached.values())
+    yield ok(Part.LETTERS, "links", f"{good:,} of {len(reached):,} can be reached")
 
 
 def _unescaped(text: str) -> str:

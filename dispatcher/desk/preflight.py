@@ -12,7 +12,7 @@ from typing import Any
 from dispatcher.core.campaign import Campaign
 from dispatcher.core.compose import DATE_SIZE
 from dispatcher.core.errors import Problem, RelayUnavailable, SecretError, UsageError
-from dispatcher.core.look import Look
+from dispatcher.core.look import Look, reach_of_links
 from dispatcher.core.machine import machine_lines
 from dispatcher.core.model import Channel
 from dispatcher.core.ports import RelayTrouble
@@ -30,6 +30,7 @@ from dispatcher.desk.pacing import rules_of
 from dispatcher.desk.posture import sender_lines
 from dispatcher.desk.reach import reach_of, recipient_lines
 from dispatcher.desk.spam import spam_lines
+from dispatcher.links import reached
 from dispatcher.lookups import Lookups
 from dispatcher.relays.probe import HASTY
 
@@ -54,8 +55,8 @@ class Preflight:
         return {**{str(status): counts[status] for status in Status}, "lines": [line.as_data() for line in self.lines]}
 
 
-def preflight(desk: Desk, *, spam: bool = False) -> Preflight:
-    """Look at everything; with `spam`, have SpamAssassin judge a letter of each language.
+def preflight(desk: Desk, *, links: bool = False, spam: bool = False) -> Preflight:
+    """Look at everything; with `links`, try them; with `spam`, have SpamAssassin judge a letter of each language.
 
     Raises CampaignError or TemplateError if there is nothing to look at.
     """
@@ -64,6 +65,7 @@ def preflight(desk: Desk, *, spam: bool = False) -> Preflight:
     check = check_draft(desk, draft, look=look)
     here = machine_lines(machine(desk, campaign, check.letters, _attached(draft)))
     lines = [*here, *_letters(check), *look.lines()]
+    lines += reach_of_links(reached(look.targets)) if links else ()
     if spam:
         now = desk.clock.now().replace(microsecond=0)
         lines += spam_lines({code: draft.merge.with_date(each, now).octets for code, each in look.first.items()})
