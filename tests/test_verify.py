@@ -116,7 +116,7 @@ def columns() -> list[tuple[str, str]]:
             for table in tables
             if table not in WORKING | {"purge", "purged", "skip"}
             for row in connection.execute(f"PRAGMA table_info({table})")
-            if UNPROVEN.get(row[1]) != table and (table, row[1]) != ("ledger", "id")
+            if UNPROVEN.get(row[1]) != table and (table, row[1]) not in (("ledger", "id"), ("ledger", "unclean"))
         ]
 
 
