@@ -97,11 +97,11 @@ def status(campaign: CampaignFolder = HERE, *, sandbox: OnSandbox = False, as_js
         say(f"{many(len(found['tests']), 'test')} besides, {taken:,} accepted (each: dispatcher status --json)")
     for run in found["runs"][-5:]:
         ending = f"{run['ending']} {moment(run['ended_at'])} UTC" if run["ended_at"] else "did not end"
-        say(f"run {run['id']}, {moment(run['started_at'])} UTC, {run['account']}: {ending}")
+        say(f"run {run['id']}, {moment(run['started_at'])} UTC, {run['account'] or 'purged'}: {ending}")
     for printing in found["printings"][-5:]:
-        files = ", ".join(f"{file['name']} ({file['size']:,} octets)" for file in printing["files"][:3])
+        files = ", ".join(f"{file['name'] or 'a file'} ({file['size']:,} octets)" for file in printing["files"][:3])
         more = f" and {len(printing['files']) - 3:,} more" if len(printing["files"]) > 3 else ""
-        say(f"printing {printing['id']}, {moment(printing['at'])} UTC, {printing['who']}: {files}{more}")
+        say(f"printing {printing['id']}, {moment(printing['at'])} UTC, {printing['who'] or 'purged'}: {files}{more}")
 
 
 def log(
