@@ -193,10 +193,11 @@ def test_the_password_is_nowhere(folder: Path, tmp_path: Path) -> None:
             assert not limits.exists() or re.search(r"Max core file size +0 ", limits.read_text())
         assert process.wait(60) == 0
     for words in ("status", "log", "log FRA", "log --json", "log --format csv", "send", "check --json", "account test",
-                  "account remove"):  # fmt: skip
+                  "account remove", "preflight", "verify", "dossier evidence --messages"):  # fmt: skip
         run(*words.split())
     assert not Path("/proc").exists() or any(b"pdf_child" in told for told in seen.values())
     assert list(states.iterdir())
+    assert (folder / "evidence").is_dir()
     found_nowhere(tmp_path, *outputs)
 
 
