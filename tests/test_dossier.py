@@ -811,3 +811,23 @@ def test_a_dossier_of_a_purged_ledger(tmp_path: Path) -> None:
     flip(out / "record/attempts.jsonl")
     forge_manifest(out)
     assert fault(out)["file"] == "record/attempts.jsonl"
+
+
+def test_a_ledger_of_two_campaigns(tmp_path: Path) -> None:
+    """A dossier is of one of them; of the other only digests are in it, and the chain holds both."""
+    folder = new_campaign(tmp_path / "campaign", KEYS[:3])
+    assert dispatcher("send", "--sandbox", folder=folder).code == 0
+    edit(folder / "campaign.toml", 'id = "upr-cambodia-2009"', 'id = "upr-cambodia-2014"')
+    assert dispatcher("send", "--sandbox", folder=folder).code == 0
+    out = made(folder, tmp_path / "out", "--sandbox", "--messages")
+    assert verify(out).code == 0, verify(out)
+    rows = rows_of(out)
+    assert len(rows) == 3
+    assert all("2014" in row["message_id"] for row in rows)
+    assert len((out / "record/attempts.jsonl").read_bytes().splitlines()) == 3
+    told = json.loads((out / "manifest.json").read_bytes())
+    assert told["chain"]["rows_of_other_campaigns"] > 3
+    attempts = out / "record/attempts.jsonl"
+    attempts.write_bytes(b"".join(attempts.read_bytes().splitlines(keepends=True)[:-1]))
+    forge_manifest(out)
+    assert fault(out)["file"] in ("links.jsonl", "recipients.json")
