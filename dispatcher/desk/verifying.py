@@ -223,7 +223,7 @@ class _Looking:
             _, message = press.print(letter.leased, letter.leased.date or _ANY_DATE)
         except (DispatcherError, ContentError, HeaderError, ValueError):
             return "its octets are not those that were sealed"
-        return self._left(letter, message_digest(message), sealed_at)
+        return self._left(letter, message_digest(message), sealed_at) if letter.leased.date else ""
 
     def _left(self, letter: SealedLetter, made: str, sealed_at: str) -> str:
         """Why what left is not this letter. Attempts from before it was sealed are of what it was, amended since."""
