@@ -15,9 +15,13 @@ from dispatcher.core.model import State
 from dispatcher.core.review import OUTCOMES, by_outcome, outcome_of
 from dispatcher.desk import Desk
 from dispatcher.desk.overview import Numbers, Overview
+from dispatcher.desk.pacing import foreseen
 from dispatcher.ledgers.held import is_held
-from tests.command import dispatcher, new_campaign, read_list, write_list
+from dispatcher.web.review.overview import time_left
+from dispatcher.web.review.words import Words
+from tests.command import dispatcher, edit, new_campaign, read_list, use_server, write_list
 from tests.review_campaign import ON_PAPER, POSTED, PRINTED, SUPPRESSED, mixed_campaign
+from tests.smtp_server import SmtpServer
 
 
 @pytest.fixture(scope="module")
@@ -212,3 +216,49 @@ def test_a_run_that_was_killed_is_not_at_work(rehearsed: Path, ledger: sqlite3.C
         run = counted.numbers().run
         assert run
         assert (run.at_work, run.attempts) == (True, 6)
+
+
+def test_who_approved_it_and_what_was_tried_on_oneself_is_told(tmp_path: Path) -> None:
+    root = new_campaign(tmp_path)
+    edit(root / "campaign.toml", "# approvals = 2", "approvals = 2")
+    assert dispatcher("seal", folder=root).code == 0
+    assert dispatcher("approve", "--by", "Ada Pomme", folder=root).code == 0
+    with SmtpServer() as server:
+        use_server(root, server)
+        assert dispatcher("send", "--test-to", "me@tester.example", "--limit", "2", folder=root).code == 0
+    facts = Overview(Desk(root)).facts()
+    assert facts.approvals
+    assert (facts.approvals["counted"], facts.approvals["wanted"]) == (1, 2)
+    assert [row["name"] for row in facts.approvals["rows"]] == ["Ada Pomme"]
+    assert [test["outcome"] for test in facts.tests] == ["accepted", "accepted"]
+    assert facts.sealed_by == "keeper"
+
+
+def test_time_left_is_by_the_pace_and_not_by_hope(tmp_path: Path) -> None:
+    """Six letters at one a minute: five minutes, whatever the relay could take."""
+    root = new_campaign(tmp_path)
+    edit(root / "campaign.toml", "36,000/min", "1/min")
+    assert dispatcher("seal", folder=root).code == 0
+    desk = Desk(root)
+    found = foreseen(desk, desk.campaign(), 6)
+    assert found
+    left = (found.done_at - desk.clock.now()).total_seconds()
+    assert 290 < left <= 300
+    assert foreseen(desk, desk.campaign(), 0) is None
+    assert foreseen(Desk(root, sandbox=True), desk.campaign(), 6) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (None, "It cannot be told yet how long it takes."),
+        (0.0, "Less than a minute left."),
+        (61.0, "About 2 minutes left."),
+        (3_540.0, "About 59 minutes left."),
+        (3_541.0, "About 1 hour left."),
+        (7_201.0, "About 3 hours left."),
+        (3 * 86_400.0, "About 3 days left."),
+    ],
+)
+def test_time_left_is_rounded_up(seconds: float | None, said: str) -> None:
+    assert time_left(Words("en"), seconds) == said
