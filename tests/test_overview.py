@@ -16,12 +16,14 @@ from dispatcher.core.review import OUTCOMES, by_outcome, outcome_of
 from dispatcher.desk import Desk
 from dispatcher.desk.overview import Numbers, Overview
 from dispatcher.desk.pacing import foreseen
+from dispatcher.desk.purging import purge
 from dispatcher.ledgers.held import is_held
 from dispatcher.web.review.overview import time_left
 from dispatcher.web.review.words import Words
 from tests.command import dispatcher, edit, new_campaign, read_list, use_server, write_list
 from tests.review_campaign import ON_PAPER, POSTED, PRINTED, SUPPRESSED, mixed_campaign
 from tests.smtp_server import SmtpServer
+from tests.test_purge import later
 
 
 @pytest.fixture(scope="module")
@@ -216,6 +218,19 @@ def test_a_run_that_was_killed_is_not_at_work(rehearsed: Path, ledger: sqlite3.C
         run = counted.numbers().run
         assert run
         assert (run.at_work, run.attempts) == (True, 6)
+
+
+def test_what_was_purged_is_counted_and_kept_nowhere(tmp_path: Path) -> None:
+    folder = mixed_campaign(tmp_path / "campaign")
+    desk = Desk(folder)
+    counted = Overview(desk)
+    before = counted.numbers()
+    purge(later(folder), "2y", 204)
+    numbers = counted.numbers()
+    adds_up(numbers)
+    assert numbers.outcomes["accepted"] == before.outcomes["accepted"]
+    assert (list(numbers.groups), list(numbers.countries)) == ([""], [""])
+    assert counted.facts().subjects == {}
 
 
 def test_who_approved_it_and_what_was_tried_on_oneself_is_told(tmp_path: Path) -> None:

@@ -133,7 +133,8 @@ def _subjects(reader: Reader, campaign: str, letters: Sequence[int]) -> Iterator
     for row in reader.rows("first_letters", letters=json.dumps(letters)):
         dictionary = reader.one("dictionary", campaign=campaign, revision=row["revision"]) or {"dictionary": b""}
         message = BytesHeaderParser(policy=modern).parsebytes(inflate(row["own"], dictionary["dictionary"]))
-        yield row["language"], str(message["subject"] or "")
+        if message["subject"]:  # of a purged letter nothing is left
+            yield row["language"], str(message["subject"])
 
 
 def _approvals(desk: Desk) -> Mapping[str, Any] | None:
@@ -156,7 +157,7 @@ class Overview:
         self._reader: Reader | None = None
         self._inode = (0, 0)
         self._seen: tuple[object, ...] = ()
-        self._sealed = (0, 0)
+        self._sealed: tuple[object, ...] = ()
         self._places = _Places()
         self._ended = _Ended()
         self._numbers: Numbers | None = None
@@ -182,7 +183,7 @@ class Overview:
     def _forget(self) -> None:
         if self._reader:
             self._reader.close()
-        self._reader, self._sealed, self._ended, self._numbers = None, (0, 0), _Ended(), None
+        self._reader, self._sealed, self._ended, self._numbers = None, (), _Ended(), None
 
     def _open(self) -> Reader:
         """The ledger, opened once; anew if another stands in its place (`send --sandbox --fresh`)."""
@@ -212,10 +213,11 @@ class Overview:
         refused = reader.one("refused_mailboxes", campaign=campaign) or {}
         runs = list(reader.rows("runs", campaign=campaign))
         skips = reader.one("count_skips", campaign=campaign, revision=plan["revision"]) or {}
-        if self._sealed != (plan["revision"], letters):
+        purged = (reader.one("purge_of", campaign=campaign) or {}).get("at", "")
+        if self._sealed != (plan["revision"], letters, purged):
             self._places = _Places(reader, campaign)
             self._subjects = dict(_subjects(reader, campaign, self._places.first_letters()))
-            self._sealed = plan["revision"], letters
+            self._sealed = plan["revision"], letters, purged
         languages, groups, countries = self._places.counted(reader, campaign)
         seconds, relays = self._ended.counted(reader, campaign)
         return Numbers(
