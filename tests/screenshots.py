@@ -6,6 +6,7 @@ in French, and the worked examples in Arabic and Khmer. The review page is that 
 """
 
 import base64
+import os
 import struct
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from playwright.sync_api import Browser, Page
 from dispatcher.core.merge import Merged
 from dispatcher.desk.draft import Draft
 from dispatcher.desk.papering import house_of
+from dispatcher.ledgers.state import VARIABLE
 from dispatcher.paper.letters import typeset
 from dispatcher.paper.printing import PaperLetter
 from tests import review_page
@@ -30,24 +32,29 @@ ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "screenshots"
 LETTERS = ("GBR", "FRA", "ESP")
 WIDTHS = (375, 1280)
-# A picture of text has few colours: in 32 steps of red, green and blue fewer than 256, and a third of the size. One
-# with drawings may need coarser steps.
-PALETTE = """async data => {
+# A picture of text has few colours: in 32 steps of red, green and blue fewer than 256, and a third of the size. Where
+# they are more, or steps are finer, the 256 that are met most often stay, and the others become the nearest of these.
+PALETTE = """async ([data, steps]) => {
     const picture = await createImageBitmap(await (await fetch("data:image/png;base64," + data)).blob());
     const canvas = new OffscreenCanvas(picture.width, picture.height).getContext("2d");
     canvas.drawImage(picture, 0, 0);
-    const pixels = canvas.getImageData(0, 0, picture.width, picture.height).data, colours = new Map();
-    let indices = "";
-    for (const steps of [31, 23, 15, 11, 7]) {
-        colours.clear();
-        indices = "";
-        for (let at = 0; at < pixels.length; at += 4) {
-            const key = [0, 1, 2].map(n => Math.round(Math.round(pixels[at + n] / 255 * steps) / steps * 255)).join();
-            if (!colours.has(key)) colours.set(key, colours.size);
-            indices += String.fromCharCode(colours.get(key));
-        }
-        if (colours.size <= 256) break;
+    const pixels = canvas.getImageData(0, 0, picture.width, picture.height).data, often = new Map(), keys = [];
+    for (let at = 0; at < pixels.length; at += 4) {
+        const key = [0, 1, 2].map(n => Math.round(Math.round(pixels[at + n] / 255 * steps) / steps * 255)).join();
+        often.set(key, (often.get(key) ?? 0) + 1);
+        keys.push(key);
     }
+    const most = new Set([...often.keys()].sort((a, b) => often.get(b) - often.get(a)).slice(0, 256));
+    const colours = new Map([...often.keys()].filter(key => most.has(key)).map((key, n) => [key, n]));
+    const known = [...colours.keys()].map(key => key.split(",").map(Number)), nearest = new Map(colours);
+    for (const key of often.keys()) {
+        if (nearest.has(key)) continue;
+        const far = key.split(",").map(Number);
+        const away = known.map(one => one.reduce((sum, value, n) => sum + (value - far[n]) ** 2, 0));
+        nearest.set(key, away.indexOf(Math.min(...away)));
+    }
+    let indices = "";
+    for (const key of keys) indices += String.fromCharCode(nearest.get(key));
     return [picture.width, picture.height, [...colours.keys()].map(key => key.split(",").map(Number)), btoa(indices)];
 }"""
 
@@ -82,9 +89,9 @@ def sheets(folder: Path) -> Iterator[tuple[str, bytes]]:
         yield language, b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
-def small(page: Page, png: bytes) -> bytes:
+def small(page: Page, png: bytes, steps: int = 31) -> bytes:
     """The same picture with a palette (PNG, third edition, §11.2)."""
-    width, height, colours, indices = page.evaluate(PALETTE, base64.b64encode(png).decode())
+    width, height, colours, indices = page.evaluate(PALETTE, [base64.b64encode(png).decode(), steps])
     rows = base64.b64decode(indices)
     lines = b"".join(b"\0" + rows[at : at + width] for at in range(0, len(rows), width))
     head = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
@@ -100,12 +107,13 @@ def small(page: Page, png: bytes) -> bytes:
 
 def pages(folder: Path, browser: Browser) -> Iterator[tuple[str, bytes]]:
     """The review page: overview, a letter that failed, the log; light and dark."""
+    os.environ[VARIABLE] = str(folder / "state")  # no mark of this ledger stays on the machine
     campaign = mixed_campaign(folder / "campaign", rate="1,200/min")
     with review_page.review(campaign) as review:
         for name, address in PAGES.items():
             for mode in ("light", "dark"):
                 with review_page.opened(browser, review, size=PAGE_SIZE, dark=mode == "dark") as window:
-                    yield f"review-{name}-{mode}", window.open(address).screenshot()
+                    yield f"review-{name}-{PAGE_SIZE[0]}-{mode}", window.open(address).screenshot()
 
 
 def main() -> None:
@@ -130,7 +138,7 @@ def main() -> None:
             (FOLDER / f"{language}-{SHEET_WIDTH}-paper.png").write_bytes(small(page, png))
             print(f"{language}-{SHEET_WIDTH}-paper.png")
         for name, png in pages(Path(folder), browser):
-            (FOLDER / f"{name}.png").write_bytes(small(page, png))
+            (FOLDER / f"{name}.png").write_bytes(small(page, png, 255))
             print(f"{name}.png: {(FOLDER / f'{name}.png').stat().st_size:,} octets")
 
 
