@@ -42,6 +42,7 @@ class Provider:
     consent: str = "yes"  # no | unticked | forged
     offline: bool = True
     interval: Any = 0
+    patience: int = 900  # seconds that a code lives
     moods: list[tuple[int, Any]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
@@ -163,7 +164,7 @@ class Provider:
             self._devices[device] = "WDJB-MJHT"
             return 200, {
                 "device_code": device, "user_code": "WDJB-MJHT", "verification_uri": f"{self.issuer}/device",
-                "expires_in": 900, **({} if self.interval is None else {"interval": self.interval}),
+                "expires_in": self.patience, **({} if self.interval is None else {"interval": self.interval}),
             }  # fmt: skip
         self.asked.append(form.get("grant_type", path))
         if not self._knows(form, authorization):
