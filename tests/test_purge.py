@@ -214,6 +214,10 @@ def test_what_is_left_can_be_looked_at(folder: Path) -> None:
         done = dispatcher(*words, folder=folder)
         assert done.code == 0, (words, done.err)
     assert "Purged" in dispatcher("verify", folder=folder).out
+    checked = dispatcher("check", folder=folder)
+    assert checked.code == 2
+    assert "new id in campaign.toml" in checked.err
+    assert "amend" not in checked.err
 
 
 def test_another_campaign_keeps_what_it_needs(folder: Path) -> None:

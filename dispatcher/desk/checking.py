@@ -168,6 +168,11 @@ def _what_send_would_refuse(desk: Desk, draft: Draft, summary: Summary) -> Itera
         yield Problem(what, Place("campaign.toml", None, "key not_after"), "set a later moment, or leave it out")
     if not summary.problems:
         try:
+            desk.require_unpurged(draft.campaign.id)
+        except PlanConflict as error:
+            yield Problem(str(error), Place("campaign.toml", None, "key id"))
+            return
+        try:
             sealed_revision(desk, draft)
         except LedgerInDoubt as error:
             what, _, todo = str(error).partition("\n")
