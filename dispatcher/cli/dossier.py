@@ -20,7 +20,10 @@ def dossier(
     campaign: CampaignFolder = HERE,
     *,
     messages: Annotated[
-        bool, typer.Option("--messages", help="Also every message that left, octet for octet, as .eml.")
+        bool,
+        typer.Option(
+            "--messages", help="Also every message that left, octet for octet, as .eml; without its DKIM signature."
+        ),
     ] = False,
     redact: Annotated[
         bool, typer.Option("--redact", help="Hide addresses, names and keys; `verify` can still check it.")

@@ -22,6 +22,7 @@ from pydantic import (
 
 from dispatcher.core.address import parse_mailboxes
 from dispatcher.core.approval import PublicKey, person_of
+from dispatcher.core.dkim import Canonicalisation
 from dispatcher.core.lint import Kind
 from dispatcher.core.model import Mailbox
 
@@ -394,6 +395,16 @@ class Preflight(_Table):
     resolver: Annotated[Line, AfterValidator(_resolver)] | None = None
 
 
+class Dkim(_Table):
+    """Signatures of our own, for a relay that does not sign: for the domain of the From address, by each of the keys.
+
+    `keys` says by selector which file holds the private key; several are for receivers that know one kind alone.
+    """
+
+    keys: Annotated[dict[Annotated[Line, AfterValidator(_selector)], FolderPath], Field(min_length=1, max_length=4)]
+    canonicalisation: Canonicalisation = "relaxed/relaxed"
+
+
 def _public_key(value: Any) -> Any:
     if not isinstance(value, str):
         raise ValueError("write it as text, in quotes")
@@ -429,6 +440,7 @@ class Campaign(_Table):
     relay: RelayAccount
     pace: Pace = Pace()
     preflight: Preflight = Preflight()
+    dkim: Dkim | None = None
 
     @field_validator("id")
     @classmethod

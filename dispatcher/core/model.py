@@ -121,22 +121,24 @@ class Envelope:
 class Message:
     """RFC 5322 octets in three pieces: the Date line, the letter's own part, and parts shared between letters.
 
-    The sealed digest covers `own` and `shared`: Date is fixed at the first attempt, everything else at planning.
+    The sealed digest covers `own` and `shared`: Date is fixed at the first attempt, everything else at planning. On top
+    there may be a `signature` (`core.dkim`), put there as the message leaves; it is in no digest.
     """
 
     date: bytes
     own: bytes
     shared: tuple[bytes, ...] = ()
+    signature: bytes = b""
 
     @property
     def octets(self) -> bytes:
         """The whole message, lines ending in CRLF."""
-        return b"".join((self.date, self.own, *self.shared))
+        return b"".join((self.signature, self.date, self.own, *self.shared))
 
     @property
     def size(self) -> int:
         """Octets on the wire before dot-stuffing (RFC 1870 §5)."""
-        return len(self.date) + len(self.own) + sum(map(len, self.shared))
+        return len(self.signature) + len(self.date) + len(self.own) + sum(map(len, self.shared))
 
     @property
     def isascii(self) -> bool:

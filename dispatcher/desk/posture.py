@@ -47,6 +47,7 @@ async def sender_lines(campaign: Campaign, dns: Lookups) -> Sequence[Line]:
 async def _sender(campaign: Campaign, dns: Lookups) -> Sender:
     """What campaign.toml says, else what the profile says, else what the relay's own name says."""
     said, profile, sender = campaign.preflight, profile_of(campaign), campaign.sender
+    ours = tuple(campaign.dkim.keys) if campaign.dkim else ()
     include = said.relay_include or ("" if said.relay_addresses else profile.spf_include if profile else "")
     addresses, unsure = (said.relay_addresses, "") if said.relay_addresses or include else await _of_host(campaign, dns)
     return Sender(
@@ -54,7 +55,7 @@ async def _sender(campaign: Campaign, dns: Lookups) -> Sender:
         path_domain=sender.mailbox("return_path").address.rpartition("@")[2],
         reply_domain=sender.mailbox("reply_to").address.rpartition("@")[2],
         reports_to=sender.mailbox("reply_to").address,
-        selectors=said.dkim_selectors or (profile.dkim_selectors if profile else ()),
+        selectors=ours or said.dkim_selectors or (profile.dkim_selectors if profile else ()),
         addresses=addresses,
         include=(include or "").lower().rstrip("."),
         unsure=unsure,

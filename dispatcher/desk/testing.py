@@ -13,9 +13,11 @@ from dispatcher.core.model import Letter, Mailbox
 from dispatcher.core.policy import classify
 from dispatcher.desk import Desk
 from dispatcher.desk.accounts import connected, open_relay
+from dispatcher.desk.dkim import signing_of
 from dispatcher.desk.draft import Draft
 from dispatcher.desk.outlook import suppression_of
 from dispatcher.desk.pacing import rules_of
+from dispatcher.dispatch import Sign
 from dispatcher.ledgers.pace import BELIEVED, QUOTA_SPAN
 from dispatcher.ledgers.sealing import begin_test, end_test
 from dispatcher.ledgers.sqlite import SqliteLedger, stamp
@@ -102,6 +104,7 @@ async def _send_all(
 ) -> list[dict[str, str]]:
     """One after the other over one session, a new one after any that broke."""
     rows: list[dict[str, str]] = []
+    sign = signing_of(desk, draft.campaign)
     async with open_relay(desk, draft.campaign) as relay:
         _require_quota(desk, draft, relay.account, len(letters))
         session: SmtpSession | None = None
@@ -112,7 +115,7 @@ async def _send_all(
                     if old:
                         await old.close()
                     session = await connected(desk, relay)
-                rows.append(await _send_one(desk, ledger, draft, letter, tester, relay.account, session))
+                rows.append(await _send_one(desk, ledger, draft, letter, tester, relay.account, session, sign))
         finally:
             if session:
                 await session.close()
@@ -120,13 +123,23 @@ async def _send_all(
 
 
 async def _send_one(
-    desk: Desk, ledger: SqliteLedger, draft: Draft, letter: Letter, tester: Mailbox, account: str, session: SmtpSession
+    desk: Desk,
+    ledger: SqliteLedger,
+    draft: Draft,
+    letter: Letter,
+    tester: Mailbox,
+    account: str,
+    session: SmtpSession,
+    sign: Sign | None,
 ) -> dict[str, str]:
     """One test, noted before it leaves: it counts for the account's quota, and for nothing else."""
     domain = draft.frozen.from_.address.rpartition("@")[2]
     number = f"<test.{secrets.token_hex(12)}@{domain}>"
     merged = draft.merge.test(letter, tester, number)
-    message = draft.merge.with_date(merged, desk.clock.now().replace(microsecond=0))
+    now = desk.clock.now()
+    message = draft.merge.with_date(merged, now.replace(microsecond=0))
+    if sign:
+        message = await asyncio.to_thread(sign, message, now)
     row = {"campaign": draft.campaign.id, "key": letter.key, "address": tester.address, "message_id": number}
     noted = begin_test(ledger, {**row, "account": "sandbox" if desk.sandbox else account})
 

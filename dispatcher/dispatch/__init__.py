@@ -6,6 +6,6 @@ loop       the workers, their letters and their connections
 """
 
 from dispatcher.dispatch.loop import Dispatch
-from dispatcher.dispatch.terms import Close, Prepare, Prepared, Report, Settings, Tally
+from dispatcher.dispatch.terms import Close, Prepare, Prepared, Report, Settings, Sign, Tally
 
-__all__ = ["Close", "Dispatch", "Prepare", "Prepared", "Report", "Settings", "Tally"]
+__all__ = ["Close", "Dispatch", "Prepare", "Prepared", "Report", "Settings", "Sign", "Tally"]

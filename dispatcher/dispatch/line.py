@@ -5,21 +5,22 @@ once, so that its envelope can ride behind the terminator before it. The order t
 
   - a letter is concluded before the next one of this connection is taken up, and the ledger writes in the order in
     which it was asked; so an intent that is durable says that all outcomes before it are;
+  - a letter that is to be signed is in hand while a thread signs it, and is offered when that is done;
   - an end that comes while the intent is still being made waits for it: what was made is always concluded.
 """
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from dispatcher.core import policy
-from dispatcher.core.model import HandOver, Leased
+from dispatcher.core.model import HandOver, Leased, Message
 from dispatcher.core.policy import Scope, Verdict
 from dispatcher.core.ports import Clock, Ledger, Pending, Session, Transaction
 from dispatcher.dispatch.record import Recorder
 from dispatcher.dispatch.stock import Stock
-from dispatcher.dispatch.terms import Prepare, Tally
+from dispatcher.dispatch.terms import Prepare, Prepared, Sign, Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Shop:
     stock: Stock
     recorder: Recorder
     prepare: Prepare
+    sign: Sign | None
     clock: Clock
     tally: Tally
     too_late: Callable[[], bool]
@@ -65,6 +67,7 @@ class Line:
         self._free = asyncio.Event()  # nothing in hand
         self._free.set()
         self._filling = False
+        self._signing = 0  # letters in hand that are not offered yet
         self._left = asyncio.Event()  # nothing more is to be taken up
         self._taken = 0
         self.through = 0  # letters that the relay has answered for
@@ -95,7 +98,7 @@ class Line:
             return
         self._filling = True
         try:
-            while self.session.room and not self._left.is_set():
+            while self.session.room > self._signing and not self._left.is_set():
                 letter = self._shop.stock.take()
                 if letter is None:
                     break
@@ -116,6 +119,30 @@ class Line:
         self._taken += 1
         if self._taken >= self._most or shop.clock.boot() >= self._until:
             self.leave()
+        if shop.sign is None:
+            self._offer(hand, prepared)
+            return
+        self._signing += 1
+        loop = asyncio.get_running_loop()
+        signing = loop.run_in_executor(None, shop.sign, prepared.message, shop.clock.now())
+        signing.add_done_callback(lambda done: self._signed(hand, prepared, done))
+
+    def _signed(self, hand: _Hand, prepared: Prepared, done: "asyncio.Future[Message]") -> None:
+        """Offer it; if the session is over meanwhile it says so, and nothing was tried."""
+        self._signing -= 1
+        try:
+            message = done.result()
+        except Exception as error:  # noqa: BLE001 (told to whoever started the run)
+            self._put_down(hand)
+            self._shop.fail(error)
+            return
+        try:
+            self._offer(hand, replace(prepared, message=message))
+        except Exception as error:  # noqa: BLE001 (told to whoever started the run)
+            self._shop.fail(error)
+
+    def _offer(self, hand: _Hand, prepared: Prepared) -> None:
+        letter = hand.letter
         try:
             self.session.offer(
                 Transaction(

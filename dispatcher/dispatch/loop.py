@@ -29,7 +29,7 @@ from dispatcher.dispatch.crowd import Crowd
 from dispatcher.dispatch.line import Line, Shop
 from dispatcher.dispatch.record import Recorder
 from dispatcher.dispatch.stock import Stock, first_of
-from dispatcher.dispatch.terms import WORKED_THROUGH, Close, Prepare, Report, Settings, Tally
+from dispatcher.dispatch.terms import WORKED_THROUGH, Close, Prepare, Report, Settings, Sign, Tally
 
 T = TypeVar("T")
 
@@ -55,6 +55,7 @@ class Dispatch:
         clock: Clock,
         settings: Settings,
         spread: Callable[[], float],
+        sign: Sign | None = None,
     ) -> None:
         self._ledger = ledger
         self._relay = relay
@@ -90,7 +91,16 @@ class Dispatch:
             sleep=self._sleep,
         )
         self._shop = Shop(
-            ledger, self._stock, self._recorder, prepare, clock, self.tally, self._too_late, self._fail, self._heard
+            ledger,
+            self._stock,
+            self._recorder,
+            prepare,
+            sign,
+            clock,
+            self.tally,
+            self._too_late,
+            self._fail,
+            self._heard,
         )
 
     @property

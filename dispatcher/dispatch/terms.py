@@ -82,3 +82,5 @@ class Settings:
 
 
 Prepare = Callable[[Leased, datetime], Prepared]
+Sign = Callable[[Message, datetime], Message]
+"""Puts signatures of that moment on a message. It may take long, and is called in threads."""

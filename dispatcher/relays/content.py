@@ -22,7 +22,7 @@ _CRLF: Final = b"\r\n"
 
 def blocks(message: Message) -> Iterator[bytes | memoryview]:
     """The content, dot-stuffed, without the terminator; at least one block. What is small goes in one."""
-    parts = [part for part in (message.date + message.own, *message.shared) if part] or [b""]
+    parts = [part for part in (_head(message), *message.shared) if part] or [b""]
     if all(part.endswith(_CRLF) for part in parts[:-1]):
         stuffed = [_stuffed(parts[0]), *map(_stuffed_shared, parts[1:])]
     else:
@@ -32,7 +32,12 @@ def blocks(message: Message) -> Iterator[bytes | memoryview]:
 
 def chunk(message: Message) -> Iterator[bytes | memoryview]:
     """The content as one chunk, with its command before it."""
-    yield from _cut([b"BDAT %d\r\n" % message.size + message.date + message.own, *message.shared])
+    yield from _cut([b"BDAT %d\r\n" % message.size + _head(message), *message.shared])
+
+
+def _head(message: Message) -> bytes:
+    """What no other letter has."""
+    return message.signature + message.date + message.own
 
 
 def terminator(message: Message) -> bytes:
