@@ -13,7 +13,7 @@ import trustme
 from dispatcher.core.machine import Machine, machine_lines
 from dispatcher.core.preflight import Line, Status
 from tests import canary
-from tests.command import Done, dispatcher, edit, new_campaign, set_relay, tree, use_server
+from tests.command import Done, dispatcher, edit, new_campaign, read_list, set_relay, tree, use_server, write_list
 from tests.servers import Login
 from tests.servers.aiosmtpd import Aiosmtpd
 from tests.servers.names import NameServer
@@ -101,6 +101,18 @@ def test_with_the_sandbox_nobody_is_met(folder: Path) -> None:
     assert done.code == 0
     assert line(done, "relay", "connection")["what"] == "the embedded sandbox, which captures everything"
     assert not (folder / ".dispatcher").exists()
+
+
+def test_letters_on_paper_need_no_relay(folder: Path) -> None:
+    columns, rows = read_list(folder, "un_missions.csv")
+    write_list(folder, "un_missions.csv", [*columns, "channel"], [{**row, "channel": "paper"} for row in rows])
+    write_list(folder, "ngos.csv", read_list(folder, "ngos.csv")[0], [])
+    with SmtpServer() as server:
+        use_server(folder, server)
+        done = dispatcher("preflight", "--json", folder=folder)
+        assert server.seen == []
+    assert line(done, "relay", "connection")["what"] == "not met: every letter goes on paper"
+    assert done.code == 0
 
 
 # The letters.

@@ -71,6 +71,8 @@ def preflight(desk: Desk, *, links: bool = False, spam: bool = False) -> Preflig
         lines += spam_lines({code: draft.merge.with_date(each, now).octets for code, each in look.first.items()})
     if desk.sandbox:
         return Preflight([*lines, ok(Part.RELAY, "connection", "the embedded sandbox, which captures everything")])
+    if check.letters and not check.channels.get(Channel.MAIL):
+        return Preflight([*lines, ok(Part.RELAY, "connection", "not met: every letter goes on paper")])
     met = _meet(desk, campaign, check.largest)
     reach = reach_of(draft)
     return Preflight([*lines, *met.lines, *_pace(check), *asyncio.run(_domains(campaign, met.features, reach))])
