@@ -1,11 +1,12 @@
 """The log of attempts: found is what a filter in Python finds, pages make the whole, and exports are the same."""
 
 import csv
+import gc
 import io
 import json
 import sqlite3
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -230,6 +231,23 @@ def test_something_is_found_by_each(desk: Desk, every: list[dict[str, Any]]) -> 
         Sought(relay="relay.example:25"), Sought(since="2026-03-05", until="2026-03-05"), Sought(text="cote d'iv"),
     ):  # fmt: skip
         assert 0 < attempt_page(desk, sought, size=5).count < len(every), sought
+
+
+def test_a_moment_is_where_it_begins_and_ends(desk: Desk, every: list[dict[str, Any]]) -> None:
+    """What was made at that very moment is since then, and not until then."""
+    at = every[len(every) // 2]["at"]
+    assert at in {row["at"] for row in attempts(desk, Sought(since=at))}
+    assert at not in {row["at"] for row in attempts(desk, Sought(until=at))}
+
+
+def test_who_wants_no_more_leaves_nothing_open(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A download that is broken off: no complaint of what was cut short, which pytest would make an error."""
+    monkeypatch.setattr("dispatcher.desk.attempts._TOGETHER", 7)
+    found = attempts(desk, Sought())
+    assert isinstance(found, Generator)
+    next(found)
+    found.close()
+    gc.collect()
 
 
 def test_an_enhanced_code_is_no_other_that_begins_so(desk: Desk) -> None:

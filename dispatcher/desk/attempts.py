@@ -3,7 +3,8 @@
 import json
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
@@ -119,9 +120,9 @@ def attempts(desk: Desk, sought: Sought, *, language: str = "en") -> Iterator[di
 def _all(reader: Reader, given: dict[str, Any], sought: Sought, language: str) -> Iterator[dict[str, Any]]:
     with reader, reader.one_moment():
         statement = _narrow(reader, given, sought, Addressees())
-        ids = _ids(reader, statement, given, sought, 0, _ALL)
-        while some := list(islice(ids, _TOGETHER)):
-            yield from _shown(reader, some, language)
+        with closing(_ids(reader, statement, given, sought, 0, _ALL)) as ids:  # also if nobody wants the rest
+            while some := list(islice(ids, _TOGETHER)):
+                yield from _shown(reader, some, language)
 
 
 def _narrow(reader: Reader, given: dict[str, Any], sought: Sought, addressees: Addressees) -> str:
@@ -137,7 +138,7 @@ def _narrow(reader: Reader, given: dict[str, Any], sought: Sought, addressees: A
 
 def _ids(
     reader: Reader, statement: str, given: Mapping[str, Any], sought: Sought, after: int, limit: int
-) -> Iterator[int]:
+) -> Generator[int, None, None]:
     order, start = ("oldest", 0) if sought.oldest_first else ("newest", _LAST)
     name = statement.replace("attempts", f"attempts_{order}")
     return (row["id"] for row in reader.rows(name, **given, after=after or start, limit=limit))
