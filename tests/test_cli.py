@@ -53,6 +53,7 @@ def test_every_command_of_the_plan_is_there() -> None:
     asked_for |= {"seal", "approve"}
     asked_for |= {"review", "preflight", "dossier", "verify", "purge"}
     asked_for |= {f"account {verb}" for verb in ("add", "remove", "test")}
+    asked_for |= {f"dkim {verb}" for verb in ("check", "keygen", "record")}
     assert asked_for | {f"suppress {verb}" for verb in ("add", "remove", "list", "import")} == set(NAMES)
 
 

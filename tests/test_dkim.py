@@ -1,7 +1,10 @@
 """DKIM signatures before four judges of other makers, from the keys in campaign.toml to what a relay stores."""
 
 import hashlib
+import os
 import random
+import re
+import stat
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -27,7 +30,8 @@ from dispatcher.relays.profiles import profiles
 from dispatcher.signing.dkim import Key, key_of, new_key
 from dispatcher.sources.campaign import read_campaign
 from tests.command import dispatcher, new_campaign, use_server
-from tests.judges import Verdicts, by_dkimpy, by_mailauth, by_opendkim, by_perl
+from tests.judges import Verdicts, by_dkimpy, by_mailauth, by_opendkim, by_perl, strings
+from tests.servers.names import NameServer, Odd
 from tests.smtp_server import RESET, Actions, Script, SmtpServer
 from tests.test_compose import HEADERS, attached
 from tests.torture import Leap, judge, run, write_campaign
@@ -259,3 +263,65 @@ def test_signing_that_fails_sends_nothing(tmp_path: Path) -> None:
         assert threading.get_ident() not in threads
         assert run(tmp_path).exit_code == 0
     judge(tmp_path, server, 20, complete=True)
+
+
+# The commands.
+
+
+def test_from_keygen_to_check(tmp_path: Path) -> None:
+    """A key for its owner alone, over nothing; the record as a zone has it; what is published against the key."""
+    folder = new_campaign(tmp_path / "campaign")
+    assert "there is no [dkim] in campaign.toml" in dispatcher("dkim", "record", folder=folder).err
+    assert "is no selector" in dispatcher("dkim", "keygen", "a b", folder=folder).err
+    said = [
+        dispatcher("dkim", "keygen", "s1", folder=folder),
+        dispatcher("dkim", "keygen", "s2", "--kind", "ed25519", folder=folder),
+    ]
+    assert [done.code for done in said] == [0, 0]
+    pems = [(folder / f"keys/{selector}.pem").read_text() for selector in ("s1", "s2")]
+    if os.name == "posix":
+        assert {stat.S_IMODE(path.stat().st_mode) for path in (folder / "keys").iterdir()} == {0o600}
+    again = dispatcher("dkim", "keygen", "s1", folder=folder)
+    assert again.code == 2
+    assert "exists, and is not written over" in again.err
+    assert pems[0] == (folder / "keys/s1.pem").read_text()
+
+    with (folder / "campaign.toml").open("a") as file:
+        file.write('\n[dkim]\nkeys = { s1 = "keys/s1.pem", s2 = "keys/s2.pem" }\n')
+    printed = dispatcher("dkim", "record", folder=folder)
+    lines = printed.out.splitlines()
+    assert [line in done.out for line, done in zip(lines, said, strict=True)] == [True, True]
+    assert [len(text) for text in re.findall(r'"([^"]*)"', lines[0])] == [
+        255,
+        len(key_of(pems[0].encode()).record) - 255,
+    ]
+    for line in "".join(pems).splitlines():
+        assert line.startswith("-----") or line not in printed.all + said[0].all + said[1].all
+    found = dispatcher("dkim", "record", "--json", folder=folder).json["records"]
+    assert [each["text"] for each in found] == [key_of(pem.encode()).record for pem in pems]
+
+    domain = read_campaign(folder, profiles()).sender.address.rpartition("@")[2]
+    other = key_of(new_key("rsa")).record
+
+    def checked(zone: str, odd: Mapping[str, Odd] | None = None) -> tuple[int, list[str]]:
+        with NameServer({domain: zone}, odd) as names:
+            text = (folder / "campaign.toml").read_text()
+            (folder / "campaign.toml").write_text(f'{text}\n[preflight]\nresolver = "{names.address}"\n')
+            done = dispatcher("dkim", "check", "--json", folder=folder)
+            shown = dispatcher("dkim", "check", folder=folder)
+            (folder / "campaign.toml").write_text(text)
+        assert done.code == shown.code == done.json["exit_code"]
+        assert all(line["what"] in shown.out for line in done.json["lines"])
+        return done.code, [line["what"].partition(" ")[2] for line in done.json["lines"]]
+
+    good = "finds the signature of a letter good"
+    assert checked("\n".join(lines)) == (0, [good, good])
+    assert checked(lines[0]) == (2, [good, "is not published"])
+    assert checked(f"s1._domainkey TXT {strings(other)}\n{lines[1]}") == (2, ["publishes another key", good])
+    assert checked(f"s1._domainkey TXT {strings(found[1]['text'])}\n{lines[1]}") == (2, ["publishes another key", good])
+    assert checked(f'{lines[0]}\ns2._domainkey TXT "k=ed25519; p=AAAA"') == (2, [good, "publishes another key"])
+    assert checked(f'{lines[0]}\ns2._domainkey TXT "p="') == (2, [good, "publishes another key"])
+    assert checked(f"{lines[0]}\n{lines[1]}\ns1._domainkey TXT {strings(other)}") == (2, ["has 2 records", good])
+    code, what = checked("\n".join(lines), {f"s2._domainkey.{domain}": Odd.SERVFAIL})
+    assert (code, what[0]) == (4, good)
+    assert "SERVFAIL" in what[1]

@@ -8,6 +8,7 @@ from dispatcher import __version__
 from dispatcher.cli import (
     account,
     approving,
+    dkim,
     dossier,
     folder,
     ledger,
@@ -47,6 +48,7 @@ def _main(
 
 app.command()(folder.init)
 app.add_typer(account.account, name="account")
+app.add_typer(dkim.dkim, name="dkim")
 app.command()(folder.check)
 app.command()(folder.preview)
 app.command()(approving.seal)

@@ -7,16 +7,17 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey, generate_private_key
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_der_public_key,
     load_pem_private_key,
 )
 
@@ -72,6 +73,21 @@ def key_of(pem: bytes) -> Key:
     elif not isinstance(held, Ed25519PrivateKey):
         raise SignatureError(Problem("the key is neither RSA nor Ed25519"))
     return Key(held)
+
+
+def verifies(algorithm: str, public: bytes, octets: bytes, signature: bytes) -> bool:
+    """Whether a public key, as a record publishes it, finds a signature good. One that is no key does not."""
+    try:
+        if algorithm == "rsa-sha256":
+            rsa = load_der_public_key(public)
+            if not isinstance(rsa, RSAPublicKey):
+                return False
+            rsa.verify(signature, octets, padding.PKCS1v15(), hashes.SHA256())
+        else:
+            Ed25519PublicKey.from_public_bytes(public).verify(signature, hashlib.sha256(octets).digest())
+    except (InvalidSignature, ValueError, UnsupportedAlgorithm):
+        return False
+    return True
 
 
 def new_key(kind: Kind) -> bytes:
