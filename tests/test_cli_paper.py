@@ -501,7 +501,7 @@ def refused(folder: Path) -> Iterator[Path]:
     taken = (STORE, b"250 2.0.0 Ok\r\n")
     with SmtpServer(Script(on={"RCPT": rcpt, "DOT": [(STORE, RESET), taken]})) as server:
         use_server(folder, server)
-        assert dispatcher("send", "--confirm", "4", folder=folder).code == 3
+        assert dispatcher("send", "--confirm", "4", "--skip-preflight", folder=folder).code == 3
         assert counts(folder) == {"accepted": 1, "waiting": 1, "failed": 1, "unknown": 1, "to_print": 2}
         yield folder
 
