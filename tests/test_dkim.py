@@ -141,6 +141,9 @@ def test_without_a_body() -> None:
 def test_opendkim(tmp_path: Path) -> None:
     messages = [message.octets for message in letters(1000)[:40]]
     assert by_opendkim(messages, records(), tmp_path) == [True] * 40
+    for each in signers():  # alone: by RSA, and by Ed25519
+        alone = [signed(message, [each], HOW[at % 2], NOW).octets for at, message in enumerate(letters(1000)[:20])]
+        assert by_opendkim(alone, records(), tmp_path) == [True] * 20, each.algorithm
     broken = [added + messages[0] for added in PREPENDED]
     assert by_opendkim(broken, records(), tmp_path) == [False] * len(broken)
 
