@@ -365,6 +365,35 @@ def test_somebody_who_is_not_hidden_is_noticed(redacted: Path, whole: Path, tmp_
     assert "nothing personal may be" in fault(folder)["what"]
 
 
+def test_a_hidden_row_that_is_missing_is_noticed(redacted: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(redacted, tmp_path / "copy"))
+    failed = next(number for number, row in enumerate(rows_of(folder)) if row["state"] == "failed")
+    each_row(folder, lambda rows: rows.pop(failed))
+    assert "a row is missing" in fault(folder)["what"]
+
+
+def test_who_approved_is_hidden_with_the_key(redacted: Path, whole: Path) -> None:
+    """A public key is as good as a name for whoever looks where people publish theirs."""
+    shown = re.search(r"SHA256:[A-Za-z0-9+/]{43}", pdf_text(whole / "dossier.pdf"))
+    assert shown
+    assert shown[0] not in pdf_text(redacted / "dossier.pdf")
+
+
+def test_a_ledger_that_was_adopted_has_a_dossier_that_verifies(sent: Path, tmp_path: Path) -> None:
+    """Letters that wait to be printed are held as printed then, and no event says so of each."""
+    folder = new_campaign(tmp_path / "campaign", KEYS)
+    put_on_paper(folder, "KHM")
+    assert dispatcher("seal", folder=folder).code == 0
+    with SmtpServer(Script()) as server:
+        use_server(folder, server)
+        assert dispatcher("send", "--confirm", "5", folder=folder).code == 0
+    copied = Path(shutil.copytree(folder, tmp_path / "copied"))
+    assert dispatcher("adopt", "--as", "unknown", "--why", "a copy", folder=copied).code == 0
+    out = made(copied, tmp_path / "out", "--messages")
+    assert [row["state"] for row in rows_of(out) if row["channel"] == "paper"] == ["printed"]
+    assert verify(out).code == 0, verify(out)
+
+
 def test_a_head_that_was_kept_is_in_the_chain(whole: Path) -> None:
     head = json.loads((whole / "links.jsonl").read_text(encoding="utf-8").splitlines()[1])["link"]
     assert verify(whole, "--head", head).code == 0
@@ -514,8 +543,31 @@ def test_a_forged_table(loose: Path) -> None:
         assert found["file"] in ("recipients.json", "letters.jsonl"), (column, found)
         assert found["recipient"] == failed, (column, found)
         restored()
+    for state, column, values in (
+        ("accepted", "state", ("failed", "waiting", "cancelled", "sent", "skipped", "posted")),
+        ("failed", "state", ("accepted", "unknown", "printed")),
+        ("unknown", "state", ("failed", "waiting", "posted")),
+        ("posted", "state", ("failed", "accepted", "sent")),
+        ("accepted", "name", ("Eve",)),
+        ("posted", "name", ("Eve",)),
+        ("accepted", "channel", ("paper",)),
+        ("skipped", "key", ("GBR",)),
+        ("skipped", "reason", ("filtered: she asked for it",)),
+        ("skipped", "letter", (99,)),
+    ):
+        key = next(row["key"] for row in rows_of(loose) if row["state"] == state)
+        for value in values:
+            each_row(loose, lambda rows: at_key(rows, key).__setitem__(column, value))  # noqa: B023
+            assert fault(loose)["file"] in ("recipients.json", "letters.jsonl"), (state, column, value)
+            restored()
+    each_row(loose, lambda rows: rows.pop())
+    assert fault(loose)["what"] == "a row is missing that stands in skips.jsonl"
+    restored()
+    each_row(loose, lambda rows: rows.append({**rows[-1], "key": "GBR"}))
+    assert fault(loose)["what"] == "it is not what skips.jsonl says"
+    restored()
     each_row(loose, lambda rows: rows.pop(0))
-    assert fault(loose)["file"] == "letters.jsonl"
+    assert "a row is missing" in fault(loose)["what"]
     restored()
     each_row(loose, lambda rows: rows.append(rows[0]))
     assert "two rows of one letter" in fault(loose)["what"]
@@ -622,7 +674,7 @@ def test_a_forged_letter(loose: Path) -> None:
         lines = octets.splitlines(keepends=True)
         (loose / name).write_bytes(b"".join(lines[:-1]))
         forge_manifest(loose)
-        assert fault(loose)["file"] == "letters.jsonl"
+        assert fault(loose)["file"] == ("letters.jsonl" if name == "letters.jsonl" else "recipients.json")
         (loose / name).write_bytes(octets)
     (loose / "letters/999-more.txt").write_text("more")
     forge_manifest(loose)

@@ -230,6 +230,21 @@ def test_letters_and_skips_cannot_be_added_taken_away_or_moved(forged: sqlite3.C
         put_back(forged)
 
 
+def test_what_left_keeps_its_date(forged: sqlite3.Connection) -> None:
+    """Without it nobody could make again what left; so it cannot be taken away to hide that it was something else."""
+    forged.execute("UPDATE letter SET date = NULL WHERE key = 'K00007'")
+    faults = look(forged).faults
+    assert [(fault.check, fault.key) for fault in faults] == [("the letters", "K00007")]
+    assert "date" in faults[0].why
+
+
+def test_a_letter_that_was_never_sealed_is_named(forged: sqlite3.Connection) -> None:
+    """It would be counted, and shown as one that waits."""
+    forged.execute("INSERT INTO letter SELECT 99, campaign, 'K9', revision, 'ready', NULL, due_at, 0, NULL, NULL, ''"
+                   " FROM letter WHERE id = 7")  # fmt: skip
+    assert [(fault.kind, fault.id, fault.key) for fault in look(forged).faults] == [("letter", 99, "K9")]
+
+
 def put_back(connection: sqlite3.Connection) -> None:
     """The rows of letters as they were."""
     path = Path(connection.execute("PRAGMA database_list").fetchone()[2])

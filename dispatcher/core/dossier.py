@@ -27,6 +27,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -72,19 +73,26 @@ Row = Mapping[str, Any]
 def row_of(found: Mapping[str, Any]) -> dict[str, Any]:
     """A recipient's row (COLUMNS), of a row of the ledger; of one that was purged what is left."""
     recipient = json.loads(found["recipient"] or "{}")
-    to, cc = recipient.get("to", ()), recipient.get("cc", ())
     channel = went_by(found["channel"], found["state"])
     given = {
         **found,
         "letter": found["id"],
-        "name": to[0]["name"] if to else recipient.get("fields", {}).get("name", ""),
-        "addresses": ", ".join(mailbox["address"] for mailbox in (*to, *cc)),
+        **named(recipient),
         "channel": str(channel),
         "state": WORDS.get(found["state"], found["state"]),
         "message_id": "" if found["channel"] == Channel.PAPER else found["message_id"],
         "at": found["on_paper_at"] or found["at"] if channel is Channel.PAPER else found["at"],
     }
     return {name: "" if given[name] is None else given[name] for name in COLUMNS}
+
+
+def named(recipient: Mapping[str, Any]) -> dict[str, str]:
+    """What a row says of who it is: the recipient as it was sealed, or {} if it was purged."""
+    to, cc = recipient.get("to", ()), recipient.get("cc", ())
+    return {
+        "name": to[0]["name"] if to else recipient.get("fields", {}).get("name", ""),
+        "addresses": ", ".join(mailbox["address"] for mailbox in (*to, *cc)),
+    }
 
 
 def row_of_skip(skip: Mapping[str, Any], revision: int) -> dict[str, Any]:
@@ -273,6 +281,18 @@ def skip_line(skip: Mapping[str, Any]) -> bytes:
     return canonical([skip[name] for name in SKIP]) + b"\n"
 
 
+def skip_of_line(line: bytes) -> dict[str, Any]:
+    """The inverse. Raises ValueError if it is not in that form."""
+    try:
+        found = dict(zip(SKIP, json.loads(line), strict=True))
+        whole = skip_line(found) == line
+    except (TypeError, RecursionError, ValueError):
+        whole = False
+    if not whole:
+        raise ValueError("it is not as it was written")
+    return found
+
+
 def plan_files(revision: int) -> tuple[str, str]:
     """The names of a revision's files: what its letters share, and what they are deflated with."""
     return f"plans/{revision}.json", f"plans/{revision}.dictionary"
@@ -399,14 +419,24 @@ def _is_name(name: str) -> bool:
     return bool(_NAME.fullmatch(name))
 
 
-BORNE_OUT_BY: Final[Mapping[str, frozenset[str]]] = {
-    State.ACCEPTED: frozenset(("accepted", "unknown")),
-    State.UNKNOWN: frozenset(("unknown",)),
-    WORDS[State.CLOSED_UNKNOWN]: frozenset(("unknown",)),
-}
-"""Where a letter can only stand if its last attempt came to one of these."""
-ON_PAPER: Final = frozenset((State.PRINTED, State.POSTED))
-"""Where a letter can only stand if an event says so."""
+def can_stand(state: str, live: AbstractSet[str], attempts: int, *, on_paper: bool) -> bool:
+    """Whether a letter can stand there. `live` are outcomes of its attempts that nobody overrode, but for those that
+    leave it free to be tried again; `on_paper` is whether an event says that it was printed.
+    """
+    wanted = {
+        State.ACCEPTED: bool(live),
+        State.UNKNOWN: live == {"unknown"},
+        WORDS[State.CLOSED_UNKNOWN]: live == {"unknown"},
+        State.FAILED: bool(attempts) and not live,
+        State.PRINTED: on_paper and not live,
+        State.POSTED: on_paper and not live,
+    }
+    return wanted.get(state, state in _AT_REST and not live)
+
+
+_AT_REST: Final = frozenset(WORDS.get(state, str(state)) for state in State)
+LIVE: Final = frozenset(("accepted", "unknown"))
+"""Outcomes after which a letter is not tried again."""
 
 
 def always(redacted: bool) -> Iterator[str]:  # noqa: FBT001

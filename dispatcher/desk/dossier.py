@@ -221,8 +221,9 @@ class _Work:
                 good = bool(key) and bool(verify(each.text(), each.signature, key))
             except SignatureError:
                 good = False
-            name = form.HIDDEN if self._wish.redact else each.name
-            yield {"name": name, "at": each.when, "key": fingerprint(key) if key else "", "good": good}
+            said = {"name": each.name, "at": each.when, "key": fingerprint(key) if key else "", "good": good}
+            hidden = {"name": form.HIDDEN, "key": form.HIDDEN if key else ""}  # a public key leads to its owner
+            yield {**said, **hidden} if self._wish.redact else said
 
     # The table.
 
@@ -329,11 +330,10 @@ class _Work:
             texts = (own, *form.texts_of(own))
             for name, octets in zip(form.letter_files(row["id"], row["key"]), texts, strict=True):
                 self._folder.add(name, octets)
-        if row["date"]:
-            message = Message(date_line(datetime.fromisoformat(row["date"])), own, shared)
-            self._require_left(row, message)
-            if self._wish.messages:
-                self._folder.add(form.message_file(row["id"], row["key"]), message.octets)
+        message = Message(date_line(datetime.fromisoformat(row["date"])), own, shared) if row["date"] else None
+        self._require_left(row, message)
+        if message and self._wish.messages:
+            self._folder.add(form.message_file(row["id"], row["key"]), message.octets)
 
     @lru_cache(maxsize=8)  # noqa: B019
     def _composer(self, revision: int) -> Any:
@@ -351,9 +351,9 @@ class _Work:
             what = f"letter {row['key']} is not what was sealed"
             raise PlanConflict(f"{what}: the ledger was changed or is damaged. {_NONE}")
 
-    def _require_left(self, row: Mapping[str, Any], message: Message) -> None:
+    def _require_left(self, row: Mapping[str, Any], message: Message | None) -> None:
         """What was handed over in each attempt is what is made again here; if it was amended since, that is counted."""
-        here = message_digest(message)
+        here = message_digest(message) if message else ""
         for attempt in self._ledger.rows("digests_of_attempts", letter=row["id"]):
             if attempt["message_digest"] == here:
                 continue

@@ -203,6 +203,9 @@ class _Looking:
                 return
             self.found.letters += 1
         self._observe("letters", total, total)
+        if more := self._evidence.unsealed():
+            number, whose = more
+            self._wrong("the letters", f"letter {whose}: it was never sealed", "letter", number, whose)
 
     def _press(self, plan: dict[str, Any]) -> Press | None:
         try:
@@ -223,12 +226,14 @@ class _Looking:
             _, message = press.print(letter.leased, letter.leased.date or _ANY_DATE)
         except (DispatcherError, ContentError, HeaderError, ValueError):
             return "its octets are not those that were sealed"
-        return self._left(letter, message_digest(message), sealed_at) if letter.leased.date else ""
+        return self._left(letter, message_digest(message) if letter.leased.date else "", sealed_at)
 
     def _left(self, letter: SealedLetter, made: str, sealed_at: str) -> str:
         """Why what left is not this letter. Attempts from before it was sealed are of what it was, amended since."""
         for number, at, _, _, digest in letter.attempts:
             if digest and at >= sealed_at:
+                if not made:
+                    return f"the date with which it left in attempt {number} is gone"
                 if digest != made:
                     return f"what left in attempt {number} was not it"
                 self.found.messages += 1

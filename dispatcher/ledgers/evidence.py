@@ -162,6 +162,11 @@ class Evidence:
     def count_letters(self) -> int:
         return int(next(self._rows("SELECT count(*) FROM sealed"))[0])
 
+    def unsealed(self) -> tuple[int, str] | None:
+        """A letter of which nothing was sealed: its number and key."""
+        rows = self._rows("SELECT id, key FROM letter WHERE id NOT IN (SELECT letter FROM sealed) ORDER BY id LIMIT 1")
+        return next(((id_, _text(key)) for id_, key in rows), None)
+
     def letters(self, dictionaries: Mapping[tuple[str, int], bytes]) -> Iterator[SealedLetter]:
         """Every letter, in order. `dictionaries` are those of the plans, by campaign and revision."""
         for row in self._rows(_LETTERS):
@@ -263,8 +268,6 @@ _LETTERS: Final = """
 SELECT l.id, l.campaign, l.state, s.channel, s.language, s.recipient, l.key, l.revision, s.message_id, s.digest,
     s.mailboxes, s.addresses, s.attachments, s.own, l.date
 FROM letter l JOIN sealed s ON s.letter = l.id ORDER BY l.id"""
-_PAIRS: Final = """
-SELECT l.key, s.digest FROM letter l JOIN sealed s ON s.letter = l.id WHERE l.campaign = ? ORDER BY l.key"""
 _ATTEMPTS: Final = "SELECT id, at, outcome, override, message_digest FROM attempt WHERE letter = ? ORDER BY id"
 
 

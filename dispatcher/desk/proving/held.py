@@ -23,7 +23,8 @@ class Tampered(Exception):
 
 @dataclass(slots=True)
 class Held:
-    """What is known: the manifest's facts and files, the plans by revision, whether persons were purged.
+    """What is known: the manifest's facts and files, the plans by revision, whether persons were purged, and
+    whether somebody said of the ledger once that it is the right one.
 
     `scratch` keeps what is met in one order and asked for in another.
     """
@@ -35,6 +36,7 @@ class Held:
     files: Mapping[str, File] = field(default_factory=dict)
     plans: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     purged: bool = False
+    adopted: bool = False
 
     def lines(self, name: str) -> Iterator[tuple[str, bytes]]:
         """The lines of a file, each with its place."""

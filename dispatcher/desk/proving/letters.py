@@ -20,6 +20,7 @@ from dispatcher.core.dossier import Recorded
 from dispatcher.core.errors import UsageError
 from dispatcher.core.merge import Frozen
 from dispatcher.core.model import Channel, Mailbox, Message
+from dispatcher.core.review import went_by
 from dispatcher.desk.proving.held import NOT_LISTED, Held, Tampered
 from dispatcher.ledgers.rows import DAMAGED, attachments_of, inflate_strangers
 
@@ -98,6 +99,7 @@ class Letters:
         paths = [Mailbox(a, "", i) for a, i in zip(addresses, identities, strict=True)]
         if letter_digest(envelope_of(frozen.return_path, paths), Message(b"", own, shared)) != letter["digest"]:
             raise wrong(form.LETTERS, "what was sealed of it does not have its digest", place)
+        self._require_date(letter)
         if letter["date"]:
             message = Message(date_line(datetime.fromisoformat(letter["date"])), own, shared)
             self._left(letter, message)
@@ -111,7 +113,8 @@ class Letters:
         recipient = json.loads(letter["recipient"])
         given = {
             **{name: letter[name] for name in ("key", "revision", "language", "digest", "message_id", "date")},
-            "addresses": ", ".join(m["address"] for m in (*recipient["to"], *recipient["cc"])),
+            **form.named(recipient),
+            "channel": went_by(letter["channel"], row["state"]),
         }
         if letter["channel"] == Channel.PAPER:
             given["message_id"] = ""
@@ -128,6 +131,15 @@ class Letters:
             there = attempt.above["message_digest"]
             if there and there != here and attempt.above["at"] >= sealed_at:
                 what = f"what left in attempt {attempt.id} cannot be made again of it"
+                raise Tampered(form.LETTERS, what, row=f"attempt {attempt.id}", key=str(letter["key"]))
+
+    def _require_date(self, letter: Mapping[str, Any]) -> None:
+        """What left had a date; attempts from before it was sealed are of what it was, amended since."""
+        sealed_at = self._held.plans[letter["revision"]]["sealed_at"]
+        for line in () if letter["date"] else self._held.scratch.kept("attempt", letter["id"]):
+            attempt = Recorded.parse("attempt", line)
+            if attempt.above["message_digest"] and attempt.above["at"] >= sealed_at:
+                what = "the date with which it left is gone"
                 raise Tampered(form.LETTERS, what, row=f"attempt {attempt.id}", key=str(letter["key"]))
 
     def _require_same(self, name: str, octets: bytes, key: object) -> None:

@@ -104,10 +104,13 @@ class Record:
         """What is asked for later."""
         if self._held.facts["redacted"] and row.below is not None:
             raise Tampered(form.record_file(row.kind), "it shows what is to be hidden", row=f"{row.kind} {row.id}")
-        self._held.purged |= row.kind == "purge"
         above = row.above
+        self._held.purged |= row.kind == "purge"
+        self._held.adopted |= row.kind == "event" and above["kind"] == "adopted"
         if row.kind == "attempt":
             self._held.scratch.keep("attempt", above["letter"], row.line(), id_=row.id)
+        elif row.kind == "override":
+            self._held.scratch.keep("override", row.id, b"")
         elif row.kind == "session":
             self._held.scratch.keep("session", row.id, row.line())
         elif row.kind == "event" and above["letter"] and above["kind"] in ("printed", "reprinted", "posted"):

@@ -28,6 +28,8 @@ class Table:
 
     def __init__(self, held: Held) -> None:
         self._held = held
+        self._skips = iter(()) if held.facts["redacted"] else held.lines(form.SKIPS)
+        self._attempts = 0
 
     def check(self) -> None:
         """All of it. Raises Tampered."""
@@ -53,6 +55,10 @@ class Table:
             raise Tampered(form.XLSX, "it has a row more than the other tables")
         if dict(counts) != self._held.facts["counts"] or number != self._held.facts["rows"]:
             raise Tampered(form.JSON, "its rows do not add up to what the manifest says")
+        if self._attempts != self._held.scratch.count("attempt"):
+            raise Tampered(form.JSON, "a row is missing: there are attempts for a letter that it does not have")
+        if next(self._skips, None) is not None:
+            raise Tampered(form.JSON, f"a row is missing that stands in {form.SKIPS}")
 
     @contextmanager
     def _whole(self, name: str) -> Iterator[Callable[[bytes, str, str], None]]:
@@ -93,6 +99,7 @@ class Table:
             return Tampered(form.JSON, what, row=place, key=str(row["key"]))
 
         if row["state"] == form.SKIPPED:
+            self._skipped(row, place)
             return
         if not isinstance(row["letter"], int) or not self._held.scratch.keep("row", row["letter"], form.json_row(row)):
             raise wrong("there are two rows of one letter")
@@ -105,11 +112,23 @@ class Table:
                 value = self._on_paper(row["letter"])  # noqa: PLW2901
             if not self._agrees(row[column], value, last):
                 raise wrong(f"its {column} is not what attempt {last.id if last else 0} says")
-        outcomes = {attempt.above["outcome"] for attempt in attempts}
-        if row["state"] in form.BORNE_OUT_BY and outcomes.isdisjoint(form.BORNE_OUT_BY[row["state"]]):
-            raise wrong(f"no attempt bears out that it is {row['state']}")
-        if row["state"] in form.ON_PAPER and not self._on_paper(row["letter"]):
-            raise wrong(f"no event bears out that it is {row['state']}")
+        self._attempts += len(attempts)
+        live = {a.above["outcome"] for a in attempts if not any(self._held.scratch.kept("override", a.id))}
+        on_paper = self._held.adopted or bool(self._on_paper(row["letter"]))
+        if not form.can_stand(row["state"], live & form.LIVE, len(attempts), on_paper=on_paper):
+            raise wrong(f"nothing that was recorded bears out that it is {row['state']}")
+
+    def _skipped(self, row: Mapping[str, Any], place: str) -> None:
+        """A row of somebody who got no letter against what was sealed; where that is hidden, that it says no more."""
+        revision = max(self._held.plans)
+        if self._held.facts["redacted"]:
+            blank = form.row_of_skip(dict.fromkeys(form.SKIP, ""), revision)
+            same = all(row[name] == value for name, value in blank.items() if name not in form.PERSONAL)
+        else:
+            line = next(self._skips, None)
+            same = line is not None and row == form.row_of_skip(form.skip_of_line(line[1]), revision)
+        if not same:
+            raise Tampered(form.JSON, f"it is not what {form.SKIPS} says", row=place, key=str(row["key"]))
 
     def _on_paper(self, letter: int) -> str:
         return max((text.decode() for text in self._held.scratch.kept("on paper", letter)), default="")
