@@ -214,6 +214,14 @@ def test_what_is_not_there_is_said(browser: Browser, review: Review, address: st
     context.close()
 
 
+def test_letters_in_the_order_of_where_they_stand(folder: Path) -> None:
+    catalogues = Catalogues(Desk(folder, sandbox=True))
+    catalogue, matches = catalogues.find(Query(order=STATE))
+    listed = catalogues.listed(catalogue, matches.after(None, 99).numbers)
+    assert [one.state for one in listed] == ["accepted"] * (len(listed) - 1) + ["to_print"]
+    assert listed[-1].columns["key"] == "GBR"
+
+
 def test_what_a_search_finds_is_read_anew_when_the_ledger_was_written_to(tmp_path: Path) -> None:
     root = new_campaign(tmp_path / "c")
     done = dispatcher("send", "--sandbox", "--confirm", "6", folder=root)
