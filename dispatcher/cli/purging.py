@@ -46,7 +46,8 @@ def purge(
             say(f"But what was purged before is still in the files: {again}")
     elif done:
         say(f"Purged: what was personal in {many(found.letters, 'letter')}. What is left: dispatcher verify{desk.flag}")
-        say("Not in the ledger, and still there: the lists in the folder, previews, printed files, backups, dossiers.")
+        say("Not in the ledger, and still there: the lists in the folder, previews, printed files, backups, dossiers,")
+        say("and rehearsals, with the mail that was captured: .dispatcher/sandbox")
     else:
         letters = many(found.letters, "letter")
         say(f"Nothing was changed. Addresses, names, texts and replies of {letters} would go for good.")

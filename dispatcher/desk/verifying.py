@@ -158,8 +158,8 @@ class _Looking:
             why = ""
             if (len(rows), removed_digest(rows)) != (purge["rows"], purge["removed"]):
                 why = "what was taken away is not what it says"
-            elif evidence.letters_digest(purge["campaign"], purge["revision"]) != purge["letters"]:
-                why = "what was left of the letters was changed since"
+            elif evidence.left_digest(purge["campaign"], purge["revision"]) != purge["letters"]:
+                why = "what was left of it was changed since"
             if why:
                 self._wrong("the purges", f"purge {purge['id']} of {purge['campaign']}: {why}", "purge", purge["id"])
                 return

@@ -18,6 +18,7 @@ from dispatcher.core.model import Leased
 from dispatcher.core.plan import plan_digest
 from dispatcher.ledgers.file import connect, unusable
 from dispatcher.ledgers.linking import documents, evidence, table_of, with_digests
+from dispatcher.ledgers.purging import left_digest
 from dispatcher.ledgers.rows import document, leased
 from dispatcher.ledgers.sealing import letters_digest
 
@@ -152,6 +153,10 @@ class Evidence:
         """`plan.letters`, made anew from what stands there."""
         return letters_digest(self._connection, {"campaign": campaign, "revision": revision})
 
+    def left_digest(self, campaign: str, revision: int) -> str:
+        """`purge.letters`, made anew from what is left there."""
+        return left_digest(self._connection, {"campaign": campaign, "revision": revision})
+
     def plan_digest(self, campaign: str) -> str:
         """`plan.digest`, made anew from all letters that stand there."""
         sql = (
@@ -257,7 +262,8 @@ _BLANK: Final = {
     "WHERE r.attempt = t.id AND (r.reply <> '' OR r.mailbox GLOB '*[^0-9]*'))",
     "override": "t.override = ''",
     "event": "t.subject = '' AND t.who = '' AND t.why = ''",
-    "approval": "t.name = 'purged' AND t.person = 'purged ' || t.id AND t.key = '' AND t.recorded_by = ''",
+    "approval": "t.name = 'purged' AND t.person = 'purged ' || t.id AND t.key = '' AND t.signature = '' "
+    "AND t.recorded_by = ''",
     "printing": "t.who = ''",
     "plan": "t.origin = '' AND length(t.dictionary) = 0",
     "run": "t.account = ''",

@@ -21,6 +21,7 @@ from typing import Any, Final
 from filelock import FileLock
 
 from dispatcher.core.chain import KINDS, NAME, SALT, personal_digest
+from dispatcher.core.compose import framed
 from dispatcher.core.errors import LedgerUnavailable
 from dispatcher.ledgers.file import PATIENCE, connect, stamp, unusable
 from dispatcher.ledgers.held import SqliteLedger
@@ -88,10 +89,18 @@ def _purge_one(connection: sqlite3.Connection, given: Mapping[str, Any], head: M
     connection.execute("DELETE FROM recorded WHERE name >> 56 <> ?", (KINDS["purge"].number,))  # that recorded nothing
     rows = connection.execute("SELECT name, personal FROM purging ORDER BY name").fetchall()
     removed = removed_digest((name >> (NAME - 1) * 8, name & _NUMBER, personal) for name, personal in rows)
-    left = letters_digest(connection, {**given, "revision": plans[-1][1]})
+    left = left_digest(connection, {**given, "revision": plans[-1][1]})
     what = {**head, "rows": len(rows), "removed": removed, "letters": left}
     number = connection.execute(SQL["insert_purge"], what).lastrowid
     connection.execute(SQL["insert_purged"], {"purge": number})
+
+
+def left_digest(connection: sqlite3.Connection, of: Mapping[str, Any]) -> str:
+    """SHA-256, hex, over what is left of a purged campaign: letters, skips, what they shared, printings, dates."""
+    whole = hashlib.sha256(letters_digest(connection, of).encode())
+    for (text,) in connection.execute(SQL["left_beside"], of):
+        whole.update(framed(text))
+    return whole.hexdigest()
 
 
 def removed_digest(rows: Iterable[tuple[int, int, bytes]]) -> str:
@@ -170,4 +179,4 @@ def clean(path: Path) -> None:
         raise LedgerUnavailable(f"{what}. Close `dispatcher review` and whatever else has it open; then purge again")
 
 
-__all__ = ["clean", "purge", "removed_digest"]
+__all__ = ["clean", "left_digest", "purge", "removed_digest"]

@@ -117,6 +117,14 @@ DELETE FROM pace WHERE next_at < :before;
 -- name: plans_of
 SELECT id, revision, frozen FROM plan WHERE campaign = :campaign ORDER BY revision;
 
+-- name: left_beside
+-- What is left of a purged campaign beside what was sealed of its letters, and is in no digest of the chain any more.
+SELECT text FROM (
+    SELECT 1 AS part, id, CAST(json_array('plan', id, frozen) AS BLOB) AS text FROM plan WHERE campaign = :campaign
+    UNION ALL SELECT 2, id, CAST(json_array('printing', id, files) AS BLOB) FROM printing WHERE campaign = :campaign
+    UNION ALL SELECT 3, id, CAST(json_array('letter', id, date) AS BLOB) FROM letter WHERE campaign = :campaign
+) ORDER BY part, id;
+
 -- name: insert_purge
 INSERT INTO purge (at, campaign, before, rows, removed, letters, who) VALUES (:now, :campaign, :before, :rows, :removed, :letters, :who);
 
