@@ -167,6 +167,14 @@ def test_every_address_answers_in_every_language(review: Review, folder: Path) -
                 assert b'<html lang="%s">' % language.encode() in answer.body, path
 
 
+@pytest.mark.parametrize("number", [f"{2**63}", "9" * 5000])
+def test_a_number_beyond_the_ledgers_leads_nowhere(review: Review, number: str) -> None:
+    for path in (f"/letters/{number}", f"/letters/{number}/html", f"/letters/1/page/{number}"):
+        answer = ask(review, "GET", path, Cookie=cookie(review))
+        assert answer.status == 404, path
+        assert b"There is no such page" in answer.body
+
+
 def state(folder: Path) -> str:
     """Everything in the ledger, as text."""
     ledger = sqlite3.connect(f"{(folder / '.dispatcher/sandbox/ledger.sqlite').as_uri()}?mode=ro", uri=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
@@ -49,6 +50,15 @@ LETTER_POLICY: Final = "sandbox; default-src 'none'; style-src 'unsafe-inline'; 
 FILE_POLICY: Final = "sandbox; default-src 'none'"
 
 
+class _Number(IntegerConvertor):
+    """A number in an address, no larger than the ledger's can be: what is larger leads nowhere."""
+
+    regex = "[0-9]{1,15}"
+
+
+register_url_convertor("number", _Number())
+
+
 @dataclass(frozen=True, slots=True)
 class Search:
     """What the address asks for."""
@@ -85,12 +95,12 @@ def routes(site: Site) -> list[Route]:
     return [
         Route("/letters", pages.listing),
         Route("/letter", pages.by_key),
-        Route("/letters/{number:int}", pages.letter),
-        Route("/letters/{number:int}/html", pages.html),
-        Route("/letters/{number:int}/page/{page:int}", pages.page),
-        Route("/letters/{number:int}/pdf", pages.pdf),
-        Route("/letters/{number:int}/eml", pages.eml),
-        Route("/letters/{number:int}/attachment/{digest}", pages.attachment),
+        Route("/letters/{number:number}", pages.letter),
+        Route("/letters/{number:number}/html", pages.html),
+        Route("/letters/{number:number}/page/{page:number}", pages.page),
+        Route("/letters/{number:number}/pdf", pages.pdf),
+        Route("/letters/{number:number}/eml", pages.eml),
+        Route("/letters/{number:number}/attachment/{digest}", pages.attachment),
     ]
 
 
