@@ -641,6 +641,21 @@ def test_a_forged_record(loose: Path) -> None:
     assert (fault(loose)["file"], fault(loose)["row"].split()[0]) == ("record/events.jsonl", "event")
 
 
+def test_an_attempt_is_not_said_to_be_of_another_campaign(loose: Path) -> None:
+    """Where no run of another is in the chain."""
+    failed = next(row for row in rows_of(loose) if row["state"] == "failed")
+    path = loose / "record/attempts.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(line for line in lines if json.loads(line)["public"]["letter"] != failed["letter"]))
+    gone = dict.fromkeys((*form.OF_ATTEMPT, *form.OF_SESSION, "reason"), "")
+    each_row(loose, lambda rows: at_key(rows, failed["key"]).update(gone, attempts=0, state="waiting"))
+    told = json.loads((loose / "manifest.json").read_bytes())
+    forge_manifest(loose, chain={**told["chain"], "rows_of_other_campaigns": 1})
+    found = fault(loose)
+    assert found["file"] == "record/attempts.jsonl"
+    assert "no run of another campaign" in found["what"]
+
+
 def test_a_chain_that_was_cut_off(loose: Path) -> None:
     links = loose / "links.jsonl"
     lines = links.read_text(encoding="utf-8").splitlines(keepends=True)

@@ -15,6 +15,8 @@ from dispatcher.core import chain
 from dispatcher.desk import Desk
 from dispatcher.desk.approvals import approve
 from dispatcher.desk.deciding import amend, changes, resolve, suppress
+from dispatcher.desk.dossier import Wish, write_dossier
+from dispatcher.desk.proving import verify_dossier
 from dispatcher.desk.sending import outlook, seal_now, send
 from dispatcher.desk.testing import send_tests
 from dispatcher.desk.verifying import Verified, verify_ledger
@@ -25,6 +27,7 @@ from tests.chained import require_chained
 from tests.command import dispatcher
 from tests.keys import private_key
 from tests.smtp_server import CLOSE, STORE, Actions
+from tests.test_purge import Later
 from tests.torture import Rules, write_campaign
 
 LETTERS: Final = 12
@@ -347,6 +350,22 @@ def test_an_amended_campaign_and_one_that_is_under_way_verify(tmp_path: Path) ->
         send(desk, outlook(desk))
     found = verify_ledger(desk.ledger_path, lambda *_: None, desk=desk)
     assert (found.faults, found.messages) == ([], 6)
+
+
+def test_a_clock_that_was_set_back_between_is_no_forgery(tmp_path: Path) -> None:
+    """What was tried before the amended plan was sealed is known by the chain's order, whatever the clock said."""
+    with Rules(lambda step, *_: b"550 5.7.1 no\r\n" if step == "DOT" else None) as server:
+        folder = write_campaign(tmp_path / "campaign", server.port, 3, pace="connections = 1")
+        desk = Desk(folder, clock=Later(3))
+        send(desk, outlook(desk))
+        desk = Desk(folder)
+        path = folder / "list.csv"
+        path.write_text(path.read_text().replace("K00002,k00002", "K00002,other"), encoding="utf-8")
+        draft, summary, _, _ = changes(desk)
+        amend(desk, draft, summary)
+    assert verify_ledger(desk.ledger_path, lambda *_: None, desk=desk).faults == []
+    write_dossier(desk, tmp_path / "out", Wish())
+    assert verify_dossier(tmp_path / "out").fault is None
 
 
 def test_the_command(folder: Path, forged: sqlite3.Connection, tmp_path: Path) -> None:

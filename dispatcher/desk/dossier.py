@@ -120,6 +120,7 @@ class _Work:
             raise LedgerUnavailable(f"nothing is sealed yet, so nothing was sent. Seal it: dispatcher seal{desk.flag}")
         self._counts: Counter[str] = Counter()
         self._earlier = 0
+        self._attempts_before: dict[int, int] = {}  # by revision: by the chain, for clocks may be set back
 
     def write(self) -> Callable[[Path], Written]:
         chain = self._chain()
@@ -142,11 +143,15 @@ class _Work:
         with ExitStack() as stack:
             links = stack.enter_context(self._folder.open(form.LINKS))
             files = {kind: stack.enter_context(self._folder.open(form.record_file(kind))) for kind in KINDS}
-            elsewhere = 0
+            elsewhere = last_attempt = 0
             for link, rows in self._ledger.links(self._campaign):
                 elsewhere += len(link["names"]) // NAME - len(rows)
                 links(form.link_line(*(link[name] for name in ("number", "names", "digests", "link"))))
                 for row in rows:
+                    if row.kind == "attempt":
+                        last_attempt = max(last_attempt, row.id)
+                    elif row.kind == "plan":
+                        self._attempts_before[row.above["revision"]] = last_attempt
                     files[row.kind]((row.hidden() if self._wish.redact else row).line())
                 if not link["number"] % _EVERY:
                     self._observe("record", link["number"], last["number"])
@@ -357,7 +362,7 @@ class _Work:
         for attempt in self._ledger.rows("digests_of_attempts", letter=row["id"]):
             if attempt["message_digest"] == here:
                 continue
-            if attempt["at"] >= self._plans[row["revision"]]["sealed_at"]:
+            if attempt["id"] > self._attempts_before.get(row["revision"], 0):
                 what = f"what left in attempt {attempt['id']} of letter {row['key']} cannot be made again"
                 raise PlanConflict(f"{what}: its digest is another. The ledger was changed or is damaged. {_NONE}")
             self._earlier += 1

@@ -108,6 +108,8 @@ class _Looking:
         self._evidence = evidence
         self._observe = observe
         self.found = found
+        self._last_attempt = 0
+        self._attempts_before: dict[int, int] = {}  # by plan: by the chain, for clocks may be set back
 
     def look(self, head: str, desk: Desk | None) -> None:
         wanted = _hash(head) if head else b""
@@ -133,6 +135,7 @@ class _Looking:
             for done, link in enumerate(evidence.links()):
                 self._observe("links of the chain", done, total)
                 yield link
+                self._note_order(link)
             self._observe("links of the chain", total, total)
 
         chained = chain.verify(evidence.start(), links(), evidence.digests)
@@ -144,6 +147,13 @@ class _Looking:
             self._wrong("the chain", fault.why, *self._about(fault))
         elif wanted and evidence.link_of(wanted) is None:
             self._wrong("the chain", "the hash that you kept is not in it: it was cut off, or written anew since")
+
+    def _note_order(self, link: chain.Link) -> None:
+        for name in chain.names_of(link.names):
+            if name.kind == "attempt":
+                self._last_attempt = max(self._last_attempt, name.id)
+            elif name.kind == "plan":
+                self._attempts_before[name.id] = self._last_attempt
 
     def _about(self, fault: chain.Fault) -> tuple[str, int, str]:
         if fault.row is None or fault.what == "broken":
@@ -197,7 +207,7 @@ class _Looking:
                 key = (letter.campaign, letter.revision)
                 if key not in presses:
                     presses[key] = self._press(plan)
-                why = self._letter(letter, presses[key], plan["sealed_at"]) or _stands(letter, adopted=adopted)
+                why = self._letter(letter, presses[key], plan["id"]) or _stands(letter, adopted=adopted)
             if why:
                 self._wrong("the letters", f"letter {letter.key}: {why}", "letter", letter.id, letter.key)
                 return
@@ -213,7 +223,7 @@ class _Looking:
         except (*DAMAGED, UsageError):
             return None
 
-    def _letter(self, letter: SealedLetter, press: Press | None, sealed_at: str) -> str:
+    def _letter(self, letter: SealedLetter, press: Press | None, plan: int) -> str:
         """Why it is not what was sealed, or not what left; '' if it is."""
         if letter.leased is None:
             return "it cannot be read as it was sealed"
@@ -226,12 +236,13 @@ class _Looking:
             _, message = press.print(letter.leased, letter.leased.date or _ANY_DATE)
         except (DispatcherError, ContentError, HeaderError, ValueError):
             return "its octets are not those that were sealed"
-        return self._left(letter, message_digest(message) if letter.leased.date else "", sealed_at)
+        return self._left(letter, message_digest(message) if letter.leased.date else "", plan)
 
-    def _left(self, letter: SealedLetter, made: str, sealed_at: str) -> str:
+    def _left(self, letter: SealedLetter, made: str, plan: int) -> str:
         """Why what left is not this letter. Attempts from before it was sealed are of what it was, amended since."""
-        for number, at, _, _, digest in letter.attempts:
-            if digest and at >= sealed_at:
+        before = self._attempts_before.get(plan, self._last_attempt)
+        for number, _, _, _, digest in letter.attempts:
+            if digest and number > before:
                 if not made:
                     return f"the date with which it left in attempt {number} is gone"
                 if digest != made:

@@ -37,6 +37,8 @@ class Held:
     plans: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     purged: bool = False
     adopted: bool = False
+    attempts_before: dict[int, int] = field(default_factory=dict)
+    """By revision, the last attempt before it was sealed: by the chain, for clocks may be set back."""
 
     def lines(self, name: str) -> Iterator[tuple[str, bytes]]:
         """The lines of a file, each with its place."""

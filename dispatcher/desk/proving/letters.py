@@ -125,20 +125,20 @@ class Letters:
 
     def _left(self, letter: Mapping[str, Any], message: Message) -> None:
         """What was handed over in each attempt is what is made again; unless it had a text that was amended since."""
-        here, sealed_at = message_digest(message), self._held.plans[letter["revision"]]["sealed_at"]
+        here, before = message_digest(message), self._held.attempts_before[letter["revision"]]
         for line in self._held.scratch.kept("attempt", letter["id"]):
             attempt = Recorded.parse("attempt", line)
             there = attempt.above["message_digest"]
-            if there and there != here and attempt.above["at"] >= sealed_at:
+            if there and there != here and attempt.id > before:
                 what = f"what left in attempt {attempt.id} cannot be made again of it"
                 raise Tampered(form.LETTERS, what, row=f"attempt {attempt.id}", key=str(letter["key"]))
 
     def _require_date(self, letter: Mapping[str, Any]) -> None:
         """What left had a date; attempts from before it was sealed are of what it was, amended since."""
-        sealed_at = self._held.plans[letter["revision"]]["sealed_at"]
+        before = self._held.attempts_before[letter["revision"]]
         for line in () if letter["date"] else self._held.scratch.kept("attempt", letter["id"]):
             attempt = Recorded.parse("attempt", line)
-            if attempt.above["message_digest"] and attempt.above["at"] >= sealed_at:
+            if attempt.above["message_digest"] and attempt.id > before:
                 what = "the date with which it left is gone"
                 raise Tampered(form.LETTERS, what, row=f"attempt {attempt.id}", key=str(letter["key"]))
 

@@ -22,6 +22,8 @@ class Record:
         self._head = head  # must be met on the way, if it is not ''
         self._rows = {kind: held.lines(form.record_file(kind)) for kind in KINDS}
         self._ahead: dict[str, Recorded | None] = {}
+        self._last_attempt = 0
+        self._elsewhere = set[str]()  # kinds of rows that are another campaign's
 
     def check(self) -> None:
         """All of it. Raises Tampered."""
@@ -41,6 +43,9 @@ class Record:
                 raise Tampered(form.record_file(kind), what, row=f"{kind} {row.id}")
         if (found.links, found.head.hex(), found.elsewhere) != (said["length"], said["head"], elsewhere):
             raise Tampered(form.LINKS, "the chain is cut off: the manifest says that it goes on")
+        if "attempt" in self._elsewhere and "run" not in self._elsewhere:
+            what = "an attempt was removed: no run of another campaign is in the chain, that could have made it"
+            raise Tampered(form.record_file("attempt"), what)
         if self._head:
             raise Tampered(form.LINKS, f"the hash that you kept is not in the chain: {self._head}")
 
@@ -50,6 +55,7 @@ class Record:
         for name in names:
             row = self._next(name.kind)
             if row is None or row.id != name.id:
+                self._elsewhere.add(name.kind)
                 found.append(None)
                 continue
             del self._ahead[name.kind]
@@ -108,6 +114,7 @@ class Record:
         self._held.purged |= row.kind == "purge"
         self._held.adopted |= row.kind == "event" and above["kind"] == "adopted"
         if row.kind == "attempt":
+            self._last_attempt = max(self._last_attempt, row.id)
             self._held.scratch.keep("attempt", above["letter"], row.line(), id_=row.id)
         elif row.kind == "override":
             self._held.scratch.keep("override", row.id, b"")
@@ -117,6 +124,7 @@ class Record:
             self._held.scratch.keep("on paper", above["letter"], above["at"].encode(), id_=row.id)
         elif row.kind == "plan":
             self._held.plans[above["revision"]] = {**above, **(row.below or {}), "hidden": row.below is None}
+            self._held.attempts_before[above["revision"]] = self._last_attempt
             self._plan(row)
         elif row.kind == "approval":
             self._held.scratch.keep("approval", 0, row.line(), id_=row.id)
