@@ -301,13 +301,33 @@ def test_sheets_that_others_spoke_of_meanwhile_are_left_alone(browser: Browser, 
         page.get_by_label("all that are printed: 2 letters").check()
         page.get_by_label("How you know").fill("posted")
         press(page.get_by_role("button", name="They are in the post"))
-        assert "1 letters are printed now, and not 2" in page.get_by_role("alert").inner_text()
+        assert "other letters are printed now than you saw" in page.get_by_role("alert").inner_text()
         expect(page.get_by_label("How you know")).to_have_value("posted")
         page.get_by_label("those marked above").check()
         press(page.get_by_role("button", name="They are in the post"))
         assert "no letter was marked" in page.get_by_role("alert").inner_text()
         excused(window, "409")
     assert states(folder)["BHR"] == "printed"
+
+
+def test_all_that_are_printed_are_those_that_were_seen_and_not_as_many_others(
+    browser: Browser, review: Review, folder: Path
+) -> None:
+    def paper(*words: str) -> None:
+        done = dispatcher("paper", *words, folder=folder)
+        assert done.code == 0, done.all
+
+    paper("--thrown-away", "--why", "wet", "--only", 'key == "GBR"')
+    with opened(browser, review) as window:
+        page = window.open("/settle/printed")
+        paper("--thrown-away", "--why", "wet", "--only", 'key == "BHR"')
+        paper("--only", 'key == "GBR"')
+        page.get_by_label("all that are printed: 1 letter").check()
+        page.get_by_label("How you know").fill("posted")
+        press(page.get_by_role("button", name="They are in the post"))
+        assert "other letters are printed now than you saw" in page.get_by_role("alert").inner_text()
+        excused(window, "409")
+    assert states(folder)["GBR"] == "printed"
 
 
 def test_a_marked_sheet_that_is_printed_no_more_stops_all(browser: Browser, review: Review, folder: Path) -> None:

@@ -78,6 +78,14 @@ def printed_letters(desk: Desk, *, after: int, size: int) -> Some:
     return _some(found, size, count)
 
 
+def printed_numbers(desk: Desk) -> set[int]:
+    """The numbers of all letters that are printed, and of which nobody has said what became of the sheets."""
+    campaign = desk.campaign_id()
+    with desk.reader() as reader:
+        rows = reader.rows("ids_by_state", campaign=campaign)
+        return {int(number) for row in rows if row["state"] == State.PRINTED for number in (row["ids"] or "").split()}
+
+
 def skips(desk: Desk, *, reason: str, after: int, size: int) -> tuple[Some, Mapping[str, int]]:
     """Rows that got no letter in what is sealed, all or those for one reason; and how many there are for each."""
     campaign = desk.campaign_id()

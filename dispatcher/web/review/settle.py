@@ -6,6 +6,7 @@ ledger holds of it, so that loading it once more decides nothing. Refused, what 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -106,9 +107,10 @@ def routes(site: Site) -> list[Route]:
         return page(request, "settle_unknown.html", refusal, found=found, **values)
 
     def printed(request: Request, refusal: Refusal | None = None) -> Response:
+        seen = _all_of(settling.printed_numbers(desk))  # first: what is printed from now on is not in it
         found = settling.printed_letters(desk, after=_after(request), size=_LINES)
         today = desk.clock.now().date().isoformat()
-        return page(request, "settle_printed.html", refusal, found=found, today=today)
+        return page(request, "settle_printed.html", refusal, found=found, seen=seen, today=today)
 
     def skipped(request: Request) -> Response:
         reason = request.query_params.get("reason", "")
@@ -166,13 +168,18 @@ def _say_of_sheets(site: Site, form: Mapping[str, str]) -> None:
         papering.post(site.desk, form.get("day", ""), letters=letters, why=why)
 
 
-def _chosen(site: Site, form: Mapping[str, str]) -> set[int] | None:
-    """The letters that were marked; None for all that are printed, if they are as many as were seen."""
+def _all_of(letters: set[int]) -> str:
+    """Which letters these are: another text for any others, also if they are as many."""
+    return sha256(" ".join(map(str, sorted(letters))).encode()).hexdigest()
+
+
+def _chosen(site: Site, form: Mapping[str, str]) -> set[int]:
+    """The letters that were marked; or all that are printed, if they are those that were seen."""
     if form.get("which") == "all":
-        there, seen = settling.waiting(site.desk).printed, _number(form.get("seen", ""))
-        if there != seen:
-            raise UsageError(Problem(f"{there} letters are printed now, and not {seen}", todo="look at them again"))
-        return None
+        there = settling.printed_numbers(site.desk)
+        if form.get("seen") != _all_of(there):
+            raise UsageError(Problem("other letters are printed now than you saw", todo="look at them again"))
+        return there
     found = {_number(name.removeprefix("letter-")) for name in form if name.startswith("letter-")}
     if not found:
         raise UsageError(Problem("no letter was marked", todo="mark those you know of, or take all of them"))
