@@ -241,6 +241,12 @@ def test_what_left_keeps_its_date(forged: sqlite3.Connection) -> None:
     assert "date" in faults[0].why
 
 
+def test_a_waiting_letter_is_not_cancelled_unseen(forged: sqlite3.Connection) -> None:
+    """Only an amended plan cancels what waits, and there was none."""
+    assert forged.execute("UPDATE letter SET state = 'cancelled' WHERE state = 'ready'").rowcount == 1
+    assert [(fault.check, fault.key) for fault in look(forged).faults] == [("the letters", "K00002")]
+
+
 def test_a_letter_that_was_never_sealed_is_named(forged: sqlite3.Connection) -> None:
     """It would be counted, and shown as one that waits."""
     forged.execute("INSERT INTO letter SELECT 99, campaign, 'K9', revision, 'ready', NULL, due_at, 0, NULL, NULL, ''"

@@ -194,6 +194,7 @@ class _Looking:
 
     def _letters(self, plans: list[dict[str, Any]]) -> None:
         sealed = {(plan["campaign"], plan["revision"]): plan for plan in plans}
+        latest = {plan["campaign"]: plan["revision"] for plan in plans}
         presses: dict[tuple[str, int], Press | None] = {}
         total, adopted = self._evidence.count_letters(), self._evidence.adopted()
         letters = self._evidence.letters({key: plan["dictionary"] for key, plan in sealed.items()})
@@ -208,6 +209,8 @@ class _Looking:
                 if key not in presses:
                     presses[key] = self._press(plan)
                 why = self._letter(letter, presses[key], plan["id"]) or _stands(letter, adopted=adopted)
+                if not why and letter.state == State.CANCELLED and letter.revision == latest[letter.campaign]:
+                    why = "it is cancelled, and only a later plan without it could have done that"
             if why:
                 self._wrong("the letters", f"letter {letter.key}: {why}", "letter", letter.id, letter.key)
                 return
