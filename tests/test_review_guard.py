@@ -278,3 +278,10 @@ def test_before_anything_is_sealed_the_page_says_what_to_do(tmp_path: Path) -> N
         assert answer.status == 503
         assert b"dispatcher send" in answer.body
         assert json.dumps(str(root)) not in answer.body.decode()
+
+
+def test_where_only_a_rehearsal_is_there_it_is_said(folder: Path) -> None:
+    with review_page.review(folder) as found:
+        answer = ask(found, "GET", "/", Cookie=cookie(found))
+    assert answer.status == 503
+    assert b"or look at the rehearsal: the same with --sandbox" in answer.body

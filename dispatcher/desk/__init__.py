@@ -106,7 +106,9 @@ class Desk:
         if not self.ledger_path.exists():
             self.require_right_ledger()
             what = "there is no ledger yet: nothing was sent from here"
-            raise LedgerUnavailable(f"{what}. Begin with: dispatcher send{self.flag}")
+            rehearsed = not self.sandbox and (self.ledger_path.parent / "sandbox" / self.ledger_path.name).exists()
+            instead = "; or look at the rehearsal: the same with --sandbox" if rehearsed else ""
+            raise LedgerUnavailable(f"{what}. Begin with: dispatcher send{self.flag}{instead}")
         return Reader(self.ledger_path)
 
     def ledger(self, *, hold: bool = True) -> AbstractContextManager[SqliteLedger]:
