@@ -54,7 +54,7 @@ def test_status(mixed: Path) -> None:
     assert found["runs"][0]["ended_at"]
     out = dispatcher("status", folder=mixed).out
     assert "6 letters: 3 accepted, 1 waiting, 1 failed, 1 unknown" in out
-    assert "1 of the waiting were refused for now; the next is due 20" in out
+    assert "1 of the waiting deferred, that is refused for now; the next is due 20" in out
 
 
 def test_a_mistake_in_campaign_toml_hides_no_log(mixed: Path) -> None:
@@ -149,7 +149,7 @@ def test_resolve(mixed: Path) -> None:
     key = key_of(mixed, "unknown")
     done = dispatcher("resolve", key, "--as", "accepted", "--why", "they telephoned", folder=mixed)
     assert done.code == 0
-    assert done.out == f"{key} was unknown; accepted now. Recorded: they telephoned\n"
+    assert done.out == f"{key} was unknown; now accepted. Recorded: they telephoned\n"
     story = dispatcher("log", key, folder=mixed).out
     assert "they telephoned" in story
     assert "by keeper" in story

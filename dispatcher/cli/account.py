@@ -33,7 +33,7 @@ def account_add(
     port: Annotated[int, typer.Option(help="Where the browser comes back to.", show_default="any")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Store the relay's password where campaign.toml says: in the system's keyring, or in a file for you alone.
+    """Store the relay's password, or sign in. Where campaign.toml says: the system's keyring, or a file for you alone.
 
     It is asked for and not shown; or it is the first line of what is piped in. With --oauth you sign in at the
     provider, and what gives access tokens from then on is stored in the same place.
@@ -94,7 +94,7 @@ def _asked(question: str) -> str:
 
 @account.command("test")
 def account_test(campaign: CampaignFolder = HERE, *, as_json: AsJson = False) -> None:
-    """Connect to the relay and log in, as `send` would, and say what happened. No letter is sent.
+    """Connect to the relay and log in, as `send` would. Says what happened; no letter is sent.
 
     Example: dispatcher account test
     """
@@ -120,7 +120,7 @@ def account_test(campaign: CampaignFolder = HERE, *, as_json: AsJson = False) ->
 
 @account.command("remove")
 def account_remove(campaign: CampaignFolder = HERE, *, as_json: AsJson = False) -> None:
-    """Take the stored password away again; a sign-in is ended at the provider, too, where that has a way.
+    """Take the stored password away again. A sign-in is ended at the provider, too, where that has a way.
 
     Example: dispatcher account remove
     """

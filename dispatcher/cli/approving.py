@@ -22,7 +22,7 @@ def seal(
     out: Annotated[Path | None, typer.Option(help="Write the page into this file, too.", show_default=False)] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Seal the plan without sending it: what is in the folder now is what leaves. Shows it on one page.
+    """Seal the plan without sending it. What is in the folder now is what leaves; one page shows it.
 
     What is sealed already stays as it is, and is shown.
 

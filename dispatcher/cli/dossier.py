@@ -38,7 +38,7 @@ def dossier(
     sandbox: OnSandbox = False,
     as_json: AsJson = False,
 ) -> None:
-    """The evidence of a dispatch, as a folder: pages to print, tables, what was sealed, and the ledger's hash chain.
+    """Write the evidence of a dispatch into a folder. Pages to print, tables, what was sealed, the hash chain.
 
     Whoever has it can check it without this campaign: dispatcher verify.
 

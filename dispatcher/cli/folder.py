@@ -36,7 +36,7 @@ def init(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a new campaign folder from the founding campaign, to be edited; or from a folder of mailmerge.
+    """Make a new campaign folder, to be edited. From the founding campaign, or from mailmerge's files.
 
     Example: dispatcher init spring-appeal
 
@@ -57,10 +57,10 @@ def init(
         say_json({"folder": str(directory)})
         return
     say(f"{directory} is a campaign folder now. It sends nothing before its addresses are yours. Edit:")
-    say("  campaign.toml                        who writes, which relay, how fast")
-    say("  recipients/*.csv                     who gets it: key, email, name, language, and any column of yours")
-    say("  templates/upr_submission/letter.*.md the letter, one file a language")
-    say("  templates/upr_submission/report.pdf  what is attached")
+    say("  campaign.toml                         who writes, which relay, how fast")
+    say("  recipients/*.csv                      who gets it: key, email, name, language, and any column of yours")
+    say("  templates/upr_submission/letter.*.md  the letter, one file a language")
+    say("  templates/upr_submission/report.pdf   what is attached")
     _say_next(directory)
 
 
@@ -97,7 +97,7 @@ def _from_mailmerge(directory: Path, files: list[Path], language: str, *, as_jso
 
 
 def check(campaign: CampaignFolder = HERE, *, sandbox: OnSandbox = False, as_json: AsJson = False) -> None:
-    """Read everything and proof-render every letter; exit 2 if anything would go wrong. Nothing is written.
+    """Read everything and proof-render every letter. Nothing is written; exit 2 if anything would go wrong.
 
     Example: dispatcher check
     """
@@ -193,7 +193,7 @@ def preview(
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """The dry run: write every letter as .eml and one page to look at. Nothing is sent.
+    """Write every letter as .eml, and one page to look at. Nothing is sent.
 
     Example: dispatcher preview --open
 

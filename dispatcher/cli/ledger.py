@@ -87,7 +87,7 @@ def status(campaign: CampaignFolder = HERE, *, sandbox: OnSandbox = False, as_js
         say(f"{found['counts']['printed']:,} printed, and nobody has said yet that they are in the post: {word}")
     if found["deferred"]:
         due = f"the next is due {moment(found['next_due_at'])} UTC"
-        say(f"{found['deferred']:,} of the waiting were refused for now; {due}")
+        say(f"{found['deferred']:,} of the waiting deferred, that is refused for now; {due}")
     if found["accepted_with_a_refused_mailbox"]:
         say(f"{found['accepted_with_a_refused_mailbox']:,} of the accepted had a mailbox that was refused")
     if found["skipped"]:
@@ -108,7 +108,7 @@ def log(
     key: Annotated[str | None, typer.Argument(help="One letter's whole story, by key.", show_default=False)] = None,
     campaign: CampaignFolder = HERE,
     *,
-    outcome: Annotated[Standing | None, typer.Option(help="Only letters that stand there.")] = None,
+    outcome: Annotated[Standing | None, typer.Option(help="Only letters, or attempts, with this outcome.")] = None,
     recipient: Annotated[str, typer.Option(help="Only letters with this text in key, name or address.")] = "",
     since: Annotated[str, typer.Option(help="Only attempts since then (UTC): 2009-10-01 or 2009-10-01T12:00.")] = "",
     attempts: Annotated[bool, typer.Option("--attempts", help="A row for each attempt, the newest first.")] = False,
@@ -123,7 +123,7 @@ def log(
     sandbox: OnSandbox = False,
     as_json: AsJson = False,
 ) -> None:
-    """The delivery log: a row for each letter, or for each attempt, or one letter's whole story.
+    """A row for each letter or attempt, or one letter's whole story.
 
     Example: dispatcher log --outcome failed --format csv > failed.csv
 
@@ -273,7 +273,7 @@ def resolve(
     sandbox: OnSandbox = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what became of an unknown letter, or have it (or a failed one) sent again. Recorded with your name.
+    """Say what became of an unknown letter. Or have it, or a failed one, sent again. Recorded with your name.
 
     Example: dispatcher resolve FRA --as accepted --why "the mission confirmed it by telephone"
     """
@@ -284,7 +284,8 @@ def resolve(
     if as_json:
         say_json({"key": key, "before": before, "decision": as_, "why": why})
     else:
-        say(f"{key} was {before}; {as_} now. Recorded: {why}")
+        now = "to be sent again" if as_ == "resend" else as_
+        say(f"{key} was {before}; now {now}. Recorded: {why}")
 
 
 def adopt(
@@ -294,7 +295,7 @@ def adopt(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Say that this ledger is the right one, after it was restored, copied, moved to another machine, or lost.
+    """Say that this ledger is the right one. For one that was restored, copied, moved to another machine, or lost.
 
     As `unknown`, every letter that waits is held, for it may have left; as `waiting`, you know that none has.
 

@@ -33,7 +33,7 @@ def paper(
     envelopes: Annotated[str, typer.Option(help="Envelopes besides: dl or c5.")] = "",
     with_report: Annotated[bool, typer.Option("--with-report", help="Its attachments behind each letter.")] = False,
     two_sided: Annotated[
-        bool, typer.Option("--two-sided", help="Each letter, each file behind it on a sheet of its own.")
+        bool, typer.Option("--two-sided", help="Each letter, and each file behind it, on a sheet of its own.")
     ] = False,
     failed: Annotated[bool, typer.Option("--failed", help="Letters that failed by mail, on paper instead.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Also what is printed already and not posted.")] = False,
@@ -47,7 +47,7 @@ def paper(
     sandbox: Annotated[bool, typer.Option("--sandbox", help="A rehearsal, in the sandbox's ledger.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print the letters of those whose channel is paper, and say later that they were posted.
+    """Print the letters that go on paper. Say later that they were posted.
 
     If nothing is sealed yet, this seals the plan, as the first send does. No letter goes by mail and on paper.
 

@@ -25,7 +25,7 @@ def preflight(
     spam: Annotated[bool, typer.Option("--spam", help="Have SpamAssassin judge a letter of each language.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Look at machine, letters, relay and domains before anything is sent; exit 2 on a problem.
+    """Look at machine, letters, relay and domains before you send. Exit 2 on a problem.
 
     The relay is asked for a transaction to yourself, which is taken back: no letter is sent, nothing is written.
 

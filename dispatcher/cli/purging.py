@@ -20,9 +20,10 @@ def purge(
     sandbox: OnSandbox = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take addresses, names, texts and replies of campaigns that are long over out of the ledger, for good.
+    """Take what is personal out of the ledger, for good. Of campaigns that are long over.
 
-    Without --confirm it says what would go. Counts, states, times, codes and hashes stay, and `verify` still passes.
+    Addresses, names, texts and replies go; counts, states, times, codes and hashes stay, and `verify` still
+    passes. Without --confirm it says what would go.
 
     Example: dispatcher purge --older-than 2y
     """

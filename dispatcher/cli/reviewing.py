@@ -29,7 +29,7 @@ def review(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look at letters, log and what is to be settled, in the browser, on this machine alone. Ctrl-C ends it.
+    """Look at letters and log in the browser, and settle what waits. On this machine alone; Ctrl-C ends it.
 
     Example: dispatcher review --sandbox
     """

@@ -216,6 +216,7 @@ def _say_result(desk: "Desk", result: "Result", forecast: "Expected | None", *, 
         say(f"Captured mail: {desk.mail_path}")
         say(f"Look at it:  dispatcher status{desk.flag}")
         say(f"             dispatcher log{desk.flag}")
+        say(f"             dispatcher review{desk.flag}")
         say(f"             dispatcher preview{desk.folder_flag} --open")
     elif result.exit_code:
         _say_next(desk, result)
@@ -223,7 +224,8 @@ def _say_result(desk: "Desk", result: "Result", forecast: "Expected | None", *, 
 
 def _say_next(desk: "Desk", result: "Result") -> None:
     if result.counts.get("unknown"):
-        say(f"Unknown letters wait for your word: dispatcher log --outcome unknown{desk.flag}, then dispatcher resolve")
+        say(f"Unknown letters wait for your word: dispatcher log --outcome unknown{desk.flag}")
+        say(f"then dispatcher resolve KEY{desk.flag} --as … --why …, or in the browser: dispatcher review{desk.flag}")
     if result.counts.get("failed"):
         say(f"See the failed: dispatcher log --outcome failed{desk.flag}")
     if left := result.counts.get("waiting"):

@@ -36,10 +36,10 @@ def verify(
     sandbox: OnSandbox = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check that nothing recorded was changed, removed or added since, and that letters are what was sealed.
+    """Check that the ledger, or a dossier, is as it was written. Names the first row that is not; exit code 3 then.
 
-    Of a ledger, or of a dossier, for which no campaign's folder is needed. Names the first row that is not as it was
-    written; exit code 3 then.
+    Nothing recorded was changed, removed or added since, and letters are what was sealed. For a dossier no campaign's
+    folder is needed.
 
     Example: dispatcher verify
 
@@ -78,10 +78,13 @@ def _ledger(path: "Path | None", desk: "Desk | None") -> Path:
 
 
 def _say(found: "Verified") -> None:
+    from dispatcher.core.chain import KINDS
+
     for fault in found.faults:
         about = f" (recipient {fault.key})" if fault.key and fault.kind != "letter" else ""
         say(f"NOT as it was written, {fault.check}: {fault.why}{about}", name="red")
-    rows = ", ".join(f"{n:,} {kind}" for kind, n in found.by_kind.items())
+    one = {kind.many: kind.name for kind in KINDS.values()}
+    rows = ", ".join(f"{n:,} {one[kind] if n == 1 else kind}" for kind, n in found.by_kind.items())
     say(f"Looked at: {many(found.links, 'link')} of the chain over {many(found.rows, 'row')} ({rows})")
     paper = f", {found.on_paper:,} of them on paper" if found.on_paper else ""
     say(f"{many(found.letters, 'letter')}{paper}; octets made anew of {many(found.messages, 'message')} that left")
