@@ -115,7 +115,7 @@ def test_what_the_campaign_is_stands_beside_it(window: Watched) -> None:
         "Khmer M'Chas Srok (KMS) <upr@kms.example.org>",
         "2009-10-01",
         "none asked for",
-        "3 not in the choice",
+        "3 left out on purpose",
     ):
         assert text in said
     assert len(window.page.locator("aside code").inner_text()) == 64
@@ -230,7 +230,7 @@ def _followed(page: Page, server: SmtpServer, letters: int) -> None:
     assert page.locator("#world-table").get_attribute("open") is not None, "what somebody opened stays open"
     assert page.evaluate("document.activeElement.parentElement.id") == "world-table", "the focus stays where it was"
     expect(page.locator("#tile-accepted .figure")).to_have_text(str(letters))
-    expect(page.locator("#run")).to_contain_text("Nobody holds the ledger.")
+    expect(page.locator("#run")).to_contain_text("No run is at work.")
     expect(page.locator("#told")).to_have_text("The last run did all there was to do.")
     assert page.locator("#world-table tbody").inner_text().count("accepted") == letters
     assert page.locator("[hx-get]").count() == 0

@@ -48,7 +48,7 @@ ENDINGS: Final[Mapping[str, str]] = {
     "interrupted": mark("The last run was interrupted."),
 }
 SKIPS: Final[Mapping[str, str]] = {
-    "filtered": mark("not in the choice"),
+    "filtered": mark("left out on purpose"),
     "duplicate": mark("twice on the list"),
     "invalid": mark("not fit for a letter"),
 }
