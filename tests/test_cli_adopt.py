@@ -81,6 +81,8 @@ def test_what_is_in_no_doubt_is_not_adopted(tmp_path: Path) -> None:
     assert (done.code, "there is no doubt about this ledger" in done.err) == (2, True)
     assert not (folder / ".dispatcher").exists()
     assert "--why is empty" in dispatcher("adopt", "--as", "waiting", "--why", " ", folder=folder).err
+    long = dispatcher("adopt", "--as", "waiting", "--why", "x" * 2001, folder=folder)
+    assert "the reason has 2,001 characters, more than 2,000" in long.err
 
 
 def test_a_rehearsal_leaves_no_mark(tmp_path: Path) -> None:

@@ -274,6 +274,25 @@ def test_who_has_no_form_of_this_session_decides_nothing(browser: Browser, revie
     assert events(folder) == []
 
 
+def test_what_no_form_of_ours_says_decides_nothing(browser: Browser, review: Review, folder: Path) -> None:
+    """Another button, or a why that nobody would read; what was typed is still there."""
+    ((printed,),) = query(folder, "SELECT min(id) FROM letter WHERE state = 'printed'")
+    posts: list[tuple[str, dict[str, str], dict[str, str]]] = [
+        ("/settle", {"letter": "ESP", "seen": "1"}, {"decision": "failed"}),
+        ("/settle/printed", {f"letter-{printed}": "on", "day": "2026-01-02"}, {"act": "posted"}),
+        ("/settle/suppressed", {"addresses": "desk@ngo.example"}, {"act": "add"}),
+    ]
+    with opened(browser, review) as window:
+        token = window.open("/settle").locator("input[name=token]").first.get_attribute("value") or ""
+        for path, what, said in posts:
+            for more in ({"why": "so"}, {**dict.fromkeys(said, "burnt"), "why": "so"}, {**said, "why": "x" * 2001}):
+                form: dict[str, str | float | bool] = {**what, **more, "token": token}
+                headers = {"origin": review.origin}
+                answer = window.page.request.post(f"{review.origin}{path}", form=form, headers=headers)
+                assert answer.status == 409, (path, more)
+    assert events(folder) == []
+
+
 # Printed letters
 
 

@@ -24,7 +24,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from dispatcher.core.errors import LedgerUnavailable, PlanConflict
+from dispatcher.core.errors import LedgerUnavailable, PlanConflict, Problem, UsageError
 from dispatcher.core.ports import Clock
 from dispatcher.desk.clock import SystemClock
 from dispatcher.ledgers.file import PATIENCE
@@ -214,6 +214,19 @@ def person() -> str:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):
         return "unknown"
+
+
+LONGEST_WHY: Final = 2000
+"""Characters of a reason: it is kept for good, and shown wherever the decision is."""
+
+
+def require_why(why: str) -> None:
+    """Raise UsageError if a decision has no reason, or one that nobody would read."""
+    if not why.strip():
+        raise UsageError(Problem("--why is empty", todo="say how you know, in words: they are kept for the record"))
+    if len(why) > LONGEST_WHY:
+        what = f"the reason has {len(why):,} characters, more than {LONGEST_WHY:,}"
+        raise UsageError(Problem(what, todo="say it shorter, and where the rest can be read"))
 
 
 def quoted(text: str) -> str:

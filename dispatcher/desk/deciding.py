@@ -9,7 +9,7 @@ from dispatcher.core.errors import Place, PlanConflict, Problem, TableError, Usa
 from dispatcher.core.model import Mailbox, State
 from dispatcher.core.plan import Summary
 from dispatcher.core.review import WORDS
-from dispatcher.desk import Desk, person, quoted
+from dispatcher.desk import Desk, person, quoted, require_why
 from dispatcher.desk.draft import Draft
 from dispatcher.desk.reading import no_such_letter
 from dispatcher.desk.sending import seal_revision
@@ -63,7 +63,7 @@ def resolve(desk: Desk, key: str, decision: str, *, why: str, who: str = "", see
     `seen` is the attempt whose unknown outcome the person looked at: what was decided since, or is about another
     attempt, is not decided again.
     """
-    _require_reason(why)
+    require_why(why)
     campaign = desk.campaign_id()
     with desk.reader():  # there must be one
         pass
@@ -98,7 +98,7 @@ def adopt(desk: Desk, decision: str, *, why: str, who: str = "") -> tuple[str, i
     Returns what was in doubt, how many letters are held now as unknown, and how many on paper as printed. Raises
     UsageError.
     """
-    _require_reason(why)
+    require_why(why)
     marks, doubt = desk.marks(), desk.doubt()
     if marks is None or not doubt:
         todo = f"nothing is to be decided; see: dispatcher status{desk.flag}"
@@ -117,7 +117,7 @@ def suppress(desk: Desk, cells: Iterable[str], *, reason: str, source: str) -> t
     Returns how many are new, how many letters wait no longer, and the keys of those that are printed: a person must
     take them out of the pile.
     """
-    _require_reason(reason)
+    require_why(reason)
     campaign = desk.campaign_id()  # a suppression beside no campaign would hold nobody back
     mailboxes = [m for cell in cells for m in suppressible(cell)]
     with desk.ledger(hold=False) as ledger:
@@ -151,7 +151,7 @@ def import_suppressions(desk: Desk, file: Path, *, reason: str) -> tuple[int, in
 
 def unsuppress(desk: Desk, address: str, *, why: str) -> int:
     """Lift a suppression; returns how many letters wait again. Raises UsageError if there is none."""
-    _require_reason(why)
+    require_why(why)
     desk.campaign_id()
     found = suppressible(address)
     todo = f"see: dispatcher suppress list{desk.flag}"
@@ -181,8 +181,3 @@ def suppressible(cell: str) -> tuple[Mailbox, ...]:
         raise UsageError(Problem(f"{cell} is more than one domain", todo=f"one at a time: {todo}"))
     domain = found[0].identity.removeprefix("x")
     return (Mailbox(domain, "", domain),)
-
-
-def _require_reason(why: str) -> None:
-    if not why.strip():
-        raise UsageError(Problem("--why is empty", todo="say why, in words: they are kept for the record"))

@@ -24,7 +24,7 @@ from dispatcher.core.model import Channel, State
 from dispatcher.core.onpaper import parts_of
 from dispatcher.core.plan import Summary
 from dispatcher.core.text import file_stem
-from dispatcher.desk import Desk, person
+from dispatcher.desk import Desk, person, require_why
 from dispatcher.desk.approvals import require_approved
 from dispatcher.desk.draft import Draft
 from dispatcher.desk.outlook import hold_back, sealed_revision
@@ -403,8 +403,7 @@ def _say(
     what: str,
     record: Callable[[SqliteLedger, Sequence[int]], None],
 ) -> list[str]:
-    if not why.strip():
-        raise UsageError(Problem("--why is empty", todo="say how you know, in words: they are kept for the record"))
+    require_why(why)
     with desk.reader() as reader:
         rows = list(_on_paper(reader, desk.campaign_id(), condition))
     others = [row for row in rows if row["state"] != State.PRINTED]

@@ -162,10 +162,19 @@ def _resolve(site: Site, form: Mapping[str, str]) -> None:
 
 def _say_of_sheets(site: Site, form: Mapping[str, str]) -> None:
     why, letters = _why(form), _chosen(site, form)
-    if form.get("act") == "thrown away":
+    act = _act(form, "posted", "thrown away")
+    if act == "thrown away":
         papering.throw_away(site.desk, letters=letters, why=why)
     else:
         papering.post(site.desk, form.get("day", ""), letters=letters, why=why)
+
+
+def _act(form: Mapping[str, str], *known: str) -> str:
+    """Which button was pressed. What is none of ours decides nothing."""
+    act = form.get("act", "")
+    if act not in known:
+        raise UsageError(Problem("nothing was chosen", todo="say what you know, or want"))
+    return act
 
 
 def _all_of(letters: set[int]) -> str:
@@ -188,7 +197,7 @@ def _chosen(site: Site, form: Mapping[str, str]) -> set[int]:
 
 def _suppress(site: Site, form: Mapping[str, str]) -> None:
     why, addresses = _why(form), form.get("addresses", "").split("\n")
-    if form.get("act") == "lift":
+    if _act(form, "add", "lift") == "lift":
         deciding.unsuppress(site.desk, form.get("address", ""), why=why)
         return
     cells = [cell.strip() for cell in addresses if cell.strip()]
