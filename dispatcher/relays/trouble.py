@@ -3,6 +3,7 @@
 The names of aiosmtplib's exceptions end here; what the facts mean is said by `core.policy`.
 """
 
+import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,13 +43,23 @@ def trouble_of(phase: Phase, error: BaseException) -> RelayTrouble:
     root = error
     while root.__cause__ is not None:
         root = root.__cause__
-    if isinstance(root, ssl.SSLCertVerificationError):
-        return RelayTrouble(phase, fault=f"the relay's certificate is not good: {root.verify_message}")
     if isinstance(root, ssl.SSLError) and root.reason in _OURS:  # by TLS 1.3 it comes after the handshake
-        return RelayTrouble(Phase.STARTTLS, fault=f"TLS failed: {_OURS[root.reason]}")
-    if isinstance(root, ssl.SSLError):
-        return RelayTrouble(phase, fault=f"TLS failed: {root.reason or root}")
-    return RelayTrouble(phase, fault=str(root) or str(error) or type(error).__name__)
+        phase = Phase.STARTTLS
+    return RelayTrouble(phase, fault=_words(root) or str(error) or type(error).__name__)
+
+
+def _words(root: BaseException) -> str:
+    """What went wrong, for people."""
+    match root:
+        case ssl.SSLCertVerificationError():
+            return f"the relay's certificate is not good: {root.verify_message}"
+        case ssl.SSLError():
+            return f"TLS failed: {_OURS.get(root.reason, root.reason) or root}"
+        case ConnectionRefusedError():
+            return "the connection was refused: no mail server listens there"
+        case socket.gaierror():
+            return f"its name could not be looked up: {root.strerror or root}"
+    return str(root)
 
 
 def nothing_unasked(client: aiosmtplib.SMTP, phase: Phase) -> None:
