@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dispatcher.cli.options import HERE, AsJson, CampaignFolder
+from dispatcher.cli.options import HERE, AsJson, CampaignFolder, OnSandbox
 from dispatcher.cli.output import ask, at_terminal, counts_line, many, note, say, say_json
 from dispatcher.core.errors import Problem, UsageError
 
@@ -251,7 +251,7 @@ def _send_tests(desk: "Desk", address: str, *, only: str | None, limit: int | No
 def amend(
     campaign: CampaignFolder = HERE,
     *,
-    sandbox: ToSandbox = False,
+    sandbox: OnSandbox = False,
     confirm: Annotated[int | None, typer.Option(help="The number of changes, to say that you mean it.")] = None,
     as_json: AsJson = False,
 ) -> None:
