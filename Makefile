@@ -37,10 +37,8 @@ report: $(VENV)/.installed-test
 	$(BIN)/python docs/report.py
 
 # The map of the review page, from Natural Earth's outlines: docs/world.py says which. Wants npm.
-map: $(VENV)/.installed
-	mkdir -p build/map
-	cd build/map && npm pack --silent world-atlas@2.0.2 && tar -xzf world-atlas-2.0.2.tgz
-	$(BIN)/python docs/world.py build/map/package
+map: $(VENV)/.installed npm
+	$(BIN)/python docs/world.py tests/npm/node_modules/world-atlas
 
 # Pictures of the founding letter for the README. Wants chromium and fonts-crosextra-caladea.
 screenshots: $(VENV)/.installed-test
