@@ -17,6 +17,8 @@ from dispatcher.web.review.site import Site
 
 HOST: Final = "127.0.0.1"
 _SECONDS_TO_END: Final = 3
+_HEAD_START: Final = 3.0
+"""Seconds that the link waits for what is read once, so that the first page is there as soon as any other."""
 
 
 def serve(desk: Desk, *, port: int, language: str, ready: Callable[[str, str], None]) -> None:
@@ -41,8 +43,10 @@ def serve(desk: Desk, *, port: int, language: str, ready: Callable[[str, str], N
         server = uvicorn.Server(config)
         listening.listen()
         with suppress(KeyboardInterrupt):  # which the server passes on when it has ended
+            preparing = threading.Thread(target=_prepare, args=(site,), daemon=True)
+            preparing.start()
+            preparing.join(_HEAD_START)
             ready(session.link, session.link_for_once)
-            threading.Thread(target=_prepare, args=(site,), daemon=True).start()
             server.run(sockets=[listening])
 
 
