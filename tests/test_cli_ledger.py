@@ -53,6 +53,7 @@ def test_status(mixed: Path) -> None:
     assert found["deferred"] == 1
     assert found["runs"][0]["ended_at"]
     out = dispatcher("status", folder=mixed).out
+    assert "Unknown letters wait for your word: dispatcher log --outcome unknown\n" in out
     assert "6 letters: 3 accepted, 1 waiting, 1 failed, 1 unknown" in out
     assert "1 of the waiting deferred, that is refused for now; the next is due 20" in out
 

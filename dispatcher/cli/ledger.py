@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from dispatcher.cli.options import HERE, AsJson, CampaignFolder, OnSandbox
-from dispatcher.cli.output import counts_line, many, moment, say, say_json, say_json_rows, say_table
+from dispatcher.cli.output import counts_line, many, moment, say, say_json, say_json_rows, say_of_unknown, say_table
 from dispatcher.core.errors import Problem, UsageError
 from dispatcher.core.text import printable
 
@@ -80,14 +80,7 @@ def status(campaign: CampaignFolder = HERE, *, sandbox: OnSandbox = False, as_js
     say(counts_line(found["counts"]))
     if found["approvals"]:
         say(found["approvals"]["in_words"])
-    if found["counts"]["to_print"]:
-        say(f"{found['counts']['to_print']:,} to print: dispatcher paper{desk.flag}")
-    if found["counts"]["printed"]:
-        word = f'dispatcher paper{desk.flag} --posted DATE --why "…"'
-        say(f"{found['counts']['printed']:,} printed, and nobody has said yet that they are in the post: {word}")
-    if found["deferred"]:
-        due = f"the next is due {moment(found['next_due_at'])} UTC"
-        say(f"{found['deferred']:,} of the waiting deferred, that is refused for now; {due}")
+    _say_what_waits(desk.flag, found)
     if found["accepted_with_a_refused_mailbox"]:
         say(f"{found['accepted_with_a_refused_mailbox']:,} of the accepted had a mailbox that was refused")
     if found["skipped"]:
@@ -102,6 +95,20 @@ def status(campaign: CampaignFolder = HERE, *, sandbox: OnSandbox = False, as_js
         files = ", ".join(f"{file['name'] or 'a file'} ({file['size']:,} octets)" for file in printing["files"][:3])
         more = f" and {len(printing['files']) - 3:,} more" if len(printing["files"]) > 3 else ""
         say(f"printing {printing['id']}, {moment(printing['at'])} UTC, {printing['who'] or 'purged'}: {files}{more}")
+
+
+def _say_what_waits(flag: str, found: Mapping[str, Any]) -> None:
+    """What is to be done next, and by whom."""
+    if found["counts"]["unknown"]:
+        say_of_unknown(flag)
+    if found["counts"]["to_print"]:
+        say(f"{found['counts']['to_print']:,} to print: dispatcher paper{flag}")
+    if found["counts"]["printed"]:
+        word = f'dispatcher paper{flag} --posted DATE --why "…"'
+        say(f"{found['counts']['printed']:,} printed, and nobody has said yet that they are in the post: {word}")
+    if found["deferred"]:
+        due = f"the next is due {moment(found['next_due_at'])} UTC"
+        say(f"{found['deferred']:,} of the waiting deferred, that is refused for now; {due}")
 
 
 def log(

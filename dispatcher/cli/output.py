@@ -149,6 +149,12 @@ def as_rows(problems: Iterable[Problem]) -> list[dict[str, Any]]:
     return [{"what": p.what, "where": str(p.where), "todo": p.todo} for p in problems]
 
 
+def say_of_unknown(flag: str) -> None:
+    """What to do about letters that may have arrived or not."""
+    say(f"Unknown letters wait for your word: dispatcher log --outcome unknown{flag}")
+    say(f"then dispatcher resolve KEY{flag} --as … --why …, or in the browser: dispatcher review{flag}")
+
+
 def counts_line(counts: Mapping[str, int]) -> str:
     """Counts in one line, those that are zero left out."""
     parts = [f"{n:,} {name.replace('_', ' ')}" for name, n in counts.items() if n and name != "letters"]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dispatcher.cli.options import HERE, AsJson, CampaignFolder, OnSandbox
-from dispatcher.cli.output import ask, at_terminal, counts_line, many, note, say, say_json
+from dispatcher.cli.output import ask, at_terminal, counts_line, many, note, say, say_json, say_of_unknown
 from dispatcher.core.errors import Problem, UsageError
 
 if TYPE_CHECKING:
@@ -224,8 +224,7 @@ def _say_result(desk: "Desk", result: "Result", forecast: "Expected | None", *, 
 
 def _say_next(desk: "Desk", result: "Result") -> None:
     if result.counts.get("unknown"):
-        say(f"Unknown letters wait for your word: dispatcher log --outcome unknown{desk.flag}")
-        say(f"then dispatcher resolve KEY{desk.flag} --as … --why …, or in the browser: dispatcher review{desk.flag}")
+        say_of_unknown(desk.flag)
     if result.counts.get("failed"):
         say(f"See the failed: dispatcher log --outcome failed{desk.flag}")
     if left := result.counts.get("waiting"):

@@ -117,7 +117,7 @@ class Look:
             yield warning(Part.LETTERS, subject, f"{what} ({whom})", todo)
         about = {finding[0] for finding in self.found}
         if self.letters and "links" not in about:
-            yield ok(Part.LETTERS, "links", f"{len(self.targets):,} different, all plain")
+            yield ok(Part.LETTERS, "links", f"{len(self.targets):,} different, all plain" if self.targets else "none")
         if self.letters and "subject" not in about:
             yield ok(Part.LETTERS, "subject", f"none is longer than {LONGEST_SUBJECT} characters, or shouts")
         if self.letters and "text and HTML" not in about:

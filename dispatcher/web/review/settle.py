@@ -146,8 +146,9 @@ def _part(site: Site, path: str, show: _Show, decide: _Decide) -> list[Route]:
             problems = error.problems if isinstance(error, UsageError) else (Problem(str(error)),)
             status = 503 if isinstance(error, Unavailable) else 409
             return show(request, Refusal(isinstance(error, RunActive), problems, form, status))
-        (last,) = settling.decided_lately(site.desk, most=1)
-        return RedirectResponse(f"{path}?{urlencode({'recorded': last['id']})}", 303)
+        lately = settling.decided_lately(site.desk)
+        ours = next((row["id"] for row in lately if row["why"] == _why(form)), 0)  # others decide meanwhile, too
+        return RedirectResponse(f"{path}?{urlencode({'recorded': ours})}", 303)
 
     return [Route(path, show, methods=["GET"]), Route(path, decided, methods=["POST"])]
 
