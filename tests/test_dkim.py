@@ -38,6 +38,7 @@ from tests.torture import Leap, judge, run, write_campaign
 
 NOW = datetime.now(UTC)
 DOMAIN = "example.org"
+BOTH = {"r1", "e1"}  # keys of RSA and of Ed25519
 HOW: tuple[Canonicalisation, ...] = ("relaxed/relaxed", "relaxed/simple")
 BLANKS = (" ", "  ", "\t", " \t ", "\n", " \n", "\n\n", "\n \n", "\n.", "\n..\n", "\u00a0", "=20", "é", "ក", " ")
 FILES = [b"", b"\n\n\n", b"x \t \r\n" * 30, bytes(range(256)) * 700]
@@ -92,13 +93,10 @@ def letters(count: int, seed: int = 6376) -> tuple[Message, ...]:
     return tuple(found)
 
 
-@pytest.mark.parametrize(
-    ("judge", "able", "count"),
-    [(by_dkimpy, {"r1"}, 1000), (by_mailauth, {"r1", "e1"}, 1000), (by_perl, {"r1"}, 1000)],
-)
-def test_judges_of_a_thousand_letters(judge: Judge, able: set[str], count: int) -> None:
-    messages = [message.octets for message in letters(1000)[:count]]
-    assert [verdict & able for verdict in judge(messages, records())] == [able] * count
+@pytest.mark.parametrize(("judge", "able"), [(by_dkimpy, BOTH), (by_mailauth, BOTH), (by_perl, {"r1"})])
+def test_judges_of_a_thousand_letters(judge: Judge, able: set[str]) -> None:
+    messages = [message.octets for message in letters(1000)]
+    assert [verdict & able for verdict in judge(messages, records())] == [able] * 1000
 
 
 @pytest.mark.parametrize("judge", [by_dkimpy, by_mailauth, by_perl])
@@ -134,8 +132,8 @@ def test_without_a_body() -> None:
         made += [
             signed(Message(date, header + b"a\r\n", (body, b"\r\n")), signers(), how, NOW).octets for body in bodies
         ]
-        assert by_mailauth(made, records()) == [{"r1", "e1"}] * len(made), how
-        assert by_dkimpy(made, records()) == [{"r1"}] * len(made), how
+        assert by_mailauth(made, records()) == [BOTH] * len(made), how
+        assert by_dkimpy(made, records()) == [BOTH] * len(made), how
 
 
 def test_opendkim(tmp_path: Path) -> None:
@@ -184,7 +182,8 @@ def test_letters_and_tests_leave_signed(folder: Path, tmp_path: Path) -> None:
         assert done.code == 0, done
         stored = [each.octets for each in server.stored]
         assert len(stored) == tests + 6
-    assert by_mailauth(stored, records_of(folder)) == [{"r1", "e1"}] * len(stored)
+    assert by_mailauth(stored, records_of(folder)) == [BOTH] * len(stored)
+    assert by_dkimpy(stored, records_of(folder)) == [BOTH] * len(stored)
     assert by_perl(stored, records_of(folder)) == [{"r1"}] * len(stored)
     for selector in keys():
         (folder / f"{selector}.pem").unlink()
@@ -240,7 +239,7 @@ def test_connections_that_break_while_letters_are_signed(tmp_path: Path) -> None
             file.write('\n[dkim]\nkeys = { r1 = "r1.pem", e1 = "e1.pem" }\ncanonicalisation = "relaxed/simple"\n')
         assert run(tmp_path, clock=Leap(NOW - timedelta(hours=6)), wait=True).exit_code == 0
     stored = [each.octets for each in server.stored]
-    assert by_mailauth(stored, records_of(tmp_path)) == [{"r1", "e1"}] * 150
+    assert by_mailauth(stored, records_of(tmp_path)) == [BOTH] * 150
     bare = [octets[octets.index(b"\r\nDate: ") + 2 :] for octets in stored]
     server.stored[:] = [replace(each, octets=octets) for each, octets in zip(server.stored, bare, strict=True)]
     judge(tmp_path, server, 150, complete=True)
