@@ -11,8 +11,9 @@ demo: $(VENV)/.installed
 	$(BIN)/dispatcher send --sandbox --fresh
 	@echo "To type these as they stand, first: . $(BIN)/activate"
 
-# In as many processes as there are cores, each with whole files; `make test PROCESSES=0` runs them in one.
-PROCESSES ?= auto
+# In three processes for two cores, for many tests wait (a lock, a browser at rest, a time-out of the DNS); each has
+# whole files. `make test PROCESSES=0` runs all in one.
+PROCESSES ?= $(shell $(PYTHON) -c "import os; print((3 * (os.cpu_count() or 1) + 1) // 2)")
 test: $(VENV)/.installed-test tests/npm/node_modules/.installed
 	$(BIN)/python -m pytest -n $(PROCESSES) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
