@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from dispatcher.core.posture import aligned, key_bits
+from dispatcher.core.posture import key_bits
 from dispatcher.core.preflight import Line, Status
 from dispatcher.desk.posture import sender_lines
 from dispatcher.lookups import Lookups
@@ -64,6 +64,7 @@ def posture(
     write_campaign(folder, relay=f'{relay}resolver = "127.0.0.1"\n', sender=sender or SENDER)
     campaign = read_campaign(folder, profiles())
     zones = {"orchard.example.org": zone} if isinstance(zone, str) else zone
+    zones = {**zones, "org": "", "example": ""}
 
     async def run(server: NameServer) -> Iterable[Line]:
         return await sender_lines(campaign, Lookups(server.address, seconds=0.8, each=0.2))
@@ -292,7 +293,7 @@ def test_the_length_of_a_key(bits: int) -> None:
 
 
 def test_no_policy(tmp_path: Path) -> None:
-    line = one(posture(tmp_path, {"orchard.example.org": without("_dmarc"), "example.org": ""}), "DMARC")
+    line = one(posture(tmp_path, without("_dmarc")), "DMARC")
     assert (line.status, line.what) == (Status.WARNING, "orchard.example.org publishes no policy")
     assert line.records == (
         '_dmarc.orchard.example.org. 3600 IN TXT "v=DMARC1; p=none; rua=mailto:answers@orchard.example.org"',
@@ -320,7 +321,7 @@ def test_the_policy_of_the_domain_above(tmp_path: Path) -> None:
     assert one(found, "DMARC").what.startswith("_dmarc.example.org: ")
     line = one(found, "alignment")
     assert line.status is Status.PROBLEM
-    assert "neither SPF nor DKIM passes, and your own policy is p=quarantine" in line.what
+    assert "neither SPF nor DKIM passes, and your own policy is sp=quarantine" in line.what
 
 
 def test_a_policy_of_none_lets_it_pass_with_a_word(tmp_path: Path) -> None:
@@ -330,19 +331,71 @@ def test_a_policy_of_none_lets_it_pass_with_a_word(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "at", "strict", "same"),
+    ("record", "at", "status", "said"),
     [
-        ("a.example", "a.example", "", True, True),
-        ("b.a.example", "a.example", "", False, True),
-        ("b.a.example", "a.example", "", True, False),
-        ("a.example", "b.a.example", "", False, True),
-        ("b.a.example", "c.a.example", "a.example", False, True),
-        ("b.a.example", "c.a.example", "b.a.example", False, False),
-        ("xa.example", "a.example", "a.example", False, False),
+        ("p=reject; sp=none", "example.org", Status.OK, "; for orchard.example.org it is sp=none"),
+        ("p=quarantine", "example.org", Status.OK, "; for orchard.example.org it is p=quarantine"),
+        ("p=reject; np=none", "example.org", Status.OK, "; for orchard.example.org it is p=reject"),
+        ("p=quarantine; t=y", "orchard.example.org", Status.OK, "; a test (t=y), to be taken for none"),
+        ("p=reject; sp=always", "example.org", Status.WARNING, "_dmarc.example.org has no good sp=: v=DMARC1; "),
     ],
 )
-def test_when_two_domains_count_as_one(first: str, second: str, at: str, strict: bool, same: bool) -> None:
-    assert aligned(first, second, at, strict=strict) is same
+def test_what_a_policy_is_for_this_domain(tmp_path: Path, record: str, at: str, status: Status, said: str) -> None:
+    zones = {"orchard.example.org": without("_dmarc"), "example.org": ""}
+    zones[at] += f'\n_dmarc TXT "v=DMARC1; {record}"'
+    line = one(posture(tmp_path, zones), "DMARC")
+    assert (line.status, said in line.what) == (status, True), line
+
+
+def test_two_policies_of_which_none_counts(tmp_path: Path) -> None:
+    """Those of the domain itself are named though the one above then counts; those above are nobody's matter else."""
+    two = '_dmarc TXT "v=DMARC1; p=none"\n_dmarc TXT "v=DMARC1; p=reject"'
+    one_above = {"orchard.example.org": without("_dmarc", more=two), "example.org": '_dmarc TXT "v=DMARC1; p=none"'}
+    line = one(posture(tmp_path / "1", one_above), "DMARC")
+    assert (line.status, line.what) == (Status.PROBLEM, "_dmarc.orchard.example.org has 2 policies")
+    assert one(posture(tmp_path / "2", {"orchard.example.org": GOOD, "example.org": two}), "DMARC").status is Status.OK
+    line = one(posture(tmp_path / "3", {"orchard.example.org": without("_dmarc"), "example.org": two}), "DMARC")
+    assert (line.status, line.what) == (Status.PROBLEM, "_dmarc.example.org has 2 policies")
+
+
+AWAY = (
+    'organisation = "O"\nname = "O"\naddress = "office@orchard.example.org"\nsignatory = "A"\n'
+    'return_path = "b@mailer.example.org"\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("above", "status", "words"),
+    [
+        ('_dmarc TXT "v=DMARC1; p=none"', Status.OK, "passes by SPF"),
+        ('_dmarc TXT "v=DMARC1; p=reject; psd=y"', Status.PROBLEM, "SPF does not count"),
+        ("", Status.PROBLEM, "SPF does not count"),
+    ],
+)
+def test_a_sister_domain_counts_below_an_organisation_alone(
+    tmp_path: Path, above: str, status: Status, words: str
+) -> None:
+    """Under a registry's name, or where nothing joins the two, SPF is about another domain."""
+    zones = {
+        "orchard.example.org": without("_domainkey"),
+        "mailer.example.org": '@ MX 10 m\n@ TXT "v=spf1 ip4:192.0.2.25 -all"',
+        "example.org": above,
+    }
+    line = one(posture(tmp_path, zones, sender=AWAY, relay=f'{RELAY}dkim_selectors = ["s1"]\n'), "alignment")
+    assert (line.status, words in line.what) == (status, True), line
+
+
+def test_what_joins_two_domains_may_be_unknown(tmp_path: Path) -> None:
+    zones = {
+        "orchard.example.org": without("_domainkey"),
+        "mailer.example.org": '@ MX 10 m\n@ TXT "v=spf1 ip4:192.0.2.25 -all"',
+        "example.org": "",
+    }
+    odd = {"_dmarc.example.org": Odd.SERVFAIL}
+    found = posture(tmp_path, zones, sender=AWAY, relay=f'{RELAY}dkim_selectors = ["s1"]\n', odd=odd)
+    assert one(found, "DMARC").status is Status.OK, "the domain's own policy is known"
+    line = one(found, "alignment")
+    assert (line.status, line.what.partition(":")[0]) == (Status.WARNING, "unknown")
 
 
 # Name servers that misbehave.

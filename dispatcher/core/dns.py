@@ -50,12 +50,6 @@ def tags(record: str) -> Mapping[str, str]:
     return found
 
 
-def parents(domain: str) -> list[str]:
-    """The domain and those above it, down to two labels."""
-    labels = domain.split(".")
-    return [".".join(labels[n:]) for n in range(max(1, len(labels) - 1))]
-
-
 def txt_record(name: str, text: str) -> str:
     """A TXT record in a zone file's words, ready to paste; long ones in strings of 255 octets (RFC 1035 §3.3.14)."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')

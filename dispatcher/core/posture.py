@@ -1,11 +1,8 @@
 """The sender's domain in the DNS: whether a letter from it, by this relay, is one that receivers believe.
 
-MX, SPF (RFC 7208), DKIM (RFC 6376, RFC 8301), DMARC (RFC 7489), MTA-STS (RFC 8461), TLS-RPT (RFC 8460), BIMI. Inquiries
+MX, SPF (RFC 7208), DKIM (RFC 6376, RFC 8301), DMARC (RFC 9989), MTA-STS (RFC 8461), TLS-RPT (RFC 8460), BIMI. Inquiries
 ask and return what they found; `posture_lines` says what it means, with the record to publish. What the DNS did not
 answer is unknown: it is never taken for missing.
-
-Two domains are one organisation's if one is below the other, or both below the one where the DMARC policy was found;
-there is no list of public suffixes here, and the tree of names says the same for all but a few.
 """
 
 import base64
@@ -16,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dispatcher.core import spf
-from dispatcher.core.dns import Answer, Inquiry, ask, parents, tags, txt_record
+from dispatcher.core.dmarc import POLICIES, Policy, Walk, aligned, asked
+from dispatcher.core.dns import Answer, Inquiry, ask, tags, txt_record
 from dispatcher.core.preflight import Line, Part, ok, problem, warning
 
 WEAK: Final = 1024
@@ -82,30 +80,21 @@ class Dkim:
 
 
 @dataclass(frozen=True, slots=True)
-class Dmarc:
-    """The policy, and the domain where it was found."""
-
-    record: str = ""
-    at: str = ""
-    several: int = 0
-    unknown: str = ""
-
-    @property
-    def tags(self) -> Mapping[str, str]:
-        return tags(self.record)
-
-
-@dataclass(frozen=True, slots=True)
 class Posture:
-    """All that was found."""
+    """All that was found; `dmarc` from the From address's domain upwards, `path_dmarc` from the return path's."""
 
     mail: Mail
     path: Mail
     reply: Mail
     spf: Spf
     dkim: Sequence[Dkim]
-    dmarc: Dmarc
+    dmarc: Walk
+    path_dmarc: Walk
     others: Mapping[str, Answer] = field(default_factory=dict)
+
+    @property
+    def policy(self) -> Policy | None:
+        return self.dmarc.policy(exists=self.mail.exists)
 
 
 # Inquiries.
@@ -146,18 +135,6 @@ def dkim_of(domain: str, selector: str) -> Inquiry[Dkim]:
     return Dkim(selector, found[0] if found else "", len(found), answer.unknown)
 
 
-def dmarc_of(domain: str) -> Inquiry[Dmarc]:
-    """The policy of a domain, or of the nearest one above it."""
-    for at in parents(domain):
-        answer = yield from ask(f"_dmarc.{at}", "TXT")
-        if answer.unknown:
-            return Dmarc(unknown=answer.unknown)
-        found = [record for record in answer.records if record.replace(" ", "").lower().startswith("v=dmarc1")]
-        if found:
-            return Dmarc(found[0], at, len(found))
-    return Dmarc()
-
-
 OTHERS: Final[Mapping[str, tuple[str, str]]] = {
     "MTA-STS": ("_mta-sts", "v=STSv1"),
     "TLS-RPT": ("_smtp._tls", "v=TLSRPTv1"),
@@ -178,7 +155,7 @@ def posture_lines(sender: Sender, found: Posture) -> Iterator[Line]:
         yield _mail("replies", found.reply, "the domain that answers go to")
     yield from _spf(sender, found.spf)
     yield from _dkim(sender, found)
-    yield _dmarc(sender, found.dmarc)
+    yield _dmarc(sender, found)
     yield from _alignment(sender, found)
     for name, answer in found.others.items():
         yield _other(name, answer)
@@ -366,62 +343,50 @@ def _modulus(octets: bytes) -> int | None:
 # DMARC, and whether any of it counts for the address that people see.
 
 
-def _dmarc(sender: Sender, found: Dmarc) -> Line:
-    if found.unknown:
-        return warning(_PART, "DMARC", f"unknown: {found.unknown}", _AGAIN)
-    if not found.record:
+def _dmarc(sender: Sender, found: Posture) -> Line:
+    up, policy = found.dmarc, found.policy
+    spoilt = next(iter(up.several), "")
+    if spoilt and (policy is None or spoilt == sender.from_domain):
+        what = f"_dmarc.{spoilt} has {up.several[spoilt]} policies"
+        return problem(_PART, "DMARC", what, "leave one: receivers use none")
+    if policy is None and up.unknown:
+        return warning(_PART, "DMARC", f"unknown: {up.unknown}", _AGAIN)
+    if policy is None:
         record = txt_record(f"_dmarc.{sender.from_domain}", f"v=DMARC1; p=none; rua=mailto:{sender.reports_to}")
         todo = "publish one; large receivers want it of whoever sends thousands of letters a day"
         return warning(_PART, "DMARC", f"{sender.from_domain} publishes no policy", todo, records=[record])
-    if found.several > 1:
-        return problem(
-            _PART, "DMARC", f"_dmarc.{found.at} has {found.several} policies", "leave one: receivers use none"
-        )
-    policy = _policy(sender, found)
-    if policy not in ("none", "quarantine", "reject"):
-        return warning(
-            _PART, "DMARC", f"_dmarc.{found.at} has no good p=: {found.record}", "write p=none, quarantine or reject"
-        )
-    return ok(_PART, "DMARC", f"_dmarc.{found.at}: {found.record}")
+    bad = [tag for tag, value in asked(policy.record).items() if value not in POLICIES]
+    if bad:
+        what = f"_dmarc.{policy.at} has no good {bad[0]}=: {policy.record}"
+        return warning(_PART, "DMARC", what, f"write {bad[0]}=none, quarantine or reject")
+    return ok(_PART, "DMARC", f"_dmarc.{policy.at}: {policy.record}{_of_this(sender, policy)}")
 
 
-def _policy(sender: Sender, found: Dmarc) -> str:
-    said = found.tags
-    below = found.at != sender.from_domain
-    return (said.get("sp") if below and "sp" in said else said.get("p", "")) or ""
-
-
-def aligned(first: str, second: str, at: str, *, strict: bool) -> bool:
-    """Whether two domains count as one for DMARC (RFC 7489 §3.1); `at` is where the policy was found."""
-    if first == second:
-        return True
-    if strict:
-        return False
-    over = tuple(f".{domain}" for domain in (first, second))
-    under_one = bool(at) and all(domain == at or domain.endswith(f".{at}") for domain in (first, second))
-    return first.endswith(over[1]) or second.endswith(over[0]) or under_one
+def _of_this(sender: Sender, policy: Policy) -> str:
+    """Which part of another domain's record is about this one; and that it is a test."""
+    about = f"; for {sender.from_domain} it is {policy.tag}={policy.value}" if policy.at != sender.from_domain else ""
+    return about + (f"; a test (t=y), to be taken for {policy.action}" if policy.tested else "")
 
 
 def _alignment(sender: Sender, found: Posture) -> Iterator[Line]:
     """A letter passes DMARC by SPF or by DKIM, for the domain that people see."""
-    said = found.dmarc.tags
-    strict = said.get("aspf", "r").lower() == "s"
-    of_path = aligned(sender.path_domain, sender.from_domain, found.dmarc.at, strict=strict)
-    by_spf = of_path and _spf_passes(sender, found.spf)
+    policy = found.policy
+    strict = policy is not None and tags(policy.record).get("aspf", "r").lower() == "s"
+    of_path = aligned(found.dmarc, found.path_dmarc, strict=strict)
+    by_spf = bool(of_path) and _spf_passes(sender, found.spf)
     by_dkim = any(_is_good(each) for each in found.dkim)
     shown = f"From {sender.from_domain}, return path {sender.path_domain}"
     if by_spf or by_dkim:
         ways = [way for way, is_so in (("SPF", by_spf), ("DKIM", by_dkim)) if is_so]
         yield ok(_PART, "alignment", f"{shown}: the From address passes by {' and '.join(ways)}")
         return
-    because = "" if of_path else "; SPF does not count: it is about another domain than the one people see"
-    if _unsure(sender, found):
+    because = "; SPF does not count: it is about another domain than the one people see" if of_path is False else ""
+    if of_path is None or _unsure(sender, found):
         yield warning(_PART, "alignment", f"unknown: {shown}: nothing shown yet that passes{because}", _SETTLE)
         return
     todo = "let this relay pass SPF with a return path of your own domain, or have letters signed for it by DKIM"
-    policy = _policy(sender, found.dmarc)
-    if policy in ("quarantine", "reject"):
-        what = f"{shown}: neither SPF nor DKIM passes, and your own policy is p={policy}{because}"
+    if policy and policy.action != "none":
+        what = f"{shown}: neither SPF nor DKIM passes, and your own policy is {policy.tag}={policy.value}{because}"
         yield problem(_PART, "alignment", what, todo)
     else:
         yield warning(_PART, "alignment", f"{shown}: neither SPF nor DKIM passes{because}", todo)
@@ -452,7 +417,7 @@ def _unsure(sender: Sender, found: Posture) -> bool:
     of_spf = found.spf.cost.unknown or any(each.result is spf.Result.TEMPERROR for each in checks)
     of_relay = bool(found.spf.cost.record) and not sender.include and (not checks or bool(sender.unsure))
     of_dkim = not found.dkim or any(each.unknown for each in found.dkim)
-    return bool(of_spf or of_relay or of_dkim or found.dmarc.unknown)
+    return bool(of_spf or of_relay or of_dkim or (found.dmarc.unknown and found.policy is None))
 
 
 def _other(name: str, answer: Answer) -> Line:

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 from dispatcher.core.address import is_reserved
 from dispatcher.core.campaign import Campaign
+from dispatcher.core.dmarc import walk
 from dispatcher.core.dns import Question
 from dispatcher.core.posture import (
     OTHERS,
     Posture,
     Sender,
     dkim_of,
-    dmarc_of,
     mail_of,
     posture_lines,
     spf_of,
@@ -30,17 +30,18 @@ async def sender_lines(campaign: Campaign, dns: Lookups) -> Sequence[Line]:
     if not campaign.preflight.resolver and (example := next(filter(is_reserved, domains), "")):
         return [ok(Part.SENDER, "domain", f"{example} is an example, and not looked up")]
     sender = await _sender(campaign, dns)
-    mail, path, reply, spf, dmarc = await asyncio.gather(
+    mail, path, reply, spf, dmarc, path_dmarc = await asyncio.gather(
         dns.settle(mail_of(sender.from_domain)),
         dns.settle(mail_of(sender.path_domain)),
         dns.settle(mail_of(sender.reply_domain)),
         dns.settle(spf_of(sender)),
-        dns.settle(dmarc_of(sender.from_domain)),
+        dns.settle(walk(sender.from_domain)),
+        dns.settle(walk(sender.path_domain)),
     )
     dkim = await asyncio.gather(*(dns.settle(dkim_of(sender.from_domain, each)) for each in sender.selectors))
     names = [f"{label}.{sender.from_domain}" for label, _ in OTHERS.values()]
     others = await asyncio.gather(*(dns.answer(Question(name, "TXT")) for name in names))
-    posture = Posture(mail, path, reply, spf, dkim, dmarc, dict(zip(OTHERS, others, strict=True)))
+    posture = Posture(mail, path, reply, spf, dkim, dmarc, path_dmarc, dict(zip(OTHERS, others, strict=True)))
     return list(posture_lines(sender, posture))
 
 
