@@ -1,8 +1,10 @@
 """`dispatcher preflight`: the table, this machine, the letters, and the relay, which is met and sent nothing."""
 
+import json
 import os
 import re
 import ssl
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -387,6 +389,21 @@ def test_a_wrong_password_is_not_waited_for(folder: Path) -> None:
     assert "AUTH: 535 5.7.8 not you" in done.err
     assert "Nothing was sent. See all: dispatcher preflight; to send without it: --skip-preflight" in done.err
     assert not (folder / ".dispatcher").exists()
+
+
+@pytest.mark.parametrize("words", [(), ("--skip-preflight",)])
+def test_a_command_that_prints_the_secret_runs_once(folder: Path, words: tuple[str, ...]) -> None:
+    """For looking first, and for every connection of the run: it may ask a person each time."""
+    halves = f"{PASSWORD[:5]!r} + {PASSWORD[5:]!r}"  # whole it is in no file
+    (folder / "print.py").write_text(f"open('runs', 'a').write('x')\nprint({halves})\n")
+    with secured(folder, Script()) as server:
+        command = f"command = [{json.dumps(sys.executable)}, 'print.py']"
+        edit(folder / "campaign.toml", 'env = "DISPATCHER_PASSWORD"', command)
+        done = dispatcher("send", "--confirm", "6", *words, folder=folder)
+        assert done.code == 0, done
+        assert len(server.stored) == 6
+        assert sum(command.startswith(b"AUTH") for command in server.commands) >= (1 if words else 2)
+    assert (folder / "runs").read_text() == "x"
 
 
 def test_a_skipped_preflight_is_recorded(folder: Path) -> None:

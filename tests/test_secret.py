@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher.accounts.secret import forget_secret, read_secret, store_secret
+from dispatcher.accounts.secret import Kept, forget_secret, read_secret, store_secret
 from dispatcher.core.campaign import Password
-from dispatcher.core.errors import SecretError
+from dispatcher.core.errors import Problem, SecretError
 
 USER = "upr@kms.example.org"
 CANARY = "hunter2-Tr0ub4dor&3 é"
@@ -148,6 +148,27 @@ def test_a_program_that_anybody_may_choose_is_not_run(tmp_path: Path) -> None:
     assert "can be changed by others, and says which program to run" in refused(python("print('x')"), tmp_path)
     (tmp_path / "campaign.toml").chmod(0o664)
     assert read_secret(python("print('x')"), tmp_path, USER) == "x"
+
+
+def test_what_is_kept_is_read_again_only_when_it_must_be() -> None:
+    """Refused, or kept for long enough; what could not be read is asked for again."""
+    said = iter(["", "one", "two", "three"])
+    now = [100.0]
+
+    def read() -> str:
+        if secret := next(said):
+            return secret
+        raise SecretError(Problem("nothing there"))
+
+    kept = Kept(read, lambda: now[0], 60)
+    with pytest.raises(SecretError):
+        kept()
+    assert [kept(), kept(), kept("another")] == ["one"] * 3
+    assert [kept("one"), kept()] == ["two"] * 2
+    now[0] += 59.9
+    assert kept() == "two"
+    now[0] += 0.2
+    assert kept() == "three"
 
 
 def test_no_such_program(tmp_path: Path) -> None:

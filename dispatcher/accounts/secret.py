@@ -1,4 +1,4 @@
-"""Secrets, from where campaign.toml says they are. They are returned, never kept, printed or put into an error.
+"""Secrets, from where campaign.toml says they are. They are returned, never printed or put into an error.
 
     environment   taken out of it when it is first read, so that no program we start inherits it
     file          in the campaign's folder, a plain file, closed to others
@@ -8,11 +8,14 @@
 A file and the keyring can be written, too. Raises SecretError with what to do.
 """
 
+import math
 import os
 import secrets
 import stat
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -62,6 +65,27 @@ def read_secret(where: "Password", folder: Path, user: str, *, seconds: float = 
     if not secret:
         raise SecretError(Problem(empty, PLACE, todo))
     return secret
+
+
+class Kept:
+    """A secret that is read once for all who need it: a command that prints one may ask a person each time.
+
+    It is kept for so many seconds by a clock that nobody sets. Called from threads; raises what reading it raises.
+    """
+
+    def __init__(self, read: Callable[[], str], boot: Callable[[], float], seconds: float = math.inf) -> None:
+        self._read = read
+        self._boot = boot
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._secret, self._until = "", 0.0
+
+    def __call__(self, refused: str = "") -> str:
+        """The secret; read anew if it is the one that was `refused`."""
+        with self._lock:
+            if not self._secret or self._secret == refused or self._boot() >= self._until:
+                self._secret, self._until = self._read(), self._boot() + self._seconds
+            return self._secret
 
 
 def require_store(where: "Password") -> None:

@@ -30,12 +30,21 @@ _PATIENCE: Final = 60.0
 
 
 class LoginSecret:
-    """Fresh at each login. `read` and `write` reach the store, and may take their time; `boot` is the clock."""
+    """What is good at each login. `read` and `write` reach the store, and may take their time; `boot` is the clock.
+
+    `read` is called with what was refused, or with "", and may keep what it has read; a grant is read `anew`.
+    """
 
     def __init__(
-        self, read: Callable[[], str], write: Callable[[str], object], boot: Callable[[], float], lock: Path
+        self,
+        read: Callable[[str], str],
+        anew: Callable[[], str],
+        write: Callable[[str], object],
+        boot: Callable[[], float],
+        lock: Path,
     ) -> None:
         self._read = read
+        self._anew = anew
         self._write = write
         self._boot = boot
         self._file = lock
@@ -46,7 +55,7 @@ class LoginSecret:
         """What to log in with; another one than what was `refused`, if there is any."""
         if self._good(refused):
             return self._token
-        text = await asyncio.to_thread(self._read)
+        text = await asyncio.to_thread(self._read, refused)
         if Grant.parse(text) is None:
             return text
         async with self._lock:
@@ -75,7 +84,7 @@ class LoginSecret:
             lock.release()
 
     async def _renew(self) -> None:
-        grant = Grant.parse(await asyncio.to_thread(self._read))  # another process may have put a newer one there
+        grant = Grant.parse(await asyncio.to_thread(self._anew))  # another process may have put a newer one there
         if grant is None:
             raise SecretError(Problem("what is stored was replaced meanwhile", PLACE, "try again"))
         asked = self._boot()

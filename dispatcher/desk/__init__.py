@@ -36,6 +36,7 @@ from dispatcher.ledgers.state import state_folder
 
 if TYPE_CHECKING:
     from dispatcher.core.campaign import Campaign, RelayAccount
+    from dispatcher.desk.accounts import Login
     from dispatcher.desk.attached import Watch
     from dispatcher.desk.draft import Draft
 
@@ -65,6 +66,7 @@ class Desk:
         hidden = root / HIDDEN / "sandbox" if sandbox else root / HIDDEN
         self.ledger_path = hidden / "ledger.sqlite"
         self.real_ledger_path = root / HIDDEN / "ledger.sqlite"
+        self.logins: dict[tuple[object, ...], Login] = {}  # what was read for one is not read again for the next
         self.mail_path = root / HIDDEN / "sandbox" / "mail"
         self.folder_flag = "" if root == Path() else f" -C {quoted(str(root))}"
         self.flag = self.folder_flag + (" --sandbox" if sandbox else "")

@@ -2,16 +2,25 @@
 
 import asyncio
 import hashlib
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from dispatcher.accounts.grant import Client, Flow, Grant
 from dispatcher.accounts.providers import GOOGLE, Provider, discovered, microsoft
-from dispatcher.accounts.secret import closed_file, forget_secret, in_words, read_secret, require_store, store_secret
+from dispatcher.accounts.secret import (
+    Kept,
+    closed_file,
+    forget_secret,
+    in_words,
+    read_secret,
+    require_store,
+    store_secret,
+)
 from dispatcher.accounts.signin import Invite, sign_in
 from dispatcher.accounts.tokens import LoginSecret, revoke
 from dispatcher.core.campaign import Campaign, Password, RelayAccount, endpoint
@@ -25,11 +34,14 @@ from dispatcher.relays.login import Secret
 from dispatcher.relays.smtp import Account, SmtpRelay, SmtpSession, Timeouts
 from dispatcher.sandbox import Sandbox
 
+_TOKEN_KEPT: Final = 60.0
+"""Seconds for which an access token that a program prints is good for the next login, too: it says not how long."""
+
 
 def require_secret(desk: Desk, relay: RelayAccount) -> None:
     """Raise SecretError if what the relay is to be told at a login is not there."""
     if relay.password:
-        read_secret(relay.password, desk.root, relay.user or "")
+        _login(desk, relay, relay.password).read("")
     _key(desk, relay)
 
 
@@ -177,23 +189,34 @@ async def open_relay(desk: Desk, campaign: Campaign, timeouts: Timeouts | None =
         yield SmtpRelay(Account(sandbox.host, sandbox.port, "none"), desk.clock)
 
 
-def _secret(desk: Desk, relay: RelayAccount) -> Secret | None:
-    """What the relay is told at a login."""
-    where, user = relay.password, relay.user or ""
-    if where is None:
-        return None
+@dataclass(frozen=True, slots=True)
+class Login:
+    """What the relay is told at a login, and what is stored for it."""
 
-    def read() -> str:
+    secret: Secret
+    read: Kept
+
+
+def _login(desk: Desk, relay: RelayAccount, where: Password) -> Login:
+    """The same for as long as a command runs: looking first and sending then take one secret, and one token."""
+    user = relay.user or ""
+    key = (where, user, relay.auth)
+    if key not in desk.logins:
+        desk.logins[key] = _made(desk, where, user, token=relay.auth == "xoauth2")
+    return desk.logins[key]
+
+
+def _made(desk: Desk, where: Password, user: str, *, token: bool) -> Login:
+    def anew() -> str:
         return read_secret(where, desk.root, user)
 
-    async def password(_: str) -> str:
-        return await asyncio.to_thread(read)
+    def write(text: str) -> str:
+        return store_secret(where, desk.root, user, text)
 
-    if relay.auth == "password":
-        return password
-    return LoginSecret(
-        read, lambda text: store_secret(where, desk.root, user, text), desk.clock.boot, _lock(desk, where, user)
-    )
+    read = Kept(anew, desk.clock.boot, _TOKEN_KEPT if token else math.inf)
+    if token:
+        return Login(LoginSecret(read, anew, write, desk.clock.boot, _lock(desk, where, user)), read)
+    return Login(lambda refused: asyncio.to_thread(read, refused), read)
 
 
 def _lock(desk: Desk, where: Password, user: str) -> Path:
@@ -208,7 +231,7 @@ def _account(desk: Desk, relay: RelayAccount) -> Account:
         relay.port,
         relay.security,
         relay.user or "",
-        _secret(desk, relay),
+        _login(desk, relay, relay.password).secret if relay.password else None,
         relay.helo,
         desk.root / relay.ca_file if relay.ca_file else None,
         relay.auth,

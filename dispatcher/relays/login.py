@@ -1,6 +1,6 @@
 """AUTH (RFC 4954): PLAIN, LOGIN and CRAM-MD5 with a password, XOAUTH2 with an access token. Only ever under TLS.
 
-The secret is asked for freshly at each login, and kept nowhere: not in an exception, its chain, a repr or a log; also
+The secret is asked for at each login, and kept nowhere here: not in an exception, its chain, a repr or a log; also
 not in a reply of the relay that repeats what it was told. A token that the relay refuses may have ended there before
 its time: then another one is asked for, and if there is one, tried once. That an identity provider gives none is the
 relay's trouble, as a refusal or for now. Raises RelayTrouble, and whatever else asking for the secret raises.
