@@ -2,17 +2,20 @@
 
 import json
 import os
+import platform
 import re
+import sqlite3
 import ssl
 import sys
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
 
-from dispatcher.core.machine import Machine, machine_lines
+from dispatcher.core.machine import LIBRARIES, Machine, machine_lines
 from dispatcher.core.preflight import Line, Status
 from tests import canary
 from tests.command import Done, dispatcher, edit, new_campaign, read_list, set_relay, tree, use_server, write_list
@@ -135,8 +138,8 @@ def test_what_check_says_is_said(folder: Path) -> None:
 
 def lines(**facts: Any) -> dict[str, Line]:
     usual: dict[str, Any] = {
-        "python": (3, 13, 9), "sqlite": (3, 51, 3), "openssl": (3, 5, 4), "now": NOW, "last": None, "free": 10**12,
-        "needed": 10**8, "loose": (),
+        "python": (3, 13, 12), "sqlite": (3, 51, 3), "openssl": (3, 5, 4), "libraries": {}, "now": NOW, "last": None,
+        "free": 10**12, "needed": 10**8, "loose": (),
     }  # fmt: skip
     return {line.subject: line for line in machine_lines(Machine(**{**usual, **facts}))}
 
@@ -149,11 +152,31 @@ def test_a_sound_machine() -> None:
     ("facts", "subject", "status", "words"),
     [
         ({"python": (3, 11, 7)}, "Python", Status.WARNING, "CVE-2024-6923"),
-        ({"python": (3, 11, 10)}, "Python", Status.OK, "3.11.10"),
+        ({"python": (3, 11, 10)}, "Python", Status.WARNING, "CVE-2026-1299"),
+        ({"python": (3, 11, 15)}, "Python", Status.OK, "3.11.15"),
         ({"python": (3, 12, 4)}, "Python", Status.WARNING, "CVE-2024-6923"),
+        ({"python": (3, 14, 2)}, "Python", Status.WARNING, "CVE-2026-1299"),
         ({"openssl": (3, 0, 6)}, "OpenSSL", Status.WARNING, "CVE-2022-3602"),
+        ({"openssl": (3, 0, 8)}, "OpenSSL", Status.OK, "3.0.8"),
         ({"openssl": (1, 1, 1)}, "OpenSSL", Status.WARNING, "no public mends"),
-        ({"sqlite": (3, 40, 1)}, "SQLite", Status.OK, "WAL-reset bug (before 3.51.3) cannot be met here"),
+        ({"openssl": (4, 0, 2)}, "OpenSSL", Status.WARNING, "CVE-2026-84783"),
+        (
+            {"sqlite": (3, 40, 1)},
+            "SQLite",
+            Status.OK,
+            "CVE-2025-6965 needs others' SQL, and none is run; the WAL-reset",
+        ),
+        ({"sqlite": (3, 51, 2)}, "SQLite", Status.OK, "3.51.2; the WAL-reset bug needs two programs that write"),
+        ({"libraries": {"Jinja2": (3, 1, 5)}}, "Jinja2", Status.WARNING, "CVE-2025-27516"),
+        ({"libraries": {"Jinja2": (3, 1, 6)}}, "Jinja2", Status.OK, "3.1.6"),
+        (
+            {"libraries": {"aiosmtplib": (5, 1, 0)}},
+            "aiosmtplib",
+            Status.WARNING,
+            "an address can give the relay orders",
+        ),
+        ({"libraries": {"aiosmtplib": (5, 1, 1)}}, "aiosmtplib", Status.WARNING, "GHSA-vxj7-4xrp-5vr4"),
+        ({"libraries": {"aiosmtpd": (1, 4, 4)}}, "aiosmtpd", Status.WARNING, "CVE-2024-27305"),
         ({"last": NOW + timedelta(hours=1)}, "clock", Status.PROBLEM, "this clock is slow"),
         ({"last": NOW + timedelta(seconds=30)}, "clock", Status.OK, ""),
         ({"free": 10**7}, "disk", Status.PROBLEM, "0.0 GB free; the run may take 0.1 GB"),
@@ -166,6 +189,24 @@ def test_what_is_said_of_a_machine(facts: dict[str, Any], subject: str, status: 
     assert found.status is status
     assert words in found.what
     assert (found.todo == "") is (status is Status.OK or facts.get("free", 0) is None)
+
+
+def test_a_library_that_does_not_say_its_version_is_unknown() -> None:
+    found = lines(libraries={"Jinja2": ()})["Jinja2"]
+    assert (found.status, found.what) == (Status.WARNING, "unknown: it does not say which version it is")
+
+
+def test_the_versions_are_those_in_use(folder: Path) -> None:
+    """OpenSSL's as it says it itself; the libraries' as they are installed."""
+    done = dispatcher("preflight", "--sandbox", "--json", folder=folder)
+    said = {row["subject"]: row["what"] for row in done.json["lines"] if row["part"] == "machine"}
+    number = re.match(r"OpenSSL (\d+\.\d+\.\d+)", ssl.OPENSSL_VERSION)
+    assert number
+    assert said["OpenSSL"].partition(":")[0] == number[1]
+    for name in LIBRARIES:
+        assert said[name] == version(name)
+    assert said["SQLite"].partition(";")[0] == sqlite3.sqlite_version
+    assert said["Python"].partition(":")[0] == platform.python_version()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="there are no such rights")

@@ -1,6 +1,7 @@
 """What preflight wants to know of this machine (`core.machine` says what it means)."""
 
 import os
+import re
 import shutil
 import sqlite3
 import ssl
@@ -8,12 +9,13 @@ import stat
 import sys
 from collections.abc import Iterator
 from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
 from dispatcher.core.campaign import Campaign
 from dispatcher.core.errors import LedgerUnavailable
-from dispatcher.core.machine import Machine, needed
+from dispatcher.core.machine import LIBRARIES, Machine, Version, needed
 from dispatcher.desk import Desk, quoted
 
 _READ: Final = 0o077
@@ -25,13 +27,27 @@ def machine(desk: Desk, campaign: Campaign, letters: int, attached: int) -> Mach
     return Machine(
         python=sys.version_info[:3],
         sqlite=sqlite3.sqlite_version_info,
-        openssl=ssl.OPENSSL_VERSION_INFO[:3],
+        openssl=_openssl(ssl.OPENSSL_VERSION_INFO),
+        libraries={name: _library(name) for name in LIBRARIES},
         now=desk.clock.now(),
         last=_last(desk),
         free=_free(desk.root),
         needed=needed(letters, attached),
         loose=tuple(_loose(desk, campaign)) if os.name == "posix" else (),
     )
+
+
+def _openssl(info: tuple[int, int, int, int, int]) -> Version:
+    """Major, minor and patch: since 3.0 the third of the five numbers is always 0, and the fourth is the patch."""
+    return (*info[:2], info[3]) if info[0] >= 3 else info[:3]
+
+
+def _library(name: str) -> Version:
+    """Its version, as far as that is numbers; () if it does not say."""
+    try:
+        return tuple(int(part) for part in re.findall(r"\d+", version(name))[:3])
+    except PackageNotFoundError:
+        return ()
 
 
 def _last(desk: Desk) -> datetime | None:
