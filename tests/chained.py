@@ -1,9 +1,12 @@
-"""Whether a ledger's chain holds: what must be true after every test, kill and loss of power."""
+"""Whether a ledger's chain holds, and every letter stands where the chain says: what must be true after every test,
+kill and loss of power.
+"""
 
 from pathlib import Path
 
 from dispatcher.core import chain
-from dispatcher.core.chain import Chained
+from dispatcher.core.chain import Chained, Name
+from dispatcher.core.replay import Order, Said, replay
 from dispatcher.ledgers.evidence import Evidence
 
 
@@ -20,3 +23,18 @@ def require_chained(path: Path) -> Chained:
     found = look_along(path)
     assert found.fault is None, found.fault.why
     return found
+
+
+def require_borne_out(path: Path) -> None:
+    """Fail if a letter stands where nothing that was recorded took it."""
+    order = Order()
+    with Evidence(path) as evidence:
+        for link in evidence.links():
+            for name in chain.names_of(link.names):
+                order.note(name)
+        for letter in evidence.letters({}):
+            said = [
+                Said(number, kind, about, order.before(Name("event", number))) for number, kind, about in letter.said
+            ]
+            can = replay(letter.channel, letter.tried, said, purged=letter.purged)
+            assert letter.state in can, f"{letter.key} is {letter.state}, not {can}: {letter.tried} {said}"

@@ -169,7 +169,8 @@ def ending(state: State, **changed: Any) -> Ending:
     outcome = {State.READY: Outcome.DEFERRED, State.LEASED: Outcome.FAILED}.get(state) or Outcome(state.value)
     code = {Outcome.ACCEPTED: 250, Outcome.DEFERRED: 450, Outcome.FAILED: 550}.get(outcome)
     reply = Reply(code, f"{code // 100}.0.0 said the relay") if code else None
-    return replace(Ending(state, outcome, Phase.FINAL, "recipient", "why", reply), **changed)
+    scope = "policy" if state is State.LEASED else "recipient"  # only what may be about all letters is held
+    return replace(Ending(state, outcome, Phase.FINAL, scope, "why", reply), **changed)
 
 
 ACCEPTED: Final = ending(State.ACCEPTED)

@@ -181,6 +181,14 @@ MUTANTS = (
         "list index out of range",
     ),
     Mutant(
+        "a letter may stand where nothing that was recorded took it",
+        "desk/verifying.py",
+        "        if letter.state in can:\n",
+        "        if letter.state in can or not letter.tried:\n",
+        ("test_verify.py::test_what_an_amended_plan_left_alone_cannot_be_moved_either",),
+        "ready to suppressed",
+    ),
+    Mutant(
         "salts that stay when what they are for is purged",
         "ledgers/purging.py",
         "                left[place : place + SALT] = bytes(SALT)\n",

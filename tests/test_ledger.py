@@ -21,7 +21,7 @@ from dispatcher.ledgers.held import _FOLD
 from dispatcher.ledgers.reader import Reader
 from dispatcher.ledgers.sqlite import SqliteLedger
 from dispatcher.ledgers.statements import SQL
-from tests.chained import require_chained
+from tests.chained import require_borne_out, require_chained
 from tests.ledger_bench import (
     ACCOUNT,
     CAMPAIGN,
@@ -62,6 +62,7 @@ class SqliteBench:
         """Whatever was done, the chain holds; unless a test wrote past the ledger."""
         if self.path.exists() and not self.forged:
             require_chained(self.path)
+            require_borne_out(self.path)
 
     def sql(self, *statements: str, keep: bool = True) -> list[tuple[Any, ...]]:
         self.forged |= keep and not all(each.lstrip().startswith("SELECT") for each in statements)

@@ -16,7 +16,7 @@ import pytest
 
 from dispatcher.ledgers.state import VARIABLE
 from tests.aftermath import SEND, finish
-from tests.chained import require_chained
+from tests.chained import require_borne_out, require_chained
 from tests.figures import COUNTS, FULL, SEED
 from tests.nursery import Nursery
 from tests.power import FILES, SOCKETS, Disk, moments, terminators
@@ -78,6 +78,7 @@ def test_the_intent_is_on_the_disk_at_every_terminator(
             )
             assert query(survivor, "PRAGMA integrity_check") == [("ok",)]
             require_chained(survivor / ".dispatcher/ledger.sqlite")
+            require_borne_out(survivor / ".dispatcher/ledger.sqlite")
             COUNTS["power losses"] += 1
             if moment in again:
                 server.stored[:] = [one for one in stored if message_id(one.octets) in left]

@@ -12,9 +12,10 @@ from typing import Any, Final
 import pytest
 
 from dispatcher.core import chain
+from dispatcher.core.model import State
 from dispatcher.desk import Desk
 from dispatcher.desk.approvals import approve
-from dispatcher.desk.deciding import amend, changes, resolve, suppress
+from dispatcher.desk.deciding import amend, changes, resolve, suppress, unsuppress
 from dispatcher.desk.dossier import Wish, write_dossier
 from dispatcher.desk.proving import verify_dossier
 from dispatcher.desk.sending import outlook, seal_now, send
@@ -241,6 +242,19 @@ def test_what_left_keeps_its_date(forged: sqlite3.Connection) -> None:
     assert "date" in faults[0].why
 
 
+def test_no_letter_can_be_moved_to_another_state_unseen(forged: sqlite3.Connection) -> None:
+    """Whatever it is, and wherever it is put. What waits may be in hand all the same: a run takes it up at any time."""
+    for key, state in forged.execute("SELECT key, state FROM letter ORDER BY id").fetchall():
+        for other in State:
+            if other in (state, State.LEASED):
+                continue
+            forged.execute("UPDATE letter SET state = ? WHERE key = ?", (other, key))
+            faults = look(forged).faults
+            assert [(fault.check, fault.key) for fault in faults] == [("the letters", key)], f"{state} to {other}"
+            forged.execute("UPDATE letter SET state = ? WHERE key = ?", (state, key))
+    assert look(forged).faults == []
+
+
 def test_a_waiting_letter_is_not_cancelled_unseen(forged: sqlite3.Connection) -> None:
     """Only an amended plan cancels what waits, and there was none."""
     assert forged.execute("UPDATE letter SET state = 'cancelled' WHERE state = 'ready'").rowcount == 1
@@ -356,6 +370,36 @@ def test_an_amended_campaign_and_one_that_is_under_way_verify(tmp_path: Path) ->
         send(desk, outlook(desk))
     found = verify_ledger(desk.ledger_path, lambda *_: None, desk=desk)
     assert (found.faults, found.messages) == ([], 6)
+
+
+def test_what_an_amended_plan_left_alone_cannot_be_moved_either(tmp_path: Path) -> None:
+    """A letter of an earlier revision might have been cancelled by the later one, or held back: then it says so."""
+    with Rules(lambda step, *_: b"550 5.1.1 nobody\r\n" if step == "RCPT" else None) as server:
+        folder = write_campaign(tmp_path / "campaign", server.port, 6, pace="connections = 1")
+        desk = Desk(folder)
+        send(desk, outlook(desk, limit=1))
+        suppress(desk, ["k00004@missions.example.org"], reason="asked", source="by hand")
+        path = folder / "list.csv"
+        lines = path.read_text().replace("K00002,k00002", "K00002,other").splitlines(keepends=True)
+        path.write_text("".join(lines[:-1]), encoding="utf-8")  # the last one's row is gone
+        draft, summary, _, _ = changes(desk)
+        amend(desk, draft, summary)
+        unsuppress(desk, "k00004@missions.example.org", why="they telephoned")
+        suppress(desk, ["other@missions.example.org"], reason="asked", source="by hand")
+    ledger = desk.ledger_path
+    assert verify_ledger(ledger, lambda *_: None, desk=desk).faults == []
+    write_dossier(desk, tmp_path / "out", Wish())
+    assert verify_dossier(tmp_path / "out").fault is None
+    with closing(sqlite3.connect(ledger, isolation_level=None)) as connection:
+        there = dict(connection.execute("SELECT key, state FROM letter").fetchall())
+        assert sorted(there.values()) == ["cancelled", "failed", "ready", "ready", "ready", "suppressed"]
+        connection.execute("DROP TRIGGER letter_moves")
+        for key, state in there.items():
+            for other in ("ready", "suppressed", "cancelled"):
+                connection.execute("UPDATE letter SET state = ? WHERE key = ?", (other, key))
+                found = verify_ledger(ledger, lambda *_: None, desk=desk).faults
+                assert [fault.key for fault in found] == ([] if other == state else [key]), f"{state} to {other}"
+                connection.execute("UPDATE letter SET state = ? WHERE key = ?", (state, key))
 
 
 def test_a_clock_that_was_set_back_between_is_no_forgery(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from dispatcher.desk import Desk
 from dispatcher.desk.sending import Result, outlook, send
 from dispatcher.dispatch import Dispatch
 from dispatcher.relays import conversation
-from tests.chained import require_chained
+from tests.chained import require_borne_out, require_chained
 from tests.smtp_server import Actions, Script, SmtpServer, Stored
 
 CAMPAIGN = "torture-2009"
@@ -227,6 +227,7 @@ def judge(folder: Path, server: Store, letters: int, *, complete: bool = False) 
 def judge_store(folder: Path, server: Store, letters: int) -> Mapping[str, int]:
     """The same, at any moment: letters may be leased, and those at risk may be stored or not; the chain holds."""
     require_chained(folder / ".dispatcher/ledger.sqlite")
+    require_borne_out(folder / ".dispatcher/ledger.sqlite")
     stored = by_id(server.stored)
     rows = numbered(folder)
     assert len(rows) == letters, "the counts do not add up"

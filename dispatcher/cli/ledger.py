@@ -247,8 +247,9 @@ def _say_story(found: dict[str, Any]) -> None:
     for number, attempt in enumerate(found["attempts"], 1):
         _say_attempt(number, attempt)
     for event in found["events"]:
-        who = f" by {event['who']}" if event["who"] else ""
-        say(f"{moment(event['at'])} UTC: {event['kind']} {event['subject']}{who}: {event['why']}")
+        by = f"by {event['who']}" if event["who"] else ""
+        what = " ".join(filter(None, (event["kind"], event["subject"], by)))
+        say(f"{moment(event['at'])} UTC: {what}" + (f": {event['why']}" if event["why"] else ""))
 
 
 def _say_attempt(number: int, attempt: dict[str, Any]) -> None:

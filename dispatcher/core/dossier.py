@@ -27,12 +27,11 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from dispatcher.core.chain import KINDS, Link, canonical, personal_digest, row_digest
-from dispatcher.core.model import Channel, State
+from dispatcher.core.model import Channel
 from dispatcher.core.review import WORDS, safe_cell, went_by
 from dispatcher.core.text import file_stem
 
@@ -417,26 +416,6 @@ _NAME: Final = re.compile(r"(?:[a-z-]+/)?[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 def _is_name(name: str) -> bool:
     """Whether it may be the name of a file there: nothing that leads outside."""
     return bool(_NAME.fullmatch(name))
-
-
-def can_stand(state: str, live: AbstractSet[str], attempts: int, *, on_paper: bool) -> bool:
-    """Whether a letter can stand there. `live` are outcomes of its attempts that nobody overrode, but for those that
-    leave it free to be tried again; `on_paper` is whether an event says that it was printed.
-    """
-    wanted = {
-        State.ACCEPTED: bool(live),
-        State.UNKNOWN: live == {"unknown"},
-        WORDS[State.CLOSED_UNKNOWN]: live == {"unknown"},
-        State.FAILED: bool(attempts) and not live,
-        State.PRINTED: on_paper and not live,
-        State.POSTED: on_paper and not live,
-    }
-    return wanted.get(state, state in _AT_REST and not live)
-
-
-_AT_REST: Final = frozenset(WORDS.get(state, str(state)) for state in State)
-LIVE: Final = frozenset(("accepted", "unknown"))
-"""Outcomes after which a letter is not tried again."""
 
 
 def always(redacted: bool) -> Iterator[str]:  # noqa: FBT001

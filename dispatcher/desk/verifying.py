@@ -5,7 +5,7 @@
     purges         what was taken away, and no more than that
     plans          all that stands of the letters and skips of the latest revision, and the digest that was approved
     letters        each one's octets made anew, against the digest it was sealed with and those of its attempts; and
-                   where it stands, against its attempts
+                   where it stands, against its attempts and what was decided about it
     attachments    their octets, against their digests
     approvals      their signatures
     the mark       what this machine remembers of the chain
@@ -28,7 +28,9 @@ from dispatcher.core.compose import ContentError
 from dispatcher.core.errors import DispatcherError, LedgerUnavailable, Problem, SignatureError, UsageError
 from dispatcher.core.headers import HeaderError
 from dispatcher.core.merge import Frozen, Press, message_digest
-from dispatcher.core.model import Channel, Leased, State
+from dispatcher.core.model import Channel, Leased
+from dispatcher.core.replay import Order, Said, replay
+from dispatcher.core.review import WORDS
 from dispatcher.desk import Desk
 from dispatcher.ledgers.evidence import Evidence, SealedLetter
 from dispatcher.ledgers.purging import removed_digest
@@ -38,7 +40,6 @@ from dispatcher.signing import verify as verify_signature
 Observe = Callable[[str, int, int], None]
 """Told what is looked at, how far it is, and of how many."""
 _ANY_DATE: Final = datetime(2000, 1, 1, tzinfo=UTC)
-_LIVE: Final = ("at_risk", "accepted", "unknown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +109,7 @@ class _Looking:
         self._evidence = evidence
         self._observe = observe
         self.found = found
-        self._last_attempt = 0
-        self._attempts_before: dict[int, int] = {}  # by plan: by the chain, for clocks may be set back
+        self._order = Order()
 
     def look(self, head: str, desk: Desk | None) -> None:
         wanted = _hash(head) if head else b""
@@ -135,7 +135,8 @@ class _Looking:
             for done, link in enumerate(evidence.links()):
                 self._observe("links of the chain", done, total)
                 yield link
-                self._note_order(link)
+                for name in chain.names_of(link.names):
+                    self._order.note(name)
             self._observe("links of the chain", total, total)
 
         chained = chain.verify(evidence.start(), links(), evidence.digests)
@@ -147,13 +148,6 @@ class _Looking:
             self._wrong("the chain", fault.why, *self._about(fault))
         elif wanted and evidence.link_of(wanted) is None:
             self._wrong("the chain", "the hash that you kept is not in it: it was cut off, or written anew since")
-
-    def _note_order(self, link: chain.Link) -> None:
-        for name in chain.names_of(link.names):
-            if name.kind == "attempt":
-                self._last_attempt = max(self._last_attempt, name.id)
-            elif name.kind == "plan":
-                self._attempts_before[name.id] = self._last_attempt
 
     def _about(self, fault: chain.Fault) -> tuple[str, int, str]:
         if fault.row is None or fault.what == "broken":
@@ -194,23 +188,20 @@ class _Looking:
 
     def _letters(self, plans: list[dict[str, Any]]) -> None:
         sealed = {(plan["campaign"], plan["revision"]): plan for plan in plans}
-        latest = {plan["campaign"]: plan["revision"] for plan in plans}
         presses: dict[tuple[str, int], Press | None] = {}
-        total, adopted = self._evidence.count_letters(), self._evidence.adopted()
+        total = self._evidence.count_letters()
         letters = self._evidence.letters({key: plan["dictionary"] for key, plan in sealed.items()})
         for done, letter in enumerate(letters):
             self._observe("letters", done, total)
             plan = sealed.get((letter.campaign, letter.revision))
             why = "it belongs to no plan"
             if plan and letter.purged and plan["purged"]:
-                why = _stands(letter, adopted=adopted)
+                why = self._stands(letter)
             elif plan:
                 key = (letter.campaign, letter.revision)
                 if key not in presses:
                     presses[key] = self._press(plan)
-                why = self._letter(letter, presses[key], plan["id"]) or _stands(letter, adopted=adopted)
-                if not why and letter.state == State.CANCELLED and letter.revision == latest[letter.campaign]:
-                    why = "it is cancelled, and only a later plan without it could have done that"
+                why = self._letter(letter, presses[key], plan["id"]) or self._stands(letter)
             if why:
                 self._wrong("the letters", f"letter {letter.key}: {why}", "letter", letter.id, letter.key)
                 return
@@ -243,8 +234,8 @@ class _Looking:
 
     def _left(self, letter: SealedLetter, made: str, plan: int) -> str:
         """Why what left is not this letter. Attempts from before it was sealed are of what it was, amended since."""
-        before = self._attempts_before.get(plan, self._last_attempt)
-        for number, _, _, _, digest in letter.attempts:
+        before = self._order.before(chain.Name("plan", plan))
+        for number, digest in letter.left:
             if digest and number > before:
                 if not made:
                     return f"the date with which it left in attempt {number} is gone"
@@ -252,6 +243,17 @@ class _Looking:
                     return f"what left in attempt {number} was not it"
                 self.found.messages += 1
         return ""
+
+    def _stands(self, letter: SealedLetter) -> str:
+        """Why it cannot stand where it does, by its attempts and what was decided; '' if it can."""
+        said = (
+            Said(id_, kind, about, self._order.before(chain.Name("event", id_))) for id_, kind, about in letter.said
+        )
+        can = replay(letter.channel, letter.tried, said, purged=letter.purged)
+        if letter.state in can:
+            return ""
+        be = " or ".join(sorted({WORDS.get(state, state) for state in can}))
+        return f"it is {WORDS.get(letter.state, letter.state)}, and by what is recorded of it it would be {be}"
 
     def _attachments(self) -> None:
         for digest, octets in self._evidence.contents():
@@ -304,24 +306,6 @@ def _disagrees(letter: SealedLetter, leased: Leased) -> str:
         said["its language"] = f"\r\nContent-Language: {letter.language}\r\n".encode() in header
     wrong = next((what for what, right in said.items() if not right), "")
     return wrong and f"{wrong} is not as it was sealed"
-
-
-def _stands(letter: SealedLetter, *, adopted: bool) -> str:
-    """Why it cannot stand where it does, by its attempts and what people said; '' if it can."""
-    live = {outcome for _, _, outcome, counts, _ in letter.attempts if counts and outcome in _LIVE}
-    printed = bool({"printed", "reprinted"} & set(letter.events)) or adopted
-    wanted: dict[str, bool] = {
-        State.ACCEPTED: "accepted" in live or ("unknown" in live and "resolved" in letter.events),
-        State.AT_RISK: live == {"at_risk"},
-        State.UNKNOWN: live == {"unknown"},
-        State.CLOSED_UNKNOWN: live == {"unknown"},
-        State.PRINTED: printed and not live,
-        State.POSTED: "posted" in letter.events and not live,
-        State.FAILED: bool(letter.attempts) and not live,
-    }
-    if wanted.get(letter.state, not live):
-        return ""
-    return f"it is {letter.state.replace('_', ' ')}, and what is recorded of its attempts says otherwise"
 
 
 def _signature(row: dict[str, Any]) -> str:

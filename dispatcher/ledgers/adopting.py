@@ -31,7 +31,9 @@ def adopt(ledger: SqliteLedger, marks: Marks, *, hold: bool, doubt: str, who: st
         held = (0, 0)
         if hold:
             by_mail = _hold_waiting(connection, stamp(ledger.now()))
-            held = by_mail, connection.execute(SQL["hold_to_print"], {"reason": _PRINTED}).rowcount
+            given = {"reason": _PRINTED, "who": who, "now": stamp(ledger.now())}
+            connection.execute(SQL["note_held_to_print"], given)
+            held = by_mail, connection.execute(SQL["hold_to_print"], given).rowcount
         subject = f"{'unknown' if hold else 'waiting'}: {doubt}"
         ledger.event(connection, "adopted", subject=subject, who=who, why=why)
         return held, facts(connection)

@@ -198,6 +198,7 @@ class Batches:
             else:
                 held = {"id": intent.letter.id, "run": self._run, "reason": found}
                 fenced(connection, "suppress_leased", held)
+                self._ledger.event(connection, "held back", letter=intent.letter.id, why=found)
         if not free:
             return {}
         attempts = {intent.letter.id: self._new_attempt(connection) for intent in free}

@@ -16,6 +16,7 @@ from dispatcher.core.chain import KINDS, SALT, Fault, Link, Name, Seen, personal
 from dispatcher.core.errors import LedgerUnavailable
 from dispatcher.core.model import Leased
 from dispatcher.core.plan import plan_digest
+from dispatcher.core.replay import Tried
 from dispatcher.ledgers.file import connect, unusable
 from dispatcher.ledgers.linking import documents, evidence, table_of, with_digests
 from dispatcher.ledgers.purging import left_digest
@@ -29,8 +30,8 @@ _LARGEST: Final = 2**56 - 1
 class SealedLetter:
     """A letter as it stands, with its attempts; `leased` is as a run would take it up, None if it cannot be read.
 
-    `recipient` is the document that was sealed. `attempts` are (number, at, outcome, whether it counts, message
-    digest); `purged`: nothing is left of its content.
+    `recipient` is the document that was sealed. `left` are (number, message digest) of its attempts; `said`
+    (number, kind, subject, None if it is gone) of the events about it; `purged`: nothing is left of its content.
     """
 
     id: int
@@ -42,8 +43,9 @@ class SealedLetter:
     language: str
     recipient: str
     leased: Leased | None
-    attempts: Sequence[tuple[int, str, str, bool, str]]
-    events: Sequence[str]
+    tried: Sequence[Tried]
+    left: Sequence[tuple[int, str]]
+    said: Sequence[tuple[int, str, str | None]]
     purged: bool
 
 
@@ -176,11 +178,7 @@ class Evidence:
         """Every letter, in order. `dictionaries` are those of the plans, by campaign and revision."""
         for row in self._rows(_LETTERS):
             number, campaign, state, channel, language, recipient, *sealed = row
-            attempts = [
-                (id_, _text(at), _text(outcome), override is None, _text(digest))
-                for id_, at, outcome, override, digest in self._rows(_ATTEMPTS, (number,))
-            ]
-            events = [_text(kind) for (kind,) in self._rows("SELECT kind FROM event WHERE letter = ?", (number,))]
+            attempts = list(self._rows(_ATTEMPTS, (number,)))
             place = (_text(campaign), sealed[1])
             yield SealedLetter(
                 id=number,
@@ -192,8 +190,12 @@ class Evidence:
                 language=_text(language),
                 recipient=_text(recipient),
                 leased=_leased(number, sealed, dictionaries.get(place)),
-                attempts=attempts,
-                events=events,
+                tried=[
+                    Tried(id_, _text(outcome), _text(scope), bool(counts))
+                    for id_, outcome, scope, counts, _ in attempts
+                ],
+                left=[(attempt[0], _text(attempt[4])) for attempt in attempts],
+                said=[(id_, _text(kind), _text(about) or None) for id_, kind, about in self._rows(_EVENTS, (number,))],
                 purged=not sealed[7],
             )
 
@@ -233,10 +235,6 @@ class Evidence:
                 return Name(kind, row[0])
         return None
 
-    def adopted(self) -> bool:
-        """Whether somebody said of it once that it is the right ledger, though it did not know all that was sent."""
-        return next(self._rows("SELECT 1 FROM event WHERE kind = 'adopted'"), None) is not None
-
     def under_way(self) -> int:
         """Attempts at risk, which the chain does not hold yet."""
         return int(next(self._rows("SELECT count(*) FROM attempt WHERE outcome = 'at_risk'"))[0])
@@ -274,7 +272,10 @@ _LETTERS: Final = """
 SELECT l.id, l.campaign, l.state, s.channel, s.language, s.recipient, l.key, l.revision, s.message_id, s.digest,
     s.mailboxes, s.addresses, s.attachments, s.own, l.date
 FROM letter l JOIN sealed s ON s.letter = l.id ORDER BY l.id"""
-_ATTEMPTS: Final = "SELECT id, at, outcome, override, message_digest FROM attempt WHERE letter = ? ORDER BY id"
+_ATTEMPTS: Final = (
+    "SELECT id, outcome, scope, override IS NULL, message_digest FROM attempt WHERE letter = ? ORDER BY id"
+)
+_EVENTS: Final = "SELECT id, kind, subject FROM event WHERE letter = ? ORDER BY id"
 
 
 def _leased(number: int, sealed: Sequence[Any], dictionary: bytes | None) -> Leased | None:

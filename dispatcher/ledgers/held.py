@@ -237,6 +237,7 @@ class SqliteLedger:
             connection.execute(SQL["override_unknown_attempts"], given)
             connection.execute(SQL["resend_unknown"], given)
         elif on_unknown == "assume_sent":
+            connection.execute(SQL["note_assumed_sent"], given)
             connection.execute(SQL["assume_unknown_sent"], given)
 
 

@@ -106,7 +106,7 @@ def throw_away(ledger: SqliteLedger, letters: Sequence[int], *, who: str, why: s
             _require_printed(connection, "throw_away", {"id": letter, "reason": f"thrown away, says {who}: {why}"})
             ledger.event(connection, "thrown away", letter=letter, who=who, why=why)
             (mailboxes,) = connection.execute(SQL["mailboxes_of"], {"id": letter}).fetchone()
-            hold_back(connection, letter, mailboxes.split(), on_paper=True)
+            hold_back(ledger, connection, letter, mailboxes.split(), on_paper=True, who=who)
 
     ledger.do(job)
 

@@ -67,7 +67,7 @@ def seal(ledger: SqliteLedger, plan: Sealable, revision: int) -> None:
             raise PlanConflict(f"revision {revision} is sealed already; look at it, then try again") from None
         for digest, octets in plan.contents:
             connection.execute(SQL["insert_content"], {"digest": digest, "octets": octets})
-        _Sealing(connection, plan, head).put_all()
+        _Sealing(ledger, connection, plan, head).put_all()
         for skip in plan.skips:
             given = {"key": skip.key, "reason": skip.reason, "detail": skip.detail, "place": str(skip.place)}
             connection.execute(SQL["insert_skip"], {**head, **given})
@@ -91,7 +91,10 @@ def letters_digest(connection: sqlite3.Connection, of: Mapping[str, Any]) -> str
 class _Sealing:
     """The letters of one plan, on their way into the ledger, one at a time. Which they are is noted in TEMP tables."""
 
-    def __init__(self, connection: sqlite3.Connection, plan: Sealable, head: Mapping[str, Any]) -> None:
+    def __init__(
+        self, ledger: SqliteLedger, connection: sqlite3.Connection, plan: Sealable, head: Mapping[str, Any]
+    ) -> None:
+        self._ledger = ledger
         self._connection = connection
         self._plan = plan
         self._head = head
@@ -112,6 +115,7 @@ class _Sealing:
             if there:
                 self._connection.execute(SQL["note_planned"], {"id": there.id})
         if not self._anew:
+            self._connection.execute(SQL["note_absent"], {**self._head, "who": self._plan.who})
             self._connection.execute(SQL["cancel_absent"], self._head)
         for name in ("forget_planned", "forget_reached"):
             self._connection.execute(SQL[name])
@@ -155,19 +159,32 @@ class _Sealing:
                 connection.execute(SQL["rewrite_sealed"], {**row, "id": number})
                 if connection.execute(SQL["rewrite_letter"], {**row, "id": number}).rowcount != 1:
                     raise PlanConflict(f"letter {row['key']} cannot be written anew where it stands")
+                what = {"letter": number, "subject": f"revision {self._head['revision']}", "who": self._plan.who}
+                self._ledger.event(connection, "amended", **what)
             else:
                 return
         except sqlite3.IntegrityError as error:
             raise PlanConflict(f"letter {row['key']} cannot be sealed: {error}") from None
         if self._suppressing:
-            hold_back(connection, number, row["mailboxes"].split(), on_paper=on_paper)
+            mailboxes, who = row["mailboxes"].split(), self._plan.who
+            hold_back(self._ledger, connection, number, mailboxes, on_paper=on_paper, who=who)
 
 
-def hold_back(connection: sqlite3.Connection, letter: int | None, identities: Iterable[str], *, on_paper: bool) -> int:
+def hold_back(
+    ledger: SqliteLedger,
+    connection: sqlite3.Connection,
+    letter: int | None,
+    identities: Iterable[str],
+    *,
+    on_paper: bool,
+    who: str,
+) -> int:
     """Suppress a letter that waits, if one of its mailboxes is suppressed; how many that were."""
     if found := _suppressed(connection, identities, on_paper=on_paper):
-        given = {"id": letter, "reason": next(iter(found.values()))}
-        return connection.execute(SQL["suppress_ready"], given).rowcount
+        reason = next(iter(found.values()))
+        if connection.execute(SQL["suppress_ready"], {"id": letter, "reason": reason}).rowcount:
+            ledger.event(connection, "held back", letter=letter, who=who, why=reason)
+            return 1
     return 0
 
 
@@ -208,12 +225,12 @@ def add_suppressions(
             if suppress_mailbox(connection, mailbox.identity, mailbox.address, reason, source, now):
                 added += 1
                 ledger.event(connection, "suppressed", subject=mailbox.identity, who=who, why=reason)
-        return added, _hold_back_waiting(connection, wanted)
+        return added, _hold_back_waiting(ledger, connection, wanted, who)
 
     return ledger.do(job)
 
 
-def _hold_back_waiting(connection: sqlite3.Connection, wanted: set[str]) -> int:
+def _hold_back_waiting(ledger: SqliteLedger, connection: sqlite3.Connection, wanted: set[str], who: str) -> int:
     """Suppress the letters that wait and go to one of these; how many."""
     found = [
         (number, ids.split(), state is State.TO_PRINT)
@@ -221,7 +238,7 @@ def _hold_back_waiting(connection: sqlite3.Connection, wanted: set[str]) -> int:
         for number, _, ids in connection.execute(SQL["letters_in"], {"state": state})
         if not wanted.isdisjoint(with_domains(ids.split()))
     ]
-    return sum(hold_back(connection, number, ids, on_paper=on_paper) for number, ids, on_paper in found)
+    return sum(hold_back(ledger, connection, n, ids, on_paper=on_paper, who=who) for n, ids, on_paper in found)
 
 
 def borrow_suppressions(ledger: SqliteLedger, real: Path) -> None:
@@ -237,7 +254,7 @@ def borrow_suppressions(ledger: SqliteLedger, real: Path) -> None:
     def job(connection: sqlite3.Connection) -> None:
         columns = ("identity", "address", "reason", "source", "since")
         new = {row["identity"] for row in theirs if suppress_mailbox(connection, *(row[name] for name in columns))}
-        _hold_back_waiting(connection, new)
+        _hold_back_waiting(ledger, connection, new, "")
 
     ledger.do(job)
 
@@ -257,6 +274,7 @@ def remove_suppression(ledger: SqliteLedger, identity: str, *, who: str, why: st
                     state = State.TO_PRINT if on_paper else State.READY
                     given = {"id": number, "now": stamp(ledger.now()), "state": state}
                     reopened += connection.execute(SQL["reopen_suppressed"], given).rowcount
+                    ledger.event(connection, "released", letter=number, who=who, why=why)
         return there, reopened
 
     return ledger.do(job)

@@ -21,6 +21,10 @@ WHERE outcome = 'unknown' AND override IS NULL
 -- name: resend_unknown
 UPDATE letter SET state = 'ready', due_at = :now, reason = :why WHERE campaign = :campaign AND state = 'unknown' AND lease IS NULL;
 
+-- name: note_assumed_sent
+INSERT INTO event (at, kind, letter, why) SELECT :now, 'assumed sent', id, :why FROM letter
+WHERE campaign = :campaign AND state = 'unknown' AND lease IS NULL ORDER BY id;
+
 -- name: assume_unknown_sent
 UPDATE letter SET state = 'closed_unknown', reason = :why WHERE campaign = :campaign AND state = 'unknown' AND lease IS NULL;
 
@@ -229,6 +233,11 @@ WHERE id = :id AND state IN ('ready', 'failed', 'suppressed', 'cancelled', 'to_p
 UPDATE sealed SET channel = :channel, language = :language, message_id = :message_id, digest = :digest, mailboxes = :mailboxes,
     addresses = :addresses, recipient = :recipient, attachments = :attachments, own = :own
 WHERE letter = :id;
+
+-- name: note_absent
+INSERT INTO event (at, kind, letter, who, why) SELECT :now, 'cancelled', id, :who, 'removed from the list' FROM letter
+WHERE campaign = :campaign AND lease IS NULL AND state IN ('ready', 'failed', 'suppressed', 'to_print')
+    AND id NOT IN (SELECT letter FROM planned) ORDER BY id;
 
 -- name: cancel_absent
 UPDATE letter SET state = 'cancelled', reason = 'removed from the list'
@@ -461,6 +470,10 @@ SELECT mailboxes FROM sealed WHERE letter = :id;
 UPDATE letter SET reason = :reason,
     state = (SELECT CASE channel WHEN 'paper' THEN 'to_print' ELSE 'failed' END FROM sealed WHERE letter = :id)
 WHERE id = :id AND state = 'printed';
+
+-- name: note_held_to_print
+INSERT INTO event (at, kind, letter, who, why) SELECT :now, 'adopted', id, :who, :reason FROM letter
+WHERE campaign IN (SELECT campaign FROM plan) AND state = 'to_print' AND lease IS NULL ORDER BY id;
 
 -- name: hold_to_print
 UPDATE letter SET state = 'printed', reason = :reason

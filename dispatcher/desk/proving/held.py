@@ -23,8 +23,7 @@ class Tampered(Exception):
 
 @dataclass(slots=True)
 class Held:
-    """What is known: the manifest's facts and files, the plans by revision, whether persons were purged, and
-    whether somebody said of the ledger once that it is the right one.
+    """What is known: the manifest's facts and files, the plans by revision, and whether persons were purged.
 
     `scratch` keeps what is met in one order and asked for in another.
     """
@@ -36,7 +35,6 @@ class Held:
     files: Mapping[str, File] = field(default_factory=dict)
     plans: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     purged: bool = False
-    adopted: bool = False
     attempts_before: dict[int, int] = field(default_factory=dict)
     """By revision, the last attempt before it was sealed: by the chain, for clocks may be set back."""
 

@@ -112,7 +112,6 @@ class Record:
             raise Tampered(form.record_file(row.kind), "it shows what is to be hidden", row=f"{row.kind} {row.id}")
         above = row.above
         self._held.purged |= row.kind == "purge"
-        self._held.adopted |= row.kind == "event" and above["kind"] == "adopted"
         if row.kind == "attempt":
             self._last_attempt = max(self._last_attempt, row.id)
             self._held.scratch.keep("attempt", above["letter"], row.line(), id_=row.id)
@@ -120,14 +119,21 @@ class Record:
             self._held.scratch.keep("override", row.id, b"")
         elif row.kind == "session":
             self._held.scratch.keep("session", row.id, row.line())
-        elif row.kind == "event" and above["letter"] and above["kind"] in ("printed", "reprinted", "posted"):
-            self._held.scratch.keep("on paper", above["letter"], above["at"].encode(), id_=row.id)
+        elif row.kind == "event" and above["letter"]:
+            self._event(row)
         elif row.kind == "plan":
             self._held.plans[above["revision"]] = {**above, **(row.below or {}), "hidden": row.below is None}
             self._held.attempts_before[above["revision"]] = self._last_attempt
             self._plan(row)
         elif row.kind == "approval":
             self._held.scratch.keep("approval", 0, row.line(), id_=row.id)
+
+    def _event(self, row: Recorded) -> None:
+        letter, kind, subject = row.above["letter"], row.above["kind"], (row.below or {}).get("subject")
+        said = json.dumps([row.id, kind, subject, self._last_attempt])
+        self._held.scratch.keep("event", letter, said.encode(), id_=row.id)
+        if kind in ("printed", "reprinted", "posted"):
+            self._held.scratch.keep("on paper", letter, row.above["at"].encode(), id_=row.id)
 
     def _plan(self, row: Recorded) -> None:
         if row.below is None or self._held.facts["redacted"]:

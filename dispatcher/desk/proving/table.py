@@ -1,5 +1,6 @@
 """The table of recipients, in its three forms, which must say the same; and what the ledger recorded of each."""
 
+import json
 import re
 import zlib
 from collections import Counter
@@ -12,7 +13,9 @@ from zipfile import BadZipFile, ZipFile
 
 from dispatcher.core import dossier as form
 from dispatcher.core.dossier import Recorded
-from dispatcher.core.model import Channel
+from dispatcher.core.model import Channel, State
+from dispatcher.core.replay import Said, Tried, replay
+from dispatcher.core.review import WORDS
 from dispatcher.desk.exporting import cell_text
 from dispatcher.desk.proving.held import Held, Tampered
 
@@ -113,10 +116,20 @@ class Table:
             if not self._agrees(row[column], value, last):
                 raise wrong(f"its {column} is not what attempt {last.id if last else 0} says")
         self._attempts += len(attempts)
-        live = {a.above["outcome"] for a in attempts if not any(self._held.scratch.kept("override", a.id))}
-        on_paper = self._held.adopted or bool(self._on_paper(row["letter"]))
-        if not form.can_stand(row["state"], live & form.LIVE, len(attempts), on_paper=on_paper):
+        if row["state"] not in self._can_be(row, attempts):
             raise wrong(f"nothing that was recorded bears out that it is {row['state']}")
+
+    def _can_be(self, row: Mapping[str, Any], attempts: Sequence[Recorded]) -> set[str]:
+        """Where its letter can stand, in the words of the table."""
+        kept = self._held.scratch.kept
+        tried = (
+            Tried(a.id, a.above["outcome"], a.above["scope"], not any(True for _ in kept("override", a.id)))
+            for a in attempts
+        )
+        said = (Said(*json.loads(text)) for text in kept("event", row["letter"]))
+        states = replay(row["channel"], tried, said, purged=self._held.purged)
+        flying = {State.AT_RISK} if State.READY in states else set()  # an attempt at risk is not recorded yet
+        return {WORDS.get(state, str(state)) for state in states | flying}
 
     def _skipped(self, row: Mapping[str, Any], place: str) -> None:
         """A row of somebody who got no letter against what was sealed; where that is hidden, that it says no more."""

@@ -27,6 +27,18 @@ VIEWS: Final[Mapping[str, str]] = {
     "paper": mark("On paper"),
     "source": mark("Source"),
 }
+EVENTS: Final[Mapping[str, str]] = {
+    **KINDS,
+    "held back": mark("held back"),
+    "released": mark("waits again"),
+    "amended": mark("amended"),
+    "cancelled": mark("cancelled"),
+    "assumed sent": mark("assumed sent"),
+    "adopted": mark("taken for printed"),
+    "printed": mark("printed"),
+    "reprinted": mark("printed again"),
+}
+"""What happens to a letter that is no attempt, as events of the ledger."""
 COLUMNS: Final[Mapping[str, str]] = {
     "key": mark("Key"),
     "name": mark("Name"),
@@ -162,7 +174,7 @@ class _Pages:
             why=self._why(request),
             story=story(self._site.desk, sealed.key),
             phases=PHASES,
-            kinds=KINDS,
+            kinds=EVENTS,
             views=VIEWS,
             view=view,
             before=before,
