@@ -20,7 +20,8 @@ def preflight(
     *,
     sandbox: Annotated[bool, typer.Option("--sandbox", help="Without relay and DNS: before a rehearsal.")] = False,
     links: Annotated[
-        bool, typer.Option("--links", help="Try whether the links in the letters can be reached.")
+        bool,
+        typer.Option("--links", help="Try whether links can be reached: those in the letters, an MTA-STS policy."),
     ] = False,
     spam: Annotated[bool, typer.Option("--spam", help="Have SpamAssassin judge a letter of each language.")] = False,
     as_json: AsJson = False,

@@ -8,6 +8,7 @@ answer is unknown: it is never taken for missing.
 import base64
 import binascii
 import ipaddress
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -16,6 +17,7 @@ from dispatcher.core import spf
 from dispatcher.core.dmarc import POLICIES, Policy, Walk, aligned, asked
 from dispatcher.core.dns import Answer, Inquiry, ask, tags, txt_record
 from dispatcher.core.preflight import Line, Part, ok, problem, warning
+from dispatcher.core.sts import Fetched, sts_line
 
 WEAK: Final = 1024
 """Bits of an RSA key below which nobody verifies (RFC 8301 §3.2)."""
@@ -91,6 +93,7 @@ class Posture:
     dmarc: Walk
     path_dmarc: Walk
     others: Mapping[str, Answer] = field(default_factory=dict)
+    sts: Fetched | None = None
 
     @property
     def policy(self) -> Policy | None:
@@ -135,8 +138,9 @@ def dkim_of(domain: str, selector: str) -> Inquiry[Dkim]:
     return Dkim(selector, found[0] if found else "", len(found), answer.unknown)
 
 
+STS: Final = "_mta-sts"
 OTHERS: Final[Mapping[str, tuple[str, str]]] = {
-    "MTA-STS": ("_mta-sts", "v=STSv1"),
+    "MTA-STS": (STS, "v=STSv1"),
     "TLS-RPT": ("_smtp._tls", "v=TLSRPTv1"),
     "BIMI": ("default._bimi", "v=BIMI1"),
 }
@@ -158,7 +162,10 @@ def posture_lines(sender: Sender, found: Posture) -> Iterator[Line]:
     yield _dmarc(sender, found)
     yield from _alignment(sender, found)
     for name, answer in found.others.items():
-        yield _other(name, answer)
+        if name == "MTA-STS" and not answer.unknown:
+            yield sts_line(answer.records, found.mail.hosts, found.sts)
+        else:
+            yield _other(name, answer)
 
 
 def _mail(subject: str, mail: Mail, which: str) -> Line:
@@ -420,6 +427,9 @@ def _unsure(sender: Sender, found: Posture) -> bool:
     return bool(of_spf or of_relay or of_dkim or (found.dmarc.unknown and found.policy is None))
 
 
+_RUA: Final = re.compile(r";\s*rua=\s*(mailto:|https://)", re.IGNORECASE)
+
+
 def _other(name: str, answer: Answer) -> Line:
     """Information alone."""
     _, begin = OTHERS[name]
@@ -427,4 +437,7 @@ def _other(name: str, answer: Answer) -> Line:
     about = "your logo beside your letters" if name == "BIMI" else "mail to you, not these letters"
     if answer.unknown:
         return ok(_PART, name, f"unknown: {answer.unknown}; it is about {about}")
+    if name == "TLS-RPT" and found and not _RUA.search(found[0]):
+        todo = "write rua=mailto:… in it (RFC 8460 §3), or take it away"
+        return warning(_PART, name, f"names nobody who gets the reports: {found[0]}", todo)
     return ok(_PART, name, f"{found[0] if found else 'none'}; it is about {about}")

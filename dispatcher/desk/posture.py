@@ -1,10 +1,11 @@
 """The sender's domain and the relay's place in it, asked of the DNS (`core.posture` says what the answers mean).
 
-Example domains are not looked up, unless a resolver is named that may know them.
+Example domains are not looked up, unless a resolver is named that may know them. The policy that stands on a web server
+is fetched only by whoever is given the way to do it.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from dispatcher.core.address import is_reserved
 from dispatcher.core.campaign import Campaign
@@ -20,11 +21,15 @@ from dispatcher.core.posture import (
     spf_of,
 )
 from dispatcher.core.preflight import Line, Part, ok
+from dispatcher.core.sts import PATH, Fetched, has_policy
 from dispatcher.desk.pacing import profile_of
 from dispatcher.lookups import Lookups
 
+Fetch = Callable[[str, str, Sequence[str]], Awaitable[Fetched]]
+"""Gets a file, by a host's name, a path, and its addresses (`wellknown`)."""
 
-async def sender_lines(campaign: Campaign, dns: Lookups) -> Sequence[Line]:
+
+async def sender_lines(campaign: Campaign, dns: Lookups, fetch: Fetch | None = None) -> Sequence[Line]:
     """How it stands with the sender's domain."""
     domains = [campaign.sender.mailbox(each).address.rpartition("@")[2] for each in ("address", "return_path")]
     if not campaign.preflight.resolver and (example := next(filter(is_reserved, domains), "")):
@@ -41,8 +46,20 @@ async def sender_lines(campaign: Campaign, dns: Lookups) -> Sequence[Line]:
     dkim = await asyncio.gather(*(dns.settle(dkim_of(sender.from_domain, each)) for each in sender.selectors))
     names = [f"{label}.{sender.from_domain}" for label, _ in OTHERS.values()]
     others = await asyncio.gather(*(dns.answer(Question(name, "TXT")) for name in names))
-    posture = Posture(mail, path, reply, spf, dkim, dmarc, path_dmarc, dict(zip(OTHERS, others, strict=True)))
+    said = dict(zip(OTHERS, others, strict=True))
+    sts = await _policy(sender.from_domain, dns, fetch) if fetch and has_policy(said["MTA-STS"].records) else None
+    posture = Posture(mail, path, reply, spf, dkim, dmarc, path_dmarc, said, sts)
     return list(posture_lines(sender, posture))
+
+
+async def _policy(domain: str, dns: Lookups, fetch: Fetch) -> Fetched:
+    """The policy that the domain's record speaks of."""
+    host = f"mta-sts.{domain}"
+    found = await asyncio.gather(dns.answer(Question(host, "A")), dns.answer(Question(host, "AAAA")))
+    addresses = [record for answer in found for record in answer.records]
+    if not addresses and (why := next((answer.unknown for answer in found if answer.unknown), "")):
+        return Fetched(unknown=f"{host}: {why}")
+    return await fetch(host, PATH, addresses)
 
 
 async def _sender(campaign: Campaign, dns: Lookups) -> Sender:

@@ -27,12 +27,13 @@ from dispatcher.desk.draft import Draft
 from dispatcher.desk.machine import machine
 from dispatcher.desk.outlook import Outlook
 from dispatcher.desk.pacing import rules_of
-from dispatcher.desk.posture import sender_lines
+from dispatcher.desk.posture import Fetch, sender_lines
 from dispatcher.desk.reach import reach_of, recipient_lines
 from dispatcher.desk.spam import spam_lines
 from dispatcher.links import reached
 from dispatcher.lookups import Lookups
 from dispatcher.relays.probe import HASTY
+from dispatcher.wellknown import fetched
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,9 @@ class Preflight:
 
 
 def preflight(desk: Desk, *, links: bool = False, spam: bool = False) -> Preflight:
-    """Look at everything; with `links`, try them; with `spam`, have SpamAssassin judge a letter of each language.
+    """Look at everything.
 
+    With `links`, try them, and the MTA-STS policy; with `spam`, have SpamAssassin judge a letter of each language.
     Raises CampaignError or TemplateError if there is nothing to look at.
     """
     draft, look = desk.draft(), Look()
@@ -75,7 +77,8 @@ def preflight(desk: Desk, *, links: bool = False, spam: bool = False) -> Preflig
         return Preflight([*lines, ok(Part.RELAY, "connection", "not met: every letter goes on paper")])
     met = _meet(desk, campaign, check.largest)
     reach = reach_of(draft)
-    return Preflight([*lines, *met.lines, *_pace(check), *asyncio.run(_domains(campaign, met.features, reach))])
+    domains = asyncio.run(_domains(campaign, met.features, reach, fetched if links else None))
+    return Preflight([*lines, *met.lines, *_pace(check), *domains])
 
 
 def before_sending(desk: Desk, plan: Outlook) -> Preflight:
@@ -147,11 +150,11 @@ def _pace(check: Check) -> Iterator[Line]:
 
 
 async def _domains(
-    campaign: Campaign, features: Mapping[str, str] | None, reach: Reach | None = None
+    campaign: Campaign, features: Mapping[str, str] | None, reach: Reach | None = None, fetch: Fetch | None = None
 ) -> Sequence[Line]:
     """What the DNS says of the sender's domain, and of the recipients' if they are to be looked at."""
     dns = Lookups(campaign.preflight.resolver or "")
-    lines = list(await sender_lines(campaign, dns))
+    lines = list(await sender_lines(campaign, dns, fetch))
     return lines + list(await recipient_lines(campaign, reach, features, dns)) if reach else lines
 
 
