@@ -191,7 +191,7 @@ def test_a_purged_campaign_is_never_sent_again(folder: Path) -> None:
         with pytest.raises(sqlite3.IntegrityError), closing(sqlite3.connect(desk.ledger_path)) as connection:
             connection.execute(f"UPDATE letter SET state = '{state}' WHERE state = 'failed'")
     with pytest.raises(sqlite3.IntegrityError, match="not sealed again"):
-        sql(folder, "INSERT INTO plan SELECT 99, campaign, 2, digest, sealed_at, '', x'', '', '' FROM plan")
+        sql(folder, "INSERT INTO plan SELECT 99, campaign, 2, digest, sealed_at, '', x'', '', '', '' FROM plan")
 
 
 def test_a_suppression_that_is_lifted_opens_no_purged_letter(folder: Path) -> None:

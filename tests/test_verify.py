@@ -187,6 +187,29 @@ def test_skips_are_part_of_the_plan(forged: sqlite3.Connection) -> None:
     assert [(fault.check, fault.kind, fault.id) for fault in look(forged).faults] == [("the plan", "plan", 1)]
 
 
+def test_skips_of_an_amended_plan_stay_proven(tmp_path: Path) -> None:
+    with Rules(lambda *_: None) as server:
+        folder = write_campaign(tmp_path / "campaign", server.port, 3, pace="connections = 1")
+        path = folder / "campaign.toml"
+        where = "where = 'key != \"K00001\"'\n"
+        path.write_text(path.read_text().replace("[[recipients]]\n", f"[[recipients]]\n{where}"), encoding="utf-8")
+        desk = Desk(folder)
+        seal_now(desk, outlook(desk))
+        rows = folder / "list.csv"
+        rows.write_text(rows.read_text().replace("K00002,k00002", "K00002,other"), encoding="utf-8")
+        draft, summary, _, _ = changes(desk)
+        amend(desk, draft, summary)
+    with closing(sqlite3.connect(desk.ledger_path, isolation_level=None)) as connection:
+        assert connection.execute("SELECT revision, key FROM skip").fetchall() == [(1, "K00001"), (2, "K00001")]
+        assert look(connection).faults == []
+        connection.execute("DROP TRIGGER skip_stays")
+        for revision in (1, 2):
+            connection.execute("UPDATE skip SET reason = 'invalid' WHERE revision = ?", (revision,))
+            faults = look(connection).faults
+            assert [(fault.check, fault.kind, fault.id) for fault in faults] == [("the plan", "plan", revision)]
+            connection.execute("UPDATE skip SET reason = 'filtered' WHERE revision = ?", (revision,))
+
+
 @pytest.mark.parametrize("table", ["attempt", "event", "approval", "printing", "session", "run", "test", "plan"])
 def test_a_removed_row_is_named(forged: sqlite3.Connection, table: str) -> None:
     (last,) = forged.execute(f"SELECT max(id) FROM {table}").fetchone()

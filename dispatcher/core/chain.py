@@ -15,8 +15,8 @@ UTF-8.
 What is personal: whatever names a person or a mailbox, or may. So mailboxes and keys; all that a relay said, for its
 replies repeat addresses, queue ids (some are addresses, all lead to one in the relay's log); accounts, which are
 people's logins; who, why and about whom in events; names in approvals; names of printed files. What is left says what
-became of letter 17 and when, and not who that is. Nothing of a recipient is in `plan.letters` and `message_digest` but
-a SHA-256 over a whole letter.
+became of letter 17 and when, and not who that is. Nothing of a recipient is in `plan.letters`, `plan.skips` and
+`message_digest` but a SHA-256 over all of it.
 
 Pure: the ledger reads its own rows, a dossier its files, and both are judged here.
 """
@@ -72,9 +72,10 @@ _KINDS: Final = (
         ("key", "name", "person", "recorded_by", "signature"), many="approvals",
     ),
     Kind("printing", 5, ("at", "campaign", "id"), ("files", "who"), many="printings"),
-    # A plan as it was sealed: `digest` is what is approved, `letters` is over all that stands in the ledger of it.
+    # A plan as it was sealed: `digest` is what is approved, `letters` is over all that stands in the ledger of it, and
+    # `skips` over the rows without a letter.
     Kind(
-        "plan", 6, ("campaign", "digest", "id", "letters", "revision", "sealed_at"),
+        "plan", 6, ("campaign", "digest", "id", "letters", "revision", "sealed_at", "skips"),
         ("dictionary", "frozen", "origin"), ("dictionary", "frozen", "origin"), many="plans",
     ),
     Kind(

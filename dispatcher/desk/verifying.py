@@ -3,7 +3,7 @@
     the file       SQLite's own look at it; rows that belong to none
     the chain      every link and every row it names; no row that it does not name (`core.chain`)
     purges         what was taken away, and no more than that
-    plans          all that stands of the letters and skips of the latest revision, and the digest that was approved
+    plans          all that stands of the letters of the latest revision, the skips of each, and what was approved
     letters        each one's octets made anew, against the digest it was sealed with and those of its attempts; and
                    where it stands, against its attempts and what was decided about it
     attachments    their octets, against their digests
@@ -162,7 +162,7 @@ class _Looking:
             why = ""
             if (len(rows), removed_digest(rows)) != (purge["rows"], purge["removed"]):
                 why = "what was taken away is not what it says"
-            elif evidence.left_digest(purge["campaign"], purge["revision"]) != purge["letters"]:
+            elif evidence.left_digest(purge["campaign"]) != purge["letters"]:
                 why = "what was left of it was changed since"
             if why:
                 self._wrong("the purges", f"purge {purge['id']} of {purge['campaign']}: {why}", "purge", purge["id"])
@@ -172,19 +172,27 @@ class _Looking:
             self._wrong("the purges", f"{name} was purged, and something stands in it again", name.kind, name.id)
 
     def _plans(self, plans: list[dict[str, Any]]) -> None:
-        """What stands of the latest revision of each campaign."""
-        for plan in {plan["campaign"]: plan for plan in plans}.values():
+        """What stands of each plan; of its letters, what stands of the latest revision of each campaign."""
+        latest = {plan["campaign"]: plan["revision"] for plan in plans}
+        for plan in plans:
             if plan["purged"]:
                 continue
-            campaign, revision, named = plan["campaign"], plan["revision"], ("plan", plan["id"])
-            if self._evidence.letters_digest(campaign, revision) != plan["letters"]:
-                what = "a letter or a skip of it was changed, removed or inserted after it was sealed"
-                return self._wrong("the plan", f"{campaign}, revision {revision}: {what}", *named)
-            if revision == 1 and self._evidence.plan_digest(campaign) != plan["digest"]:
-                return self._wrong(
-                    "the plan", f"{campaign}: its letters do not make the digest {plan['digest']}", *named
-                )
-        return None
+            why = self._skips(plan) or (latest[plan["campaign"]] == plan["revision"] and self._whole(plan))
+            if why:
+                self._wrong("the plan", f"{plan['campaign']}, revision {plan['revision']}: {why}", "plan", plan["id"])
+                return
+
+    def _skips(self, plan: dict[str, Any]) -> str:
+        if self._evidence.skips_digest(plan["campaign"], plan["revision"]) == plan["skips"]:
+            return ""
+        return "a row without a letter was changed, removed or inserted after it was sealed"
+
+    def _whole(self, plan: dict[str, Any]) -> str:
+        if self._evidence.letters_digest(plan["campaign"]) != plan["letters"]:
+            return "a letter of it was changed, removed or inserted after it was sealed"
+        if plan["revision"] == 1 and self._evidence.plan_digest(plan["campaign"]) != plan["digest"]:
+            return f"its letters do not make the digest {plan['digest']}"
+        return ""
 
     def _letters(self, plans: list[dict[str, Any]]) -> None:
         sealed = {(plan["campaign"], plan["revision"]): plan for plan in plans}

@@ -21,7 +21,7 @@ from dispatcher.ledgers.file import connect, unusable
 from dispatcher.ledgers.linking import documents, evidence, table_of, with_digests
 from dispatcher.ledgers.purging import left_digest
 from dispatcher.ledgers.rows import document, leased
-from dispatcher.ledgers.sealing import letters_digest
+from dispatcher.ledgers.sealing import letters_digest, skips_digest
 
 _LARGEST: Final = 2**56 - 1
 
@@ -141,8 +141,8 @@ class Evidence:
         return row[0] if row else None
 
     def plans(self) -> Iterator[dict[str, Any]]:
-        """Every plan, in order: id, campaign, revision, digest, sealed_at, letters, frozen, dictionary; and purged."""
-        columns = ("id", "campaign", "revision", "digest", "sealed_at", "letters", "frozen", "dictionary", "purged")
+        """Every plan, in order: id, campaign, revision, digest, letters, skips, frozen, dictionary; and purged."""
+        columns = ("id", "campaign", "revision", "digest", "letters", "skips", "frozen", "dictionary", "purged")
         purged = "EXISTS (SELECT 1 FROM purge WHERE purge.campaign = plan.campaign)"
         for row in self._rows(f"SELECT {', '.join(columns[:-1])}, {purged} FROM plan ORDER BY campaign, revision"):  # noqa: S608
             found = dict(zip(columns, row, strict=True))
@@ -151,13 +151,17 @@ class Evidence:
                 "dictionary": dictionary
             }
 
-    def letters_digest(self, campaign: str, revision: int) -> str:
-        """`plan.letters`, made anew from what stands there."""
-        return letters_digest(self._connection, {"campaign": campaign, "revision": revision})
+    def letters_digest(self, campaign: str) -> str:
+        """`plan.letters` of the latest revision, made anew from what stands there."""
+        return letters_digest(self._connection, {"campaign": campaign})
 
-    def left_digest(self, campaign: str, revision: int) -> str:
+    def skips_digest(self, campaign: str, revision: int) -> str:
+        """`plan.skips`, made anew from what stands there."""
+        return skips_digest(self._connection, {"campaign": campaign, "revision": revision})
+
+    def left_digest(self, campaign: str) -> str:
         """`purge.letters`, made anew from what is left there."""
-        return left_digest(self._connection, {"campaign": campaign, "revision": revision})
+        return left_digest(self._connection, {"campaign": campaign})
 
     def plan_digest(self, campaign: str) -> str:
         """`plan.digest`, made anew from all letters that stand there."""
@@ -216,10 +220,9 @@ class Evidence:
             yield {name: _text(v) if isinstance(v, bytes) else v for name, v in zip(columns, row, strict=True)}
 
     def purges(self) -> Iterator[dict[str, Any]]:
-        """Every purge, in order, with the latest revision of its campaign."""
-        columns = ("id", "at", "campaign", "before", "rows", "removed", "letters", "revision")
-        latest = "(SELECT max(revision) FROM plan WHERE plan.campaign = purge.campaign)"
-        for row in self._rows(f"SELECT {', '.join(columns[:-1])}, {latest} FROM purge ORDER BY id"):  # noqa: S608
+        """Every purge, in order."""
+        columns = ("id", "at", "campaign", "before", "rows", "removed", "letters")
+        for row in self._rows(f"SELECT {', '.join(columns)} FROM purge ORDER BY id"):  # noqa: S608
             found = dict(zip(columns, row, strict=True))
             yield {name: _text(value) if isinstance(value, bytes) else value for name, value in found.items()}
 

@@ -89,7 +89,7 @@ def _purge_one(connection: sqlite3.Connection, given: Mapping[str, Any], head: M
     connection.execute("DELETE FROM recorded WHERE name >> 56 <> ?", (KINDS["purge"].number,))  # that recorded nothing
     rows = connection.execute("SELECT name, personal FROM purging ORDER BY name").fetchall()
     removed = removed_digest((name >> (NAME - 1) * 8, name & _NUMBER, personal) for name, personal in rows)
-    left = left_digest(connection, {**given, "revision": plans[-1][1]})
+    left = left_digest(connection, given)
     what = {**head, "rows": len(rows), "removed": removed, "letters": left}
     number = connection.execute(SQL["insert_purge"], what).lastrowid
     connection.execute(SQL["insert_purged"], {"purge": number})

@@ -123,6 +123,8 @@ SELECT text FROM (
     SELECT 1 AS part, id, CAST(json_array('plan', id, frozen) AS BLOB) AS text FROM plan WHERE campaign = :campaign
     UNION ALL SELECT 2, id, CAST(json_array('printing', id, files) AS BLOB) FROM printing WHERE campaign = :campaign
     UNION ALL SELECT 3, id, CAST(json_array('letter', id, date) AS BLOB) FROM letter WHERE campaign = :campaign
+    UNION ALL SELECT 4, rowid, CAST(json_array('skip', revision, key, reason, detail, place) AS BLOB) FROM skip
+        WHERE campaign = :campaign
 ) ORDER BY part, id;
 
 -- name: insert_purge

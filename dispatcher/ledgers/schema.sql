@@ -18,7 +18,8 @@ CREATE TABLE transition (
 
 -- What all letters of a revision share: templates, forms, sender. `digest` is over all its letters; `dictionary` is
 -- what their octets are deflated with; `origin` says what else the plan was made from, and what it came to. `letters` is
--- over everything that stands here of the campaign's letters and skips when it is sealed; written last, in that commit.
+-- over everything that stands here of the campaign's letters when it is sealed, `skips` over its skips; both are written
+-- last, in that commit.
 CREATE TABLE plan (
     id INTEGER PRIMARY KEY,
     campaign TEXT NOT NULL,
@@ -29,13 +30,14 @@ CREATE TABLE plan (
     dictionary BLOB NOT NULL,
     origin TEXT NOT NULL DEFAULT '',
     letters TEXT NOT NULL DEFAULT '',
+    skips TEXT NOT NULL DEFAULT '',
     UNIQUE (campaign, revision)
 ) STRICT;
 
 CREATE TRIGGER plan_stays BEFORE UPDATE OF id, campaign, revision, digest, sealed_at, frozen, dictionary, origin ON plan
 BEGIN SELECT RAISE (ABORT, 'plans are append-only'); END;
 
-CREATE TRIGGER plan_is_sealed_once BEFORE UPDATE OF letters ON plan
+CREATE TRIGGER plan_is_sealed_once BEFORE UPDATE OF letters, skips ON plan
 WHEN OLD.letters <> ''
 BEGIN SELECT RAISE (ABORT, 'plans are append-only'); END;
 

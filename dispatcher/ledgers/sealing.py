@@ -71,7 +71,8 @@ def seal(ledger: SqliteLedger, plan: Sealable, revision: int) -> None:
         for skip in plan.skips:
             given = {"key": skip.key, "reason": skip.reason, "detail": skip.detail, "place": str(skip.place)}
             connection.execute(SQL["insert_skip"], {**head, **given})
-        connection.execute(SQL["finish_plan"], {**head, "letters": letters_digest(connection, head)})
+        whole = {"letters": letters_digest(connection, head), "skips": skips_digest(connection, head)}
+        connection.execute(SQL["finish_plan"], {**head, **whole})
         kind = "sealed" if revision == 1 else "amended"
         ledger.event(connection, kind, subject=f"revision {revision}", who=plan.who, why=plan.digest)
 
@@ -79,10 +80,16 @@ def seal(ledger: SqliteLedger, plan: Sealable, revision: int) -> None:
 
 
 def letters_digest(connection: sqlite3.Connection, of: Mapping[str, Any]) -> str:
-    """SHA-256, hex, over all that stands of a campaign's letters, and over the skips of a revision."""
+    """SHA-256, hex, over all that stands of a campaign's letters."""
     whole = hashlib.sha256()
     for text, own in connection.execute(SQL["sealed_whole"], of):
         whole.update(framed(text, own))
+    return whole.hexdigest()
+
+
+def skips_digest(connection: sqlite3.Connection, of: Mapping[str, Any]) -> str:
+    """SHA-256, hex, over the skips of a revision."""
+    whole = hashlib.sha256()
     for (text,) in connection.execute(SQL["skipped_whole"], of):
         whole.update(framed(text))
     return whole.hexdigest()

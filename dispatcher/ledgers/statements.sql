@@ -206,7 +206,7 @@ FROM letter l JOIN sealed s ON s.letter = l.id WHERE l.campaign = :campaign ORDE
 SELECT CAST(json_array(key, reason, detail, place) AS BLOB) FROM skip WHERE campaign = :campaign AND revision = :revision ORDER BY rowid;
 
 -- name: finish_plan
-UPDATE plan SET letters = :letters WHERE campaign = :campaign AND revision = :revision;
+UPDATE plan SET letters = :letters, skips = :skips WHERE campaign = :campaign AND revision = :revision;
 
 -- name: chain_head
 SELECT number, link FROM link ORDER BY number DESC LIMIT 1;
@@ -519,7 +519,7 @@ SELECT number, names, digests, salts, link FROM link ORDER BY number;
 SELECT number, link FROM link ORDER BY number DESC LIMIT 1;
 
 -- name: plans_sealed
-SELECT revision, digest, sealed_at, frozen, dictionary, letters FROM plan WHERE campaign = :campaign ORDER BY revision;
+SELECT revision, digest, sealed_at, frozen, dictionary FROM plan WHERE campaign = :campaign ORDER BY revision;
 
 -- name: dossier_rows
 SELECT l.id, l.key, l.state, l.revision, l.date, l.reason, d.channel, d.language, d.recipient, d.message_id, d.digest,

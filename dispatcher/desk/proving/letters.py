@@ -54,13 +54,17 @@ class Letters:
                 raise Tampered(form.LETTERS, what, row=place, key=str(letter["key"])) from None
             number += 1
             self._held.observe("letters", number, rows)
+        skipped = hashlib.sha256()
         for _, line in self._held.lines(form.SKIPS):
-            sealed.update(framed(line.removesuffix(b"\n")))
+            skipped.update(framed(line.removesuffix(b"\n")))
         if not self._held.purged:
             if number != rows:
                 raise Tampered(form.LETTERS, f"it has {number:,} letters, and the table {rows:,}")
-            if sealed.hexdigest() != self._held.plans[max(self._held.plans)]["letters"]:
-                raise Tampered(form.LETTERS, "its letters, or the skips, are not all that was sealed, and nothing else")
+            plan = self._held.plans[max(self._held.plans)]
+            if sealed.hexdigest() != plan["letters"]:
+                raise Tampered(form.LETTERS, "its letters are not all that was sealed, and nothing else")
+            if skipped.hexdigest() != plan["skips"]:
+                raise Tampered(form.SKIPS, "its rows are not all that were sealed, and nothing else")
         for folder in ("letters/", "messages/", "attachments/"):
             if more := [name for name in self._held.files if name.startswith(folder) and name not in listed]:
                 raise Tampered(more[0], "it belongs to no letter")
