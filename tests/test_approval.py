@@ -112,9 +112,19 @@ def test_a_name_is_written_in_one_way() -> None:
 
 
 def test_who_is_one_person() -> None:
-    for other in ("ada pomme", "ADA POMME", "Ａｄａ Pomme", "Ada \u200dPomme"):
+    for other in (
+        "ada pomme",
+        "ADA POMME",
+        "Ａｄａ Pomme",
+        "Ada \u200dPomme",
+        "Áda Pomme",
+        "AdaPomme",
+        "Ada-Pomme",
+        "Ada Pomme.",
+    ):
         assert person_of(other) == person_of("Ada Pomme")
-    assert person_of("Ada Pomme") != person_of("Ida Pomme")
+    for one, other in (("Ada Pomme", "Ida Pomme"), ("សុខ", "សុខា"), ("*", "+"), ("Ada Pomme", "Ada Pomme 2")):
+        assert person_of(one) != person_of(other)
 
 
 @given(APPROVALS, st.data())

@@ -119,6 +119,16 @@ def test_what_is_missing_is_said_everywhere(folder: Path, server: SmtpServer) ->
     assert not server.commands
 
 
+def test_two_spellings_of_one_name_are_one_person_and_typed_names_are_said_to_be_typed(folder: Path) -> None:
+    dispatcher("seal", folder=folder)
+    assert "Not signed: 1." in dispatcher("approve", "--by", "Ada Pomme", folder=folder).err
+    again = dispatcher("approve", "--by", "ADÁ-pomme", folder=folder)
+    assert (again.code, "this person has approved already" in again.err) == (2, True)
+    found = dispatcher("approve", "--list", folder=folder)
+    assert "Not signed: 1. Whether different names are different people, nobody can tell here." in found.err
+    assert dispatcher("approve", "--list", "--json", folder=folder).json["unsigned"] == 1
+
+
 def test_nobody_is_asked_for_a_number_before_it_is_approved(folder: Path) -> None:
     code, shown = on_terminal("send", folder=folder, typed="6\n")
     assert code == 0

@@ -174,7 +174,17 @@ def _say_recorded(desk: "Desk", found: "Standing", what: str, *, as_json: bool) 
         return
     say(what, name="green")
     say(f"{found.in_words}." if found.wanted else f"{found.in_words}; none is wanted (approvals in campaign.toml).")
+    _note_unsigned(found)
     say(f"Next: dispatcher {'approve --by NAME' if found.missing else 'send'}{desk.flag}")
+
+
+def _note_unsigned(found: "Standing") -> None:
+    """That nobody can tell from typed names alone whether they are so many people."""
+    if found.wanted > 1 and found.unsigned:
+        only = "To have only signatures count: approvers in campaign.toml"
+        note(
+            f"Not signed: {found.unsigned}. Whether different names are different people, nobody can tell here. {only}"
+        )
 
 
 def _say_list(found: "Standing", *, as_json: bool) -> None:
@@ -190,3 +200,4 @@ def _say_list(found: "Standing", *, as_json: bool) -> None:
         return
     for judged in found.approvals:
         say(f"  {_row(judged.as_data())}", name="yellow" if judged.why_not else "")
+    _note_unsigned(found)

@@ -132,10 +132,13 @@ def approver_name(text: str) -> str:
 
 
 def person_of(name: str) -> str:
-    """A name with what does not tell two people apart taken out: capitals, wide forms, joiners, blanks."""
-    folded = unicodedata.normalize("NFKC", name).casefold()
-    shown = "".join(c for c in folded if unicodedata.category(c)[0] != "C")
-    return unicodedata.normalize("NFC", " ".join(shown.split()))
+    """A name with what does not tell two people apart taken out: capitals, accents, wide forms, blanks, marks between.
+
+    Only accents (U+0300 to U+036F) go: in scripts such as Khmer and Arabic a mark is part of the name.
+    """
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", name).casefold())
+    kept = "".join(c for c in folded if unicodedata.category(c)[0] in "LNM" and not "\u0300" <= c <= "\u036f")
+    return unicodedata.normalize("NFC", kept or folded)
 
 
 @dataclass(frozen=True, slots=True)

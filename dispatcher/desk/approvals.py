@@ -50,6 +50,11 @@ class Standing:
         return max(0, self.wanted - self.counted)
 
     @property
+    def unsigned(self) -> int:
+        """How many of those that count are a name that somebody typed, and no signature."""
+        return sum(not (judged.why_not or judged.approval.key) for judged in self.approvals)
+
+    @property
     def in_words(self) -> str:
         """In one line."""
         names = ", ".join(judged.approval.name for judged in self.approvals if not judged.why_not)
@@ -61,7 +66,7 @@ class Standing:
         """For JSON."""
         rows = [judged.as_data() for judged in self.approvals]
         plan = str(self.plan) if self.plan else None
-        counts = {"wanted": self.wanted, "counted": self.counted, "missing": self.missing}
+        counts = {"wanted": self.wanted, "counted": self.counted, "unsigned": self.unsigned, "missing": self.missing}
         return {"plan": plan, **counts, "in_words": self.in_words, "rows": rows}
 
 
