@@ -91,7 +91,8 @@ def test_every_exit_code_is_explained() -> None:
 
 def test_the_usual_mistakes_are_in_the_troubleshooting_table() -> None:
     """Wrong column name, missing attachment, wrong password: each with the words the program uses."""
-    table = README.partition("## When something is wrong")[2].partition("\n## ")[0]
+    assert "](docs/errors.md)" in README.partition("## When something is wrong")[2].partition("\n## ")[0]
+    table = (REPOSITORY / "docs/errors.md").read_text(encoding="utf-8")
     for words in ("there is no column 'email'", "does not exist", "AUTH: 535", "DISPATCHER_PASSWORD is not set",
                   "the folder is not what was sealed"):  # fmt: skip
         assert words in table, words
@@ -231,3 +232,18 @@ def test_accounts_are_added_as_the_page_says() -> None:
         re.sub(r"[^a-z0-9 -]", "", head.lower()).replace(" ", "-") for head in re.findall(r"(?m)^## (.*)$", text)
     }
     assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors
+
+
+def test_links_from_page_to_page_lead_somewhere() -> None:
+    """Files that are there, and headings in them."""
+    for page in (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))):
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            name, _, heading = link.partition("#")
+            if ":" in name:
+                continue
+            file = (page.parent / name).resolve() if name else page
+            assert file.exists(), f"{page.name}: {link}"
+            if heading:
+                titles = re.findall(r"(?m)^#+ (.+)$", file.read_text(encoding="utf-8"))
+                anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+                assert heading in anchors, f"{page.name}: {link}"
