@@ -1,6 +1,7 @@
 """The password: had from where campaign.toml says, and from then on in no error, no shell and no list of processes."""
 
 import os
+import select
 import stat
 import subprocess
 import sys
@@ -26,8 +27,8 @@ def refused(where: Password, folder: Path) -> str:
     assert found.todo
     error: BaseException | None = caught.value
     while error:
-        assert "hunter2" not in f"{error} {error!r} {vars(error)}"
-        error = error.__cause__
+        assert "hunter2" not in f"{error} {error!r} {vars(error)} {getattr(error, 'object', '')!r}"
+        error = error.__cause__ or error.__context__
     return found.what
 
 
@@ -83,9 +84,18 @@ def test_a_file_that_others_may_touch_is_refused(tmp_path: Path, mode: int) -> N
     assert "can be read by others" in refused(secret_file(tmp_path, mode=mode), tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"\nhunter2", b"hunter2\xff\xfe"])
-def test_a_file_without_password(tmp_path: Path, content: bytes) -> None:
-    refused(secret_file(tmp_path, content), tmp_path)
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        (b"\nhunter2", "is empty"),
+        (b"hunter2\xff\xfe", "is not UTF-8 text"),
+        ("hunter2\n".encode("utf-16-le"), "there is a NUL in password.txt"),  # as PowerShell may write it
+        (b"hunter2" * 10_000, "is larger than any password"),  # cut off it would be another one
+    ],
+)
+def test_a_file_without_password(tmp_path: Path, content: bytes, words: str) -> None:
+    assert words in refused(secret_file(tmp_path, content), tmp_path)
 
 
 def test_no_file(tmp_path: Path) -> None:
@@ -135,10 +145,36 @@ def test_a_command_is_no_shell(tmp_path: Path) -> None:
         ("print(); print('hunter2')", "printed nothing"),
         ("import sys; sys.stdout.buffer.write(b'hunter2\\xff')", "not UTF-8"),
         ("print('hunter2', flush=True); import time; time.sleep(60)", "did not end within 1 s"),
+        ("import os; os.close(1); import time; time.sleep(60)", "did not end within 1 s"),
+        ("print('hunter2\\0')", "there is a NUL in what"),
+        ("while True: print('hunter2' * 1000)", "is larger than any password"),
     ],
 )
 def test_a_command_that_fails(tmp_path: Path, code: str, words: str) -> None:
     assert words in refused(python(code), tmp_path)
+
+
+@posix
+def test_a_command_that_is_too_slow_is_ended_with_all_that_it_began(tmp_path: Path) -> None:
+    """Nothing goes on behind our back: the other end of a pipe that its child holds is closed."""
+    os.mkfifo(tmp_path / "held")
+    ours = os.open(tmp_path / "held", os.O_RDONLY | os.O_NONBLOCK)
+    where = Password(command=("sh", "-c", "(printf x; exec sleep 600) > held & wait"))
+    try:
+        assert "did not end within 1 s" in refused(where, tmp_path)
+        select.select([ours], [], [], 60)
+        assert os.read(ours, 1) == b"x"
+        select.select([ours], [], [], 60)
+        assert os.read(ours, 1) == b""  # not "nothing as yet", which would raise
+    finally:
+        os.close(ours)
+
+
+@posix
+def test_what_a_command_says_on_stderr_is_shown_nowhere(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code = "import sys; sys.stderr.write('hunter2'); print('x')"
+    assert read_secret(python(code), tmp_path, USER) == "x"
+    assert capfd.readouterr() == ("", "")
 
 
 @posix
@@ -188,7 +224,10 @@ def test_into_a_file(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["password.txt"]
     if os.name == "posix":
         assert stat.S_IMODE((tmp_path / "password.txt").stat().st_mode) == 0o600
+    (tmp_path / "password.txt.0a1b2c3d").write_text(CANARY, encoding="utf-8")  # left by a power failure
+    (tmp_path / "password.txt.old").write_text("mine", encoding="utf-8")
     assert forget_secret(where, tmp_path, USER)
+    (tmp_path / "password.txt.old").unlink()
     assert not forget_secret(where, tmp_path, USER)
     assert list(tmp_path.iterdir()) == []
 
@@ -222,6 +261,8 @@ def test_where_nothing_can_be_kept(tmp_path: Path, where: Password) -> None:
 @posix
 def test_a_process_that_holds_a_secret_leaves_no_core(tmp_path: Path) -> None:
     """Killed by SIGABRT, it has no right to write its memory anywhere, whatever it had before."""
+    import resource  # noqa: PLC0415 (not on Windows)
+
     code = (
         "import resource, sys\nfrom pathlib import Path\nfrom dispatcher.core.campaign import Password\n"
         "from dispatcher.accounts.secret import read_secret\n"
@@ -231,5 +272,7 @@ def test_a_process_that_holds_a_secret_leaves_no_core(tmp_path: Path) -> None:
     )
     secret_file(tmp_path)
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=tmp_path, capture_output=True, check=False)
-    assert (done.returncode, done.stdout.strip()) == (-6, b"0"), done
+    # 1, since a core that is piped into a program knows no limit but that one
+    most = min(1, resource.getrlimit(resource.RLIMIT_CORE)[1] % 2**64)
+    assert (done.returncode, done.stdout.strip()) == (-6, str(most).encode()), done
     assert [path.name for path in tmp_path.iterdir()] == ["password.txt"]

@@ -10,11 +10,14 @@ A file and the keyring can be written, too. Raises SecretError with what to do.
 
 import math
 import os
+import re
 import secrets
+import signal
 import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 
 _SECONDS: Final = 30
 _LARGEST: Final = 64 * 1024
+_HALF: Final = re.compile(r"\.[0-9a-f]{8}")
+"""How a file ends that was being written when the power failed."""
 _TAKEN: Final[dict[str, str]] = {}
 """What was taken out of the environment."""
 
@@ -41,7 +46,7 @@ def take_out(where: "Password | None") -> None:
 
 def read_secret(where: "Password", folder: Path, user: str, *, seconds: float = _SECONDS) -> str:
     """The secret as text: the first line of what is there for this user. A command gets so many seconds."""
-    _leave_no_core()
+    leave_no_core()
     if where.env is not None:
         take_out(where)
         secret = _TAKEN.get(where.env, "")
@@ -64,6 +69,8 @@ def read_secret(where: "Password", folder: Path, user: str, *, seconds: float = 
         empty, todo = "the password command printed nothing", "try it by hand"
     if not secret:
         raise SecretError(Problem(empty, PLACE, todo))
+    if "\0" in secret:  # RFC 4616 §2: what follows it would be taken for something else
+        raise SecretError(Problem(f"there is a NUL in {in_words(where, user)}", PLACE, "store the password anew"))
     return secret
 
 
@@ -111,8 +118,12 @@ def forget_secret(where: "Password", folder: Path, user: str) -> bool:
     require_store(where)
     if where.keyring is not None:
         return keychain.drop(where.keyring, user)
+    path = _within(where.file or "", folder)
     try:
-        _within(where.file or "", folder).unlink()
+        for half in path.parent.glob("*"):
+            if half.name.startswith(f"{path.name}.") and _HALF.fullmatch(half.suffix):
+                half.unlink()
+        path.unlink()
     except FileNotFoundError:
         return False
     except OSError as error:
@@ -132,20 +143,28 @@ def _program(where: "Password") -> str:
     return (where.command or ("",))[0]
 
 
-def _leave_no_core() -> None:
-    """From now on this process holds a secret: should it crash, no image of its memory is written."""
+def leave_no_core() -> None:
+    """From now on this process holds a secret: should it crash, no image of its memory is written.
+
+    One octet, not none: a core that is piped into a program knows no limit, but one of 1 forbids it (Linux,
+    fs/coredump.c); and no image is as small as that.
+    """
     if sys.platform != "win32":
         import resource  # noqa: PLC0415 (not on Windows)
 
+        hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
         with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+            resource.setrlimit(resource.RLIMIT_CORE, (0 if hard == 0 else 1, hard))
 
 
 def _first_line(octets: bytes, what: str) -> str:
+    if len(octets) > _LARGEST:
+        raise SecretError(Problem(f"{what} is larger than any password", PLACE, "check it by hand"))
     try:
         return octets.decode("utf-8-sig").split("\n", 1)[0].rstrip("\r")
     except UnicodeDecodeError:
-        raise SecretError(Problem(f"{what} is not UTF-8 text", PLACE, "check it by hand")) from None
+        pass  # raised below, for this error holds what was read
+    raise SecretError(Problem(f"{what} is not UTF-8 text", PLACE, "check it by hand"))
 
 
 def closed_file(name: str, folder: Path, place: Place = PLACE) -> Path:
@@ -183,7 +202,7 @@ def _from_file(name: str, folder: Path) -> bytes:
         with path.open("rb") as file:
             if os.name == "posix" and stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
                 raise SecretError(Problem(f"{name} can be read by others", PLACE, f"run: chmod 600 {name}"))
-            return file.read(_LARGEST)
+            return file.read(_LARGEST + 1)
     except OSError:
         raise SecretError(Problem(f"{name} cannot be read", PLACE, "check the file")) from None
 
@@ -222,19 +241,57 @@ def _require_own_words(file: Path) -> None:
 
 
 def _from_command(command: list[str], folder: Path, seconds: float) -> bytes:
+    """What it prints. It has no terminal to ask at, and what it says on stderr, which may be anything, is not shown."""
     _require_own_words(folder / "campaign.toml")
+    name = command[0]
     try:
-        done = subprocess.run(
-            command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False
-        )
+        process = subprocess.Popen(
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
     except FileNotFoundError:
-        raise SecretError(Problem(f"there is no program '{command[0]}'", PLACE, "check the command")) from None
-    except subprocess.TimeoutExpired:
-        what = f"'{command[0]}' did not end within {seconds:g} s"
-        raise SecretError(Problem(what, PLACE, "try the command by hand: it may ask for something")) from None
+        raise SecretError(Problem(f"there is no program '{name}'", PLACE, "check the command")) from None
     except OSError as error:
-        what = f"'{command[0]}' cannot be run: {error.strerror}"
+        what = f"'{name}' cannot be run: {error.strerror}"
         raise SecretError(Problem(what, PLACE, "check the command")) from None
-    if done.returncode:
-        raise SecretError(Problem(f"'{command[0]}' ended with {done.returncode}", PLACE, "try it by hand"))
-    return done.stdout
+    octets = _printed(process, seconds)
+    if octets is None:
+        what = f"'{name}' did not end within {seconds:g} s"
+        raise SecretError(Problem(what, PLACE, "try the command by hand: it may ask for something"))
+    if process.returncode and len(octets) <= _LARGEST:
+        raise SecretError(Problem(f"'{name}' ended with {process.returncode}", PLACE, "try it by hand"))
+    return octets
+
+
+def _printed(process: "subprocess.Popen[bytes]", seconds: float) -> bytes | None:
+    """All that it prints until it ends; None if it does not end in time. One that prints too much is ended, too."""
+    until = time.monotonic() + seconds
+    found: list[bytes] = []
+    with suppress(subprocess.TimeoutExpired):
+        reader = threading.Thread(target=_read, args=(process, found), daemon=True)
+        reader.start()
+        reader.join(seconds)
+        if found and len(found[0]) <= _LARGEST:
+            process.wait(until - time.monotonic())
+            return found[0]
+    _end(process)
+    return found[0] if found and len(found[0]) > _LARGEST else None
+
+
+def _read(process: "subprocess.Popen[bytes]", found: list[bytes]) -> None:
+    """In a thread of its own, which nobody waits for if something that escaped us keeps the pipe open."""
+    if process.stdout is not None:
+        with process.stdout as pipe:
+            found.append(pipe.read(_LARGEST + 1))
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End a program and whatever it has begun."""
+    if sys.platform == "win32":
+        words = ["taskkill", "/F", "/T", "/PID", str(process.pid)]
+        subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    else:
+        with suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.wait()
