@@ -8,6 +8,7 @@ provider may have sent one back.
 import asyncio
 import ipaddress
 import json
+import socket
 import ssl
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -110,10 +111,23 @@ async def _asked(
             octets = await _limited(response)
             status = response.status_code
     except (httpx.HTTPError, OSError) as error:  # a time-out is an OSError, too
-        root = error.__cause__ or error
-        why = str(root) or ("no answer in time" if isinstance(error, TimeoutError) else type(root).__name__)
-        raise ProviderUnavailable(f"{host} cannot be asked for a token: {why}") from None
+        raise ProviderUnavailable(f"{host} cannot be asked for a token: {_why(error)}") from None
     return _read(status, octets, f"{host}", hidden)
+
+
+def _why(error: BaseException) -> str:
+    """What went wrong, for people: the first cause of it, which the libraries bury deep."""
+    root = error
+    while inner := root.exceptions[0] if isinstance(root, BaseExceptionGroup) else root.__cause__ or root.__context__:
+        root = inner
+    match root:
+        case ConnectionRefusedError():
+            return "the connection was refused"
+        case socket.gaierror():
+            return f"its name could not be looked up: {root.strerror}"
+    if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
+        return "no answer in time"
+    return str(root) or type(root).__name__
 
 
 async def _limited(response: "httpx.Response") -> bytes:
@@ -146,5 +160,5 @@ def _clean(text: str, hidden: Collection[str]) -> str:
     """A provider's words in one line, without what it was told."""
     for secret in hidden:
         text = text.replace(secret, "[hidden]")
-    line = text.splitlines()[0] if text else ""
+    line = text.splitlines()[0].split(" Trace ID:")[0] if text else ""  # Microsoft's, for its own people
     return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"

@@ -13,6 +13,7 @@ from dispatcher.core.errors import Problem, SecretError
 
 Flow = Literal["browser", "device", "app"]
 _FORMAT: Final = 1
+_HEAD: Final = '{"dispatcher_grant"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,11 @@ class Grant:
     def to_text(self) -> str:
         """The line that is stored."""
         return json.dumps({"dispatcher_grant": _FORMAT, **asdict(self)})
+
+    @staticmethod
+    def is_in(text: str) -> bool:
+        """Whether a stored line is a grant, be it damaged, rather than a password or token."""
+        return text.startswith(_HEAD)
 
     @classmethod
     def parse(cls, text: str) -> "Grant | None":

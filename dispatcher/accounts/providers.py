@@ -1,7 +1,8 @@
 """Identity providers: Google, Microsoft, and any other one that says where it is (RFC 8414, OpenID Connect Discovery).
 
-The scopes are the smallest with which SMTP takes letters. Google has one for all of a mailbox and none for sending
-alone by SMTP; Microsoft's is for sending alone.
+The scopes are the smallest with which SMTP takes letters. Google's server takes one alone, which is for all of a
+mailbox (`gmail.send` is for its HTTP interface; by SMTP it is refused with the wider one's name); Microsoft's is for
+sending alone.
 
     Google      developers.google.com/identity/protocols/oauth2/native-app,
                 developers.google.com/workspace/gmail/imap/xoauth2-protocol
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from dispatcher.accounts.exchange import Refusal, fetch, require_secure
+from dispatcher.accounts.grant import Grant
 from dispatcher.accounts.keychain import PLACE
 from dispatcher.core.errors import Problem, ProviderUnavailable, SecretError
 
@@ -74,6 +76,16 @@ def microsoft(tenant: str = "organizations") -> Provider:
         app_scope="https://outlook.office365.com/.default",
         host="localhost",  # the only loopback address that its console takes, with any port
     )
+
+
+def command_for(grant: Grant) -> str:
+    """What is typed to sign in again as this was done."""
+    words = ["dispatcher account add --oauth", grant.provider, "--client-id", grant.client.id]
+    if grant.provider == "microsoft":
+        words += ["--tenant", grant.token_endpoint.split("/")[3]]
+    elif grant.provider != GOOGLE.name:
+        words += ["--scope", f'"{grant.scope}"', *(["--client-secret"] if grant.client.secret else [])]
+    return " ".join([*words, *(["--flow", grant.flow] if grant.flow != "browser" else [])])
 
 
 async def discovered(issuer: str, scope: str) -> Provider:

@@ -8,10 +8,12 @@ Raises SecretError if it comes to nothing, ProviderUnavailable if the provider d
 """
 
 import asyncio
+import errno
 import hmac
+import math
 import secrets
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
@@ -20,6 +22,7 @@ from dispatcher.accounts.exchange import Refusal, post, require_extra, require_s
 from dispatcher.accounts.grant import Client, Flow, Grant
 from dispatcher.accounts.keychain import PLACE
 from dispatcher.accounts.providers import Provider
+from dispatcher.accounts.refusals import advice
 from dispatcher.core.errors import Problem, ProviderUnavailable, SecretError
 from dispatcher.core.ports import Clock
 
@@ -27,13 +30,18 @@ DEVICE: Final = "urn:ietf:params:oauth:grant-type:device_code"
 PATIENCE: Final = 300.0
 """Seconds for somebody to sign in."""
 _INTERVAL: Final = 5.0
+_SHORTEST_INTERVAL: Final = 0.5
+_LONGEST_INTERVAL: Final = 60.0
+_LONGEST_CODE: Final = 3600.0
 _SLOWER: Final = 5.0
 _HEAD: Final = 64 * 1024
+_NO_IPV6: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _PAGE: Final = (
     "<!doctype html><html lang=en><meta charset=utf-8><title>dispatcher</title><p>{words} You may close this window."
 )
 
 
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Invite = Callable[[str, str], None]
 """Shows where somebody is to sign in, and the code to type there; '' if none is wanted."""
 
@@ -86,7 +94,8 @@ def _in_words(provider: Provider) -> Iterator[None]:
     try:
         yield
     except Refusal as refusal:
-        todo = "check the application's id, secret and rights in the provider's console: docs/accounts.md"
+        otherwise = "check the application's id, secret and rights in the provider's console: docs/accounts.md"
+        todo = advice(refusal.words) or otherwise
         raise SecretError(Problem(f"{provider.name} refuses: {refusal.words}", PLACE, todo)) from None
 
 
@@ -105,12 +114,8 @@ async def _by_browser(provider: Provider, client: Client, user: str, invite: Inv
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await _received(reader, writer, state, came)
 
-    try:
-        server = await asyncio.start_server(serve, "127.0.0.1", port, limit=_HEAD)
-    except OSError as error:
-        raise SecretError(Problem(f"port {port} cannot be used: {error.strerror}", PLACE, "leave --port out")) from None
-    async with server:
-        redirect = f"http://{provider.host}:{server.sockets[0].getsockname()[1]}"
+    async with AsyncExitStack() as stack:
+        redirect = f"http://{provider.host}:{await _listening(stack, serve, provider.host, port)}"
         url = prepare_grant_uri(
             provider.authorization_endpoint, client.id, "code", redirect, provider.scope, state,
             code_challenge=create_s256_code_challenge(verifier), code_challenge_method="S256", login_hint=user,
@@ -125,13 +130,31 @@ async def _by_browser(provider: Provider, client: Client, user: str, invite: Inv
             raise SecretError(Problem(what, PLACE, "try again; without a browser here: --flow device")) from None
     if "code" not in answer:
         said = ": ".join(answer[name] for name in ("error", "error_description") if answer.get(name))
-        raise SecretError(Problem(f"{provider.name} did not let you in: {said}", PLACE, "sign in again, and agree"))
+        todo = advice(said) or "sign in again, and agree"
+        raise SecretError(Problem(f"{provider.name} did not let you in: {said}", PLACE, todo))
     form = {
         "grant_type": "authorization_code", "code": answer["code"], "redirect_uri": redirect,
         "code_verifier": verifier,
     }  # fmt: skip
     with _in_words(provider):
         return await post(provider.token_endpoint, form, client)
+
+
+async def _listening(stack: AsyncExitStack, serve: Serve, host: str, port: int) -> int:
+    """Listen on this machine alone, until the stack unwinds. The port.
+
+    "localhost" is ::1, too, where there is IPv6 (RFC 8252 §7.3): else another program could listen there, and be told.
+    """
+    try:
+        server = await stack.enter_async_context(await asyncio.start_server(serve, "127.0.0.1", port, limit=_HEAD))
+        port = int(server.sockets[0].getsockname()[1])
+        if host == "localhost":
+            await stack.enter_async_context(await asyncio.start_server(serve, "::1", port, limit=_HEAD))
+    except OSError as error:
+        if error.errno not in _NO_IPV6:
+            what = f"port {port} cannot be used: {error.strerror}"
+            raise SecretError(Problem(what, PLACE, "try again; with --port, name another one")) from None
+    return port
 
 
 async def _received(
@@ -178,8 +201,8 @@ async def _by_device(provider: Provider, client: Client, invite: Invite, clock: 
         raise ProviderUnavailable(f"{provider.name} gave no code to sign in by")
     await asyncio.to_thread(invite, require_secure(url), code)
     interval, until = (
-        _seconds(told.get("interval"), _INTERVAL),
-        clock.boot() + _seconds(told.get("expires_in"), PATIENCE),
+        max(_SHORTEST_INTERVAL, _seconds(told.get("interval"), _INTERVAL, _LONGEST_INTERVAL)),
+        clock.boot() + _seconds(told.get("expires_in"), PATIENCE, _LONGEST_CODE),
     )
     while clock.boot() < until:
         await clock.sleep(interval)
@@ -194,13 +217,15 @@ async def _by_device(provider: Provider, client: Client, invite: Invite, clock: 
                 break
             elif refusal.code != "authorization_pending":
                 what = f"{provider.name} did not let you in: {refusal.words}"
-                raise SecretError(Problem(what, PLACE, "sign in again, and agree")) from None
+                todo = advice(refusal.words) or "sign in again, and agree"
+                raise SecretError(Problem(what, PLACE, todo)) from None
     raise SecretError(Problem("nobody typed the code before it expired", PLACE, "try again"))
 
 
-def _seconds(value: object, otherwise: float) -> float:
-    """A number of seconds, as providers write it: also as text."""
+def _seconds(value: object, otherwise: float, most: float) -> float:
+    """A number of seconds, as providers write it: also as text. What is no number, or endless, is none."""
     try:
-        return max(0.0, float(value)) if isinstance(value, int | float | str) else otherwise
-    except ValueError:
-        return otherwise
+        seconds = float(value) if isinstance(value, int | float | str) else otherwise
+    except (ValueError, OverflowError):
+        seconds = otherwise
+    return min(max(0.0, seconds), most) if math.isfinite(seconds) else otherwise

@@ -1,9 +1,10 @@
 """What the relay is told at a login: a password or token as it is stored, or an access token that a grant gives.
 
 An access token is kept in memory for as long as it is good by the clock that nobody sets, and asked for anew behind
-one lock: of this process, so that ten connections make one request; and of this machine, so that two runs do not use
-up one refresh token. A refresh token that the provider puts in place of the old one is stored before the access token
-that came with it is used: whatever happens then, the sign-in is not lost.
+one lock: of this process, so that ten connections make one request, or run a program one after the other; and of this
+machine, so that two runs do not use up one refresh token. A refresh token that the provider puts in place of the old
+one is stored before the access token that came with it is used, and whoever is interrupted meanwhile does that, too:
+whatever happens then, the sign-in is not lost.
 
 Raises SignInEnded where a person must sign in again, ProviderUnavailable for what may pass, SecretError if nothing is
 stored.
@@ -11,8 +12,8 @@ stored.
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,8 @@ from filelock import FileLock, Timeout
 from dispatcher.accounts.exchange import Refusal, post
 from dispatcher.accounts.grant import Grant
 from dispatcher.accounts.keychain import PLACE
+from dispatcher.accounts.providers import command_for
+from dispatcher.accounts.refusals import ENDED, advice
 from dispatcher.core.errors import Problem, ProviderUnavailable, SecretError, SignInEnded
 
 _LEEWAY: Final = 60.0
@@ -55,25 +58,30 @@ class LoginSecret:
         """What to log in with; another one than what was `refused`, if there is any."""
         if self._good(refused):
             return self._token
-        text = await asyncio.to_thread(self._read, refused)
-        if Grant.parse(text) is None:
-            return text
         async with self._lock:
-            if not self._good(refused):
-                async with self._alone():
-                    await self._renew()
-            return self._token
+            return self._token if self._good(refused) else await asyncio.to_thread(self._fresh, refused)
 
     def _good(self, refused: str) -> bool:
         return bool(self._token) and self._token != refused and self._boot() < self._until
 
-    @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[None]:
+    def _fresh(self, refused: str) -> str:
+        """In a thread, with a loop of its own: whoever gives up waiting does not break it off half-way, between a
+        refresh token that is used up and the new one that is not yet stored.
+        """
+        text = self._read(refused)
+        if Grant.parse(text) is None:
+            return text
+        with self._alone():
+            self._renew()
+        return self._token
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
         """No other process of this user asks for the same."""
-        lock = FileLock(self._file, thread_local=False)
+        lock = FileLock(self._file)
         try:
-            await asyncio.to_thread(self._file.parent.mkdir, parents=True, exist_ok=True)
-            await asyncio.to_thread(lock.acquire, _PATIENCE)
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(_PATIENCE)
         except Timeout:
             raise ProviderUnavailable("another dispatcher has been asking for a token for a minute") from None
         except OSError as error:
@@ -83,17 +91,17 @@ class LoginSecret:
         finally:
             lock.release()
 
-    async def _renew(self) -> None:
-        grant = Grant.parse(await asyncio.to_thread(self._anew))  # another process may have put a newer one there
+    def _renew(self) -> None:
+        grant = Grant.parse(self._anew())  # another process may have put a newer one there
         if grant is None:
             raise SecretError(Problem("what is stored was replaced meanwhile", PLACE, "try again"))
         asked = self._boot()
-        found = await renewed(grant)
+        found = asyncio.run(renewed(grant))
         token, refresh = found.get("access_token"), found.get("refresh_token")
         if not isinstance(token, str) or not token or str(found.get("token_type", "bearer")).lower() != "bearer":
             raise ProviderUnavailable(f"{grant.provider} answered, and gave no bearer token")
         if isinstance(refresh, str) and refresh and refresh != grant.refresh_token and grant.flow != "app":
-            await asyncio.to_thread(self._write, replace(grant, refresh_token=refresh).to_text())
+            self._write(replace(grant, refresh_token=refresh).to_text())
         self._token, self._until = token, asked + _life(found.get("expires_in"))
 
 
@@ -105,9 +113,8 @@ async def renewed(grant: Grant) -> Mapping[str, Any]:
     try:
         return await post(grant.token_endpoint, form, grant.client)
     except Refusal as refusal:
-        again = f"sign in again: dispatcher account add --oauth {grant.provider} --client-id {grant.client.id}"
-        what = f"{grant.provider} gives no token any more: {refusal.words}"
-        raise SignInEnded(Problem(what, PLACE, again)) from None
+        what = f"{grant.provider} gives no token any more: {refusal.words} ({advice(refusal.words) or ENDED})"
+        raise SignInEnded(Problem(what, PLACE, f"sign in again: {command_for(grant)}")) from None
 
 
 async def revoke(grant: Grant) -> bool:

@@ -30,7 +30,9 @@ def account_add(
     ] = "browser",
     tenant: Annotated[str, typer.Option(help="Microsoft's tenant, by id or domain.")] = "",
     scope: Annotated[str, typer.Option(help="What to ask an issuer for.")] = "",
-    port: Annotated[int, typer.Option(help="Where the browser comes back to.", show_default="any")] = 0,
+    port: Annotated[
+        int, typer.Option(help="Where the browser comes back to.", show_default="any", min=0, max=65535)
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Store the relay's password, or sign in. Where campaign.toml says: the system's keyring, or a file for you alone.
@@ -70,7 +72,7 @@ def account_add(
 
 def _invite(url: str, code: str) -> None:
     """Show where to sign in; a sign-in that comes back to this machine is opened here."""
-    import webbrowser
+    import subprocess
 
     if code:
         note("Open this page in any browser, and type the code:")
@@ -79,7 +81,9 @@ def _invite(url: str, code: str) -> None:
         return
     note("Sign in in your browser. If none opens, go to:")
     note(f"  {url}")
-    webbrowser.open(url)
+    # What browsers say of themselves is no output of ours, and what lies in this folder is no program of ours (-I).
+    words, away = [sys.executable, "-I", "-m", "webbrowser", url], subprocess.DEVNULL
+    subprocess.run(words, stdin=away, stdout=away, stderr=away, check=False)
 
 
 def _asked(question: str) -> str:
@@ -129,10 +133,13 @@ def account_remove(campaign: CampaignFolder = HERE, *, as_json: AsJson = False) 
     from dispatcher.desk import Desk
     from dispatcher.desk.accounts import remove_secret
 
-    place, there, ended = asyncio.run(remove_secret(Desk(campaign)))
+    gone = asyncio.run(remove_secret(Desk(campaign)))
     if as_json:
-        say_json({"removed": place if there else None, "ended_at_provider": ended})
+        say_json({"removed": gone.place if gone.there else None, "ended_at_provider": gone.ended})
         return
-    say(f"Removed from {place}." if there else f"There was nothing in {place}.")
-    if ended:
+    say(f"Removed from {gone.place}." if gone.there else f"There was nothing in {gone.place}.")
+    if gone.ended:
         say("The provider has ended the sign-in.")
+    elif gone.provider:
+        note(f"{gone.provider} was not told, or has no way to be told: there the sign-in goes on.", name="yellow")
+        note("  → End it there, too, in the account's list of applications: docs/accounts.md")

@@ -17,6 +17,7 @@ from dispatcher.accounts.secret import (
     closed_file,
     forget_secret,
     in_words,
+    leave_no_core,
     read_secret,
     require_store,
     store_secret,
@@ -24,7 +25,7 @@ from dispatcher.accounts.secret import (
 from dispatcher.accounts.signin import Invite, sign_in
 from dispatcher.accounts.tokens import LoginSecret, revoke
 from dispatcher.core.campaign import Campaign, Password, RelayAccount, endpoint
-from dispatcher.core.errors import Place, Problem, RelayUnavailable, SecretError, UsageError
+from dispatcher.core.errors import Place, Problem, ProviderUnavailable, RelayUnavailable, SecretError, UsageError
 from dispatcher.core.policy import classify_trouble
 from dispatcher.core.ports import RelayTrouble
 from dispatcher.desk import Desk
@@ -45,6 +46,17 @@ def require_secret(desk: Desk, relay: RelayAccount) -> None:
     _key(desk, relay)
 
 
+def _fitting(text: str, *, token: bool) -> str:
+    """What is stored, if it is what `auth` says: a sign-in must not be told to a relay. Raises SecretError."""
+    if token:
+        Grant.parse(text)
+    elif Grant.is_in(text):
+        todo = 'write auth = "xoauth2" under [relay], or store a password: dispatcher account add'
+        what = "a sign-in is stored, and the relay is to get a password"
+        raise SecretError(Problem(what, Place("campaign.toml", None, "key relay.auth"), todo))
+    return text
+
+
 def add_password(desk: Desk, secret: str) -> str:
     """Store a password, or an access token, where campaign.toml says it is. Where that is, in words.
 
@@ -60,6 +72,7 @@ def place_of_secret(desk: Desk) -> str:
     """Where a secret is to be stored, in words. Raises UsageError if campaign.toml says no such place."""
     where, user = _place_and_user(desk)
     require_store(where)
+    leave_no_core()
     return in_words(where, user)
 
 
@@ -89,11 +102,24 @@ async def add_sign_in(desk: Desk, how: SignIn, ask: Callable[[str], str], invite
         todo = 'write auth = "xoauth2" there'
         raise UsageError(Problem("a sign-in gives tokens, and the relay is to get a password", place, todo))
     require_store(where)
-    provider = await _provider(how)
-    secret = ask(f"The application's secret at {provider.name}: ") if _has_secret(how, provider) else ""
-    client = Client(how.client_id, secret, provider.method if secret else "none")
-    grant = await sign_in(provider, client, how.flow, user, invite, desk.clock, port=how.port)
+    leave_no_core()
+    try:
+        provider = await _provider(how)
+        secret = _client_secret(ask, provider) if _has_secret(how, provider) else ""
+        client = Client(how.client_id, secret, provider.method if secret else "none")
+        grant = await sign_in(provider, client, how.flow, user, invite, desk.clock, port=how.port)
+    except ProviderUnavailable as error:
+        raise ProviderUnavailable(f"{error}\n  → Check that this machine is online, and try again") from None
     return store_secret(where, desk.root, user, grant.to_text())
+
+
+def _client_secret(ask: Callable[[str], str], provider: Provider) -> str:
+    """As it was copied from a web page, with blanks about it or not. Raises SecretError for none."""
+    secret = ask(f"The application's secret at {provider.name}: ").strip()
+    if not secret or not secret.isprintable():
+        todo = "copy it from the provider's console: docs/accounts.md"
+        raise SecretError(Problem("the application's secret is one line of text, and not empty", todo=todo))
+    return secret
 
 
 async def _provider(how: SignIn) -> Provider:
@@ -117,18 +143,29 @@ def _has_secret(how: SignIn, provider: Provider) -> bool:
     return how.with_secret or how.flow == "app" or provider.secret_wanted
 
 
-async def remove_secret(desk: Desk) -> tuple[str, bool, bool]:
-    """Take the secret away; a sign-in is ended at the provider, too, where that has a way.
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """From where; whether there was anything; whether it was a sign-in, at whom, and whether that has ended it."""
 
-    From where, whether there was any, and whether the provider has ended it. Raises UsageError, SecretError.
+    place: str
+    there: bool
+    provider: str = ""
+    ended: bool = False
+
+
+async def remove_secret(desk: Desk) -> Removed:
+    """Take the secret away; a sign-in is ended at the provider, too, where that has a way. Raises UsageError,
+    SecretError.
     """
     where, user = _place_and_user(desk)
-    ended = False
-    if desk.campaign().relay.auth == "xoauth2":
-        with suppress(SecretError):
-            grant = Grant.parse(read_secret(where, desk.root, user))
+    grant, ended = None, False
+    with suppress(SecretError):
+        text = read_secret(where, desk.root, user)
+        if Grant.is_in(text):
+            grant = Grant.parse(text)
             ended = grant is not None and await revoke(grant)
-    return in_words(where, user), forget_secret(where, desk.root, user), ended
+    there = forget_secret(where, desk.root, user)
+    return Removed(in_words(where, user), there, grant.provider if grant else "", ended)
 
 
 def _place_and_user(desk: Desk) -> tuple[Password, str]:
@@ -208,7 +245,7 @@ def _login(desk: Desk, relay: RelayAccount, where: Password) -> Login:
 
 def _made(desk: Desk, where: Password, user: str, *, token: bool) -> Login:
     def anew() -> str:
-        return read_secret(where, desk.root, user)
+        return _fitting(read_secret(where, desk.root, user), token=token)
 
     def write(text: str) -> str:
         return store_secret(where, desk.root, user, text)
