@@ -57,6 +57,7 @@ _BOUNDARY = re.compile(r"=_[0-9A-Za-z.]{16,48}")
 _LANGUAGE = re.compile(r"[A-Za-z]{1,8}(-[0-9A-Za-z]{1,8})*")  # RFC 5646 §2.1
 _UNSENDABLE = re.compile("[\0\ud800-\udfff]")
 _REMEMBERED = 2000  # octets of a line that is worth remembering
+_FROM = b"\r\nFrom "
 _7BIT = bytes((*b"\t\n\r", *range(0x20, 0x7F)))
 
 
@@ -199,7 +200,8 @@ class Composer:
         if b"\0" in octets:
             raise _unsendable(subtype, text)
         encoding, body = "7bit", octets
-        if octets.translate(None, _7BIT) or has_longer_line(octets, LONGEST_LINE) or self._token in text:
+        unsafe = octets.translate(None, _7BIT) or has_longer_line(octets, LONGEST_LINE) or _is_fragile(octets)
+        if unsafe or self._token in text:
             encoding, body = _encoded_text(octets)
         head = f'Content-Type: text/{subtype}; charset="utf-8"\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n'
         return head.encode() + body
@@ -327,12 +329,25 @@ def _encoded_text(octets: bytes) -> tuple[str, bytes]:
     return "base64", _base64(octets).removesuffix(CRLF)
 
 
+def _is_fragile(octets: bytes) -> bool:
+    """Whether programs on the way may change a line: a blank at its end, or "From " at its beginning.
+
+    A signature would be broken by that (RFC 8551 §3.1.2, §3.1.3).
+    """
+    within = b" \r\n" in octets or b"\t\r\n" in octets or _FROM in octets
+    return within or octets.endswith((b" ", b"\t")) or octets.startswith(b"From ")
+
+
 def _quoted_line(octets: bytes) -> bytes | None:
     """One line in quoted-printable, for which no other matters; None if it cannot be had."""
+    is_from = octets.startswith(b"From ")
     # The line break added and taken away again: without one, binascii would break its lines with LF alone.
-    body = binascii.b2a_qp(octets + CRLF, istext=True)[:-2]
+    # A NUL stands in for an F that binascii would not encode: it is as long, so lines are broken where they should be.
+    body = binascii.b2a_qp((b"\0" + octets[1:] if is_from else octets) + CRLF, istext=True)[:-2]
+    if is_from:
+        body = b"=46" + body[3:]
     # binascii writes 77 octets where a blank ends a full line; RFC 2045 §6.7 allows 76.
-    return body if max(map(len, body.split(CRLF))) <= 76 else None
+    return body if max(map(len, body.split(CRLF))) <= 76 and _FROM not in body else None
 
 
 _quoted = lru_cache(maxsize=2000)(_quoted_line)  # most lines are the same in most letters
