@@ -71,7 +71,8 @@ def _fill(path: Path) -> None:
     connection.execute("DROP INDEX one_live")
     for run in range(1, 7):
         campaign = "other" if run == 6 else CAMPAIGN
-        connection.execute("INSERT INTO run VALUES (?, ?, 'me', ?, NULL, '')", (run, campaign, stamp(START)))
+        given = (run, campaign, f"CN=number {run}" if run % 2 else "", stamp(START))
+        connection.execute("INSERT INTO run VALUES (?, ?, 'me', ?, ?, NULL, '')", given)
         for port in (25, 587):
             session_row = (
                 run,
@@ -123,6 +124,7 @@ def every(desk: Desk) -> list[dict[str, Any]]:
             continue
         sealed = connection.execute("SELECT * FROM sealed WHERE letter = ?", (row["letter"],)).fetchone()
         session = connection.execute("SELECT * FROM session WHERE id = ?", (row["session"],)).fetchone()
+        run = connection.execute("SELECT * FROM run WHERE id = ?", (row["run"],)).fetchone()
         said = connection.execute("SELECT * FROM rcpt WHERE attempt = ? ORDER BY mailbox", (row["id"],)).fetchall()
         refused = [f"{r['mailbox']}: {r['code']} {r['reply']}" for r in said if r["outcome"] != "accepted"]
         ways = ("peer", "tls_version", "cipher", "certificate", "mode")
@@ -131,6 +133,7 @@ def every(desk: Desk) -> list[dict[str, Any]]:
                 **{name: row[name] for name in ATTEMPT_COLUMNS if name in row.keys()},  # noqa: SIM118 (no mapping)
                 **{name: session[name] if session else None for name in ways},
                 "attempt": row["id"],
+                "smime": run["smime"],
                 "key": there["key"],
                 "name": json.loads(sealed["recipient"])["to"][0]["name"],
                 "addresses": sealed["addresses"].replace(" ", ", "),

@@ -238,7 +238,7 @@ def test_reading_makes_nothing_and_changes_nothing(bench: SqliteBench) -> None:
     assert not bench.path.exists()
     seal(bench, letters(1))
     with bench.reader() as reader, pytest.raises(LedgerUnavailable, match="readonly"):
-        list(reader.rows("insert_run", campaign="x", account="y", now="z"))
+        list(reader.rows("insert_run", campaign="x", account="y", smime="", now="z"))
 
 
 def test_a_ledger_deleted_while_open_stops_the_run(bench: SqliteBench, ledger: SqliteLedger) -> None:

@@ -29,6 +29,7 @@ from dispatcher.ledgers import purging
 from dispatcher.ledgers.file import connect
 from dispatcher.ledgers.printing import PrintedFile, record
 from dispatcher.ledgers.reader import Reader
+from tests.certificates import NOW, Wish, ec_key, sign_with
 from tests.command import dispatcher
 from tests.figures import COUNTS, FULL
 from tests.keys import private_key
@@ -84,6 +85,7 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     with Rules(rule) as server:
         write_campaign(folder, server.port, LETTERS, pace="connections = 1", top="approvals = 1")
+        sign_with(folder, Wish(name="Ottoline", key=ec_key(), ends=NOW + timedelta(days=9999)))
         desk = Desk(folder)
         seal_now(desk, outlook(desk))
         approve(desk, by="Ottoline", key=private_key(folder.parent / "key"))

@@ -229,7 +229,7 @@ def looked(folder: Path, server: WebServer, zone: str, odd: Mapping[str, Odd], t
     fetch = partial(fetched, port=server.port, context=trusting)
 
     async def run(names: NameServer) -> Iterable[Line]:
-        return await sender_lines(campaign, Lookups(names.address, seconds=0.8, each=0.2), fetch)
+        return await sender_lines(campaign, Lookups(names.address, seconds=0.8, each=0.2), fetch=fetch)
 
     with NameServer({"orchard.example.org": zone, "org": ""}, odd) as names:
         (line,) = (line for line in asyncio.run(run(names)) if line.subject == "MTA-STS")

@@ -22,7 +22,8 @@ def dossier(
     messages: Annotated[
         bool,
         typer.Option(
-            "--messages", help="Also every message that left, octet for octet, as .eml; without its DKIM signature."
+            "--messages",
+            help="Also every message that left, octet for octet, as .eml; without signatures by DKIM or S/MIME.",
         ),
     ] = False,
     redact: Annotated[

@@ -265,7 +265,7 @@ def _say_attempt(number: int, attempt: dict[str, Any]) -> None:
             tls = f", {attempt['tls_version']} {attempt['cipher']}, certificate of {attempt['certificate']}"
         how = f"{attempt['peer']}{tls}"
         say(f"  relay: {attempt['host']}:{attempt['port']} ({how}), {attempt['mode']}, run {attempt['run']}")
-    for name in ("queue_id", "message_digest", "override"):
+    for name in ("queue_id", "smime", "message_digest", "override"):
         if attempt[name]:
             say(f"  {name.replace('_', '-')}: {attempt[name]}")
     for rcpt in attempt["rcpts"]:

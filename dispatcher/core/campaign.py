@@ -405,6 +405,17 @@ class Dkim(_Table):
     canonicalisation: Canonicalisation = "relaxed/relaxed"
 
 
+class Smime(_Table):
+    """Signatures by a certificate for mail (S/MIME): its file, with those of its issuers, and that of its private key.
+
+    `passphrase` says where that is, if the key is locked with one.
+    """
+
+    certificate: FolderPath
+    key: FolderPath
+    passphrase: Annotated[Password | None, BeforeValidator(_password_is_not_text)] = None
+
+
 def _public_key(value: Any) -> Any:
     if not isinstance(value, str):
         raise ValueError("write it as text, in quotes")
@@ -441,6 +452,12 @@ class Campaign(_Table):
     pace: Pace = Pace()
     preflight: Preflight = Preflight()
     dkim: Dkim | None = None
+    smime: Smime | None = None
+
+    @property
+    def passwords(self) -> tuple[Password | None, ...]:
+        """Where secrets are that people keep for it."""
+        return (self.relay.password, self.smime.passphrase if self.smime else None)
 
     @field_validator("id")
     @classmethod

@@ -83,7 +83,7 @@ _KINDS: Final = (
         ("certificate", "cipher", "host", "id", "mode", "opened_at", "peer", "port", "run", "size", "tls_version"),
         many="sessions",
     ),
-    Kind("run", 8, ("campaign", "id", "started_at"), ("account",), many="runs"),
+    Kind("run", 8, ("campaign", "id", "started_at"), ("account", "smime"), many="runs"),
     Kind("run's end", 9, ("ended_at", "ending", "id"), many="runs' ends"),
     Kind(
         "test", 10, ("at", "campaign", "id", "outcome"), ("account", "address", "key", "message_id", "reply"),

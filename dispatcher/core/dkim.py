@@ -25,7 +25,8 @@ OVERSIGNED: Final = (
     "MIME-Version", "Content-Type", "Content-Transfer-Encoding",
 )  # fmt: skip
 """Fields of which none may be added."""
-_SIGNED: Final = ("Organization", "Content-Language", "Auto-Submitted")
+FIELDS: Final = (*OVERSIGNED, "Organization", "Content-Language", "Auto-Submitted")
+"""Fields that are signed."""
 _CRLF: Final = b"\r\n"
 _WIDTH: Final = 76
 
@@ -48,7 +49,7 @@ def signed(message: Message, signers: Sequence[Signer], canonicalisation: Canoni
     header, _, body = message.own.partition(_CRLF + _CRLF)
     fields = _fields(message.date + header)
     names, octets = _covered(fields)
-    digest = _body_digest(body, message.shared, simple=canonicalisation == "relaxed/simple")
+    digest = _body_digest(body, message.shared, message.smime, simple=canonicalisation == "relaxed/simple")
     made = b""
     for signer in signers:
         field = _field(signer, canonicalisation, when, names, digest)
@@ -83,7 +84,7 @@ def _covered(fields: Sequence[tuple[str, bytes]]) -> tuple[list[str], bytes]:
     """The names of h=, and the fields that they cover: of several with one name the last comes first (§5.4.2)."""
     names: list[str] = []
     octets: list[bytes] = []
-    for name in map(str.lower, (*OVERSIGNED, *_SIGNED)):
+    for name in map(str.lower, FIELDS):
         there = [relaxed_field(field) + _CRLF for own, field in reversed(fields) if own == name]
         octets += there
         names += [name] * (len(there) + (name in _NOT_TO_BE_ADDED))
@@ -121,17 +122,17 @@ def _lines(pieces: Iterable[str], between: str) -> Iterator[bytes]:
         yield text.encode()
 
 
-def _body_digest(own: bytes, shared: Sequence[bytes], *, simple: bool) -> bytes:
+def _body_digest(own: bytes, shared: Sequence[bytes], smime: bytes, *, simple: bool) -> bytes:
     """SHA-256 of the body; what is shared is canonicalised once a campaign.
 
     Its hash cannot be: each letter's own part comes before it.
     """
-    parts: list[bytes] = [own, *shared]
+    parts: list[bytes] = [own, *shared, smime]
     if not all(part.endswith(_CRLF) for part in parts if part):  # a line goes across a seam
         parts = [b"".join(parts)]
         parts[0] += b"" if parts[0].endswith(_CRLF) else _CRLF
     if not simple:
-        parts = [_relaxed(parts[0]), *map(_relaxed_shared, parts[1:])]
+        parts = [(_relaxed_shared if part in shared else _relaxed)(part) for part in parts]
     if _ends_in_empty_lines(parts):
         octets = b"".join(parts).rstrip(_CRLF)
         parts = [octets + _CRLF if octets or simple else b""]
@@ -162,4 +163,4 @@ def _single_blanks(octets: bytes) -> bytes:
 _relaxed_shared: Callable[[bytes], bytes] = lru_cache(maxsize=SHARED_PARTS)(_relaxed)
 
 
-__all__ = ["LIFE", "OVERSIGNED", "Canonicalisation", "Signer", "record_of", "relaxed_field", "signed"]
+__all__ = ["FIELDS", "LIFE", "OVERSIGNED", "Canonicalisation", "Signer", "record_of", "relaxed_field", "signed"]

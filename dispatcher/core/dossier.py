@@ -8,7 +8,7 @@
     letters.jsonl, letters/        what was sealed of each letter; its octets, text and HTML
     skips.jsonl                    rows of the lists without a letter
     attachments/                   each once, by its SHA-256
-    messages/                      what left, octet for octet; without its DKIM signature
+    messages/                      what left, octet for octet; without signatures (DKIM, S/MIME)
     manifest.json                  facts, and every other file with its size and SHA-256
     manifest.json.sig, .minisig    a signature over the manifest, by OpenSSH's or minisign's key
 

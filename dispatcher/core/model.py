@@ -121,28 +121,30 @@ class Envelope:
 class Message:
     """RFC 5322 octets in three pieces: the Date line, the letter's own part, and parts shared between letters.
 
-    The sealed digest covers `own` and `shared`: Date is fixed at the first attempt, everything else at planning. On top
-    there may be a `signature` (`core.dkim`), put there as the message leaves; it is in no digest.
+    The sealed digest covers `own` and `shared`: Date is fixed at the first attempt, everything else at planning. As the
+    message leaves it may be signed: then `own` has another Content-Type before its own and `smime` stands behind all
+    (`core.smime`), and a `signature` is on top (`core.dkim`). Nothing of that is in any digest.
     """
 
     date: bytes
     own: bytes
     shared: tuple[bytes, ...] = ()
     signature: bytes = b""
+    smime: bytes = b""
 
     @property
     def octets(self) -> bytes:
         """The whole message, lines ending in CRLF."""
-        return b"".join((self.signature, self.date, self.own, *self.shared))
+        return b"".join((self.signature, self.date, self.own, *self.shared, self.smime))
 
     @property
     def size(self) -> int:
         """Octets on the wire before dot-stuffing (RFC 1870 §5)."""
-        return len(self.signature) + len(self.date) + len(self.own) + sum(map(len, self.shared))
+        return sum(map(len, (self.signature, self.date, self.own, *self.shared, self.smime)))
 
     @property
     def isascii(self) -> bool:
-        """Whether every octet is below 128, so that no 8BITMIME is needed."""
+        """Whether every octet is below 128, so that no 8BITMIME is needed. Those of a signature are."""
         return self.date.isascii() and self.own.isascii() and all(map(_isascii, self.shared))
 
 

@@ -73,12 +73,16 @@ class Spf:
 
 @dataclass(frozen=True, slots=True)
 class Dkim:
-    """One selector: its record, or why there is none."""
+    """One selector: its record, or why there is none.
+
+    `wanted` is the record, as a zone has it, that our own key needs there, if it is not that one.
+    """
 
     selector: str
     record: str = ""
     several: int = 0
     unknown: str = ""
+    wanted: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +283,17 @@ def _dkim(sender: Sender, found: Posture) -> Iterator[Line]:
         yield warning(_PART, "DKIM", "unknown: nobody has said by which selector letters are signed", todo)
         return
     for each in found.dkim:
-        yield _key(sender.from_domain, each, one_of_many=len(found.dkim) > 1)
+        if each.wanted and each.several < 2:
+            yield _another(sender.from_domain, each)
+        else:
+            yield _key(sender.from_domain, each, one_of_many=len(found.dkim) > 1)
+
+
+def _another(domain: str, found: Dkim) -> Line:
+    """What is published is not what our own key needs."""
+    what = "publishes another key than the one that signs" if found.record else "is not published"
+    todo = "publish this in place of it" if found.record else "publish this; others see it after some time"
+    return problem(_PART, "DKIM", f"{found.selector}._domainkey.{domain} {what}", todo, records=[found.wanted])
 
 
 def _key(domain: str, found: Dkim, *, one_of_many: bool) -> Line:
@@ -413,7 +427,7 @@ def _spf_passes(sender: Sender, found: Spf) -> bool:
 
 def _is_good(found: Dkim) -> bool:
     said = tags(found.record)
-    if found.several != 1 or not said.get("p"):
+    if found.several != 1 or found.wanted or not said.get("p"):
         return False
     return said.get("k", "rsa").lower() == "ed25519" or (key_bits(said["p"]) or 0) >= WEAK
 

@@ -16,7 +16,7 @@ LOG_COLUMNS: Final = (
 ATTEMPT_COLUMNS: Final = (
     "attempt", "at", "ended_at", "key", "name", "addresses", "outcome", "phase", "code", "enhanced", "meaning", "reply",
     "refused", "queue_id", "relay", "peer", "tls_version", "cipher", "certificate", "mode", "account", "run",
-    "message_digest", "override",
+    "smime", "message_digest", "override",
 )  # fmt: skip
 WORDS: Final[Mapping[str, str]] = {
     "ready": "waiting",

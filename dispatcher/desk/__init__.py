@@ -35,6 +35,7 @@ from dispatcher.ledgers.sqlite import SqliteLedger
 from dispatcher.ledgers.state import state_folder
 
 if TYPE_CHECKING:
+    from dispatcher.accounts.secret import Kept
     from dispatcher.core.campaign import Campaign, RelayAccount
     from dispatcher.desk.accounts import Login
     from dispatcher.desk.attached import Watch
@@ -67,6 +68,7 @@ class Desk:
         self.ledger_path = hidden / "ledger.sqlite"
         self.real_ledger_path = root / HIDDEN / "ledger.sqlite"
         self.logins: dict[tuple[object, ...], Login] = {}  # what was read for one is not read again for the next
+        self.passphrases: dict[tuple[object, ...], Kept] = {}  # the same of what unlocks a key
         self.mail_path = root / HIDDEN / "sandbox" / "mail"
         self.folder_flag = "" if root == Path() else f" -C {quoted(str(root))}"
         self.flag = self.folder_flag + (" --sandbox" if sandbox else "")
@@ -78,7 +80,8 @@ class Desk:
         from dispatcher.sources.campaign import read_campaign  # noqa: PLC0415
 
         campaign = read_campaign(self.root, profiles())
-        take_out(campaign.relay.password)
+        for password in campaign.passwords:
+            take_out(password)
         return campaign
 
     def campaign_id(self) -> str:

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any, Final
 
 from dispatcher.core.campaign import Campaign, endpoint
-from dispatcher.core.errors import LedgerInDoubt, Place, PlanConflict, Problem, SecretError, UsageError
+from dispatcher.core.errors import LedgerInDoubt, Place, PlanConflict, Problem, SecretError, SignatureError, UsageError
 from dispatcher.core.lint import Remark
 from dispatcher.core.merge import Merged, OnPaper
 from dispatcher.core.model import Channel
@@ -17,6 +17,7 @@ from dispatcher.desk.approvals import standing
 from dispatcher.desk.draft import Draft
 from dispatcher.desk.outlook import guard, hold_back, sealed_revision
 from dispatcher.desk.pacing import expected, limits, profile_of, unmet, waiting
+from dispatcher.desk.signing import signing_of
 
 Look = Callable[[Merged], None]
 _SET_AT_ONCE: Final = 200
@@ -162,6 +163,9 @@ def _what_send_would_refuse(desk: Desk, draft: Draft, summary: Summary) -> Itera
         guard(desk, draft.campaign, summary)
     except UsageError as error:
         yield from error.problems
+    unsigned = _unsigned(desk, draft.campaign)
+    if isinstance(unsigned, SignatureError):
+        yield from unsigned.problems
     deadline = draft.campaign.not_after
     if deadline and desk.clock.now() >= deadline:
         what = f"not_after {deadline.isoformat()} has passed: no letter would leave"
@@ -223,12 +227,32 @@ def _notes(desk: Desk, draft: Draft, summary: Summary) -> Iterator[str]:
     if summary.reserved and (desk.sandbox or relay.loopback):
         go = "goes" if summary.reserved == 1 else "go"
         yield f"{summary.reserved:,} of the letters {go} to example addresses: only this machine takes them"
+    yield from _of_keys(desk, campaign)
     asks = relay.password and (relay.password.command or relay.password.keyring)  # may ask for something in turn
     if not (asks or desk.sandbox or relay.loopback):
         try:
             require_secret(desk, relay)
         except SecretError as error:
             yield f"{error.problems[0].what}: send will want it"
+
+
+def _of_keys(desk: Desk, campaign: Campaign) -> Iterator[str]:
+    """Keys that are not here: they belong to the machine that sends. What is wrong with those that are is a problem."""
+    error = _unsigned(desk, campaign)
+    if isinstance(error, SecretError):
+        yield from (f"{problem.what}: send will want it" for problem in error.problems)
+
+
+def _unsigned(desk: Desk, campaign: Campaign) -> UsageError | None:
+    """Why letters cannot be signed as they should; nobody is asked for a passphrase to know that."""
+    where = campaign.smime.passphrase if campaign.smime else None
+    if where and (where.command or where.keyring):
+        return None
+    try:
+        signing_of(desk, campaign)
+    except UsageError as error:
+        return error
+    return None
 
 
 def _of_profile(campaign: Campaign) -> Iterator[str]:

@@ -1,12 +1,12 @@
-"""The keys that a campaign signs its letters with (DKIM): made, published, tried, and read when letters leave."""
+"""The keys that a campaign signs its letters with (DKIM): read, made, published, tried."""
 
 import asyncio
 import base64
 import binascii
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,28 +21,8 @@ from dispatcher.core.model import Message
 from dispatcher.core.posture import Dkim, dkim_of
 from dispatcher.core.preflight import Line, Part, ok, problem, warning
 from dispatcher.desk import Desk
-from dispatcher.dispatch import Sign
 from dispatcher.lookups import Lookups
 from dispatcher.signing.dkim import Key, Kind, key_of, new_key, verifies
-
-
-def signing_of(desk: Desk, campaign: Campaign) -> Sign | None:
-    """What signs the campaign's letters; None without [dkim], and in the sandbox, which needs no secret.
-
-    Raises SecretError or SignatureError if a key cannot be had.
-    """
-    dkim = campaign.dkim
-    if dkim is None or desk.sandbox:
-        return None
-    signers = [
-        Signer(domain_of(campaign), selector, key.algorithm, key.sign)
-        for selector, key in keys_of(desk, campaign).items()
-    ]
-
-    def sign(message: Message, when: datetime) -> Message:
-        return signed(message, signers, dkim.canonicalisation, when)
-
-    return sign
 
 
 def domain_of(campaign: Campaign) -> str:
@@ -55,6 +35,15 @@ def keys_of(desk: Desk, campaign: Campaign) -> dict[str, Key]:
     return {
         selector: _key(desk, selector, name) for selector, name in (campaign.dkim.keys.items() if campaign.dkim else ())
     }
+
+
+def keys_at_hand(desk: Desk, campaign: Campaign) -> dict[str, Key]:
+    """The same, without those that cannot be had."""
+    found = {}
+    for selector, name in campaign.dkim.keys.items() if campaign.dkim else ():
+        with suppress(UsageError):
+            found[selector] = _key(desk, selector, name)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,19 +150,36 @@ def _held_against(record: Record, key: Key, there: Dkim, made: tuple[bytes, byte
         return problem(
             Part.SENDER, "DKIM", f"{record.name} has {there.several} records", "leave this one", records=[record.line]
         )
-    said = tags(there.record)
-    try:
-        public = base64.b64decode("".join(said["p"].split()), validate=True)
-    except (binascii.Error, ValueError):
-        public = b""
-    same_kind = said.get("k", "rsa").lower() == key.algorithm.partition("-")[0]
-    if not (same_kind and verifies(key.algorithm, public, *made)):
+    if not _fits(there.record, key, made):
         return problem(Part.SENDER, "DKIM", f"{record.name} publishes another key", publish, records=[record.line])
     return ok(Part.SENDER, "DKIM", f"{record.name} finds the signature of a letter good")
 
 
+def against_key(there: Dkim, domain: str, key: Key | None) -> Dkim:
+    """What is published under a selector; if it does not fit the key, with the record that would."""
+    octets = b"dispatcher"
+    if key is None or there.unknown or (there.record and _fits(there.record, key, (octets, key.sign(octets)))):
+        return there
+    return replace(there, wanted=_record_of(domain, there.selector, key).line)
+
+
+def _fits(record: str, key: Key, made: tuple[bytes, bytes]) -> bool:
+    """Whether what is published finds a signature good, of octets and by this key."""
+    said = tags(record)
+    try:
+        public = base64.b64decode("".join(said.get("p", "").split()), validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    same_kind = said.get("k", "rsa").lower() == key.algorithm.partition("-")[0]
+    return same_kind and verifies(key.algorithm, public, *made)
+
+
 def _record(campaign: Campaign, selector: str, key: Key) -> Record:
-    return Record(selector, f"{selector}._domainkey.{domain_of(campaign)}", key.record)
+    return _record_of(domain_of(campaign), selector, key)
+
+
+def _record_of(domain: str, selector: str, key: Key) -> Record:
+    return Record(selector, f"{selector}._domainkey.{domain}", key.record)
 
 
 def _some_keys(desk: Desk, campaign: Campaign) -> dict[str, Key]:

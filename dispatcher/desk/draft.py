@@ -50,7 +50,8 @@ class Draft:
     def __post_init__(self) -> None:
         self.unsealed = Unsealed()
         self.campaign = read_campaign(self.root, profiles())
-        take_out(self.campaign.relay.password)
+        for password in self.campaign.passwords:
+            take_out(password)
         self._folder = Folder(self.root)
         self._begin()
         template, logo = read_templates(self.campaign, self._folder), self.campaign.letter.logo

@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from dispatcher.core.address import is_reserved
 from dispatcher.core.campaign import Campaign
@@ -21,6 +21,7 @@ from dispatcher.core.model import Channel, State
 from dispatcher.core.plan import Summary
 from dispatcher.desk import Desk, quoted
 from dispatcher.desk.draft import Draft
+from dispatcher.desk.signing import signatures_size
 from dispatcher.ledgers.reader import Reader
 from dispatcher.ledgers.rows import DAMAGED, document, unreadable
 from dispatcher.relays.profiles import profiles
@@ -138,6 +139,10 @@ def guard(desk: Desk, campaign: Campaign, summary: Summary) -> None:
         _guard_size(desk, campaign, summary)
 
 
+_MOST_SIGNED: Final = 32 * 1024
+"""Octets that signatures have at most: only where they may matter are they made to know."""
+
+
 def _guard_size(desk: Desk, campaign: Campaign, summary: Summary) -> None:
     """No letter is larger than the relay takes, by its profile and by what it said when it was last met."""
     relay, size = campaign.relay, summary.largest + DATE_SIZE
@@ -149,8 +154,9 @@ def _guard_size(desk: Desk, campaign: Campaign, summary: Summary) -> None:
         if last and last["size"]:
             limits.append((last["size"], relay.host, f"relay.host = {relay.host}"))
     for most, who, key in limits:
-        if size > most:
-            what = f"the largest letter has {size / 1e6:,.2f} MB on the wire; {who} takes at most {most / 1e6:g} MB"
+        whole = size + (signatures_size(desk, campaign) if most - _MOST_SIGNED < size <= most else 0)
+        if whole > most:
+            what = f"the largest letter has {whole / 1e6:,.2f} MB on the wire; {who} takes at most {most / 1e6:g} MB"
             todo = "make its attachments smaller: on the wire they are a third larger than on the disk; or link to them"
             raise UsageError(Problem(what, Place("campaign.toml", None, key, summary.largest_of), todo))
 

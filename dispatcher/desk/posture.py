@@ -5,7 +5,7 @@ is fetched only by whoever is given the way to do it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from dispatcher.core.address import is_reserved
 from dispatcher.core.campaign import Campaign
@@ -22,15 +22,19 @@ from dispatcher.core.posture import (
 )
 from dispatcher.core.preflight import Line, Part, ok
 from dispatcher.core.sts import PATH, Fetched, has_policy
+from dispatcher.desk.dkim import against_key
 from dispatcher.desk.pacing import profile_of
 from dispatcher.lookups import Lookups
+from dispatcher.signing.dkim import Key
 
 Fetch = Callable[[str, str, Sequence[str]], Awaitable[Fetched]]
 """Gets a file, by a host's name, a path, and its addresses (`wellknown`)."""
 
 
-async def sender_lines(campaign: Campaign, dns: Lookups, fetch: Fetch | None = None) -> Sequence[Line]:
-    """How it stands with the sender's domain."""
+async def sender_lines(
+    campaign: Campaign, dns: Lookups, keys: Mapping[str, Key] | None = None, fetch: Fetch | None = None
+) -> Sequence[Line]:
+    """How it stands with the sender's domain. `keys`, by selector, are those at hand that letters are signed by."""
     domains = [campaign.sender.mailbox(each).address.rpartition("@")[2] for each in ("address", "return_path")]
     if not campaign.preflight.resolver and (example := next(filter(is_reserved, domains), "")):
         return [ok(Part.SENDER, "domain", f"{example} is an example, and not looked up")]
@@ -44,6 +48,7 @@ async def sender_lines(campaign: Campaign, dns: Lookups, fetch: Fetch | None = N
         dns.settle(walk(sender.path_domain)),
     )
     dkim = await asyncio.gather(*(dns.settle(dkim_of(sender.from_domain, each)) for each in sender.selectors))
+    dkim = [against_key(each, sender.from_domain, (keys or {}).get(each.selector)) for each in dkim]
     names = [f"{label}.{sender.from_domain}" for label, _ in OTHERS.values()]
     others = await asyncio.gather(*(dns.answer(Question(name, "TXT")) for name in names))
     said = dict(zip(OTHERS, others, strict=True))

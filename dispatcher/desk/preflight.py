@@ -7,6 +7,7 @@ a letter is `check`'s to say, and `send` has refused it before it comes here.
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from dispatcher.core.campaign import Campaign
@@ -23,12 +24,14 @@ from dispatcher.desk import Desk
 from dispatcher.desk.accounts import open_relay, require_secret
 from dispatcher.desk.approvals import require_approved
 from dispatcher.desk.checking import Check, check_draft
+from dispatcher.desk.dkim import keys_at_hand
 from dispatcher.desk.draft import Draft
 from dispatcher.desk.machine import machine
 from dispatcher.desk.outlook import Outlook
-from dispatcher.desk.pacing import rules_of
+from dispatcher.desk.pacing import expected, of_plan, rules_of
 from dispatcher.desk.posture import Fetch, sender_lines
 from dispatcher.desk.reach import reach_of, recipient_lines
+from dispatcher.desk.signing import signatures_size, signing_lines, signing_of
 from dispatcher.desk.spam import spam_lines
 from dispatcher.links import reached
 from dispatcher.lookups import Lookups
@@ -76,9 +79,10 @@ def preflight(desk: Desk, *, links: bool = False, spam: bool = False) -> Preflig
     if check.letters and not check.channels.get(Channel.MAIL):
         return Preflight([*lines, ok(Part.RELAY, "connection", "not met: every letter goes on paper")])
     met = _meet(desk, campaign, check.largest)
+    signed = signing_lines(desk, campaign, _moment(check.forecast["done_at"] if check.forecast else None))
     reach = reach_of(draft)
-    domains = asyncio.run(_domains(campaign, met.features, reach, fetched if links else None))
-    return Preflight([*lines, *met.lines, *_pace(check), *domains])
+    domains = asyncio.run(_domains(desk, campaign, met.features, reach, fetched if links else None))
+    return Preflight([*lines, *met.lines, *_pace(check), *signed, *domains])
 
 
 def before_sending(desk: Desk, plan: Outlook) -> Preflight:
@@ -88,8 +92,8 @@ def before_sending(desk: Desk, plan: Outlook) -> Preflight:
     campaign, letters = plan.draft.campaign, plan.summary.letters
     here = list(machine_lines(machine(desk, campaign, letters, _attached(plan.draft))))
     met = _meet(desk, campaign, plan.summary.largest)
-    found = Preflight([*here, *met.lines])
-    return found if met.refused else Preflight([*found.lines, *asyncio.run(_domains(campaign, met.features))])
+    found = Preflight([*here, *met.lines, *signing_lines(desk, campaign, _done_at(desk, plan))])
+    return found if met.refused else Preflight([*found.lines, *asyncio.run(_domains(desk, campaign, met.features))])
 
 
 def make_ready(desk: Desk, plan: Outlook, *, patient: bool = False) -> Preflight:
@@ -101,6 +105,7 @@ def make_ready(desk: Desk, plan: Outlook, *, patient: bool = False) -> Preflight
     """
     require_approved(desk, plan.draft.campaign)
     require_secret(desk, plan.draft.campaign.relay)
+    signing_of(desk, plan.draft.campaign)
     desk.require_marks_kept()
     found = before_sending(desk, plan)
     grave = [line for line in found.problems if not (patient and line.passing)]
@@ -113,6 +118,19 @@ def make_ready(desk: Desk, plan: Outlook, *, patient: bool = False) -> Preflight
 
 
 _SKIP = "See all: dispatcher preflight; to send without it: --skip-preflight"
+
+
+def _done_at(desk: Desk, plan: Outlook) -> datetime | None:
+    """When the last letter is expected to leave; None if nobody can tell."""
+    try:
+        found = expected(desk, of_plan(plan))
+    except UsageError:  # not all of them in time, which stops `send` elsewhere
+        return None
+    return _moment(found.done_at if found else None)
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
 
 
 def _todo(line: Line) -> str:
@@ -150,11 +168,15 @@ def _pace(check: Check) -> Iterator[Line]:
 
 
 async def _domains(
-    campaign: Campaign, features: Mapping[str, str] | None, reach: Reach | None = None, fetch: Fetch | None = None
+    desk: Desk,
+    campaign: Campaign,
+    features: Mapping[str, str] | None,
+    reach: Reach | None = None,
+    fetch: Fetch | None = None,
 ) -> Sequence[Line]:
     """What the DNS says of the sender's domain, and of the recipients' if they are to be looked at."""
     dns = Lookups(campaign.preflight.resolver or "")
-    lines = list(await sender_lines(campaign, dns, fetch))
+    lines = list(await sender_lines(campaign, dns, keys_at_hand(desk, campaign), fetch))
     return lines + list(await recipient_lines(campaign, reach, features, dns)) if reach else lines
 
 
@@ -175,7 +197,7 @@ class _Met:
 
 def _meet(desk: Desk, campaign: Campaign, largest: int) -> _Met:
     sender = campaign.sender
-    size = largest + DATE_SIZE if largest else 0
+    size = largest + DATE_SIZE + signatures_size(desk, campaign) if largest else 0
     trial = Trial(sender.mailbox("return_path").address, sender.mailbox("address").address, size)
     try:
         found = asyncio.run(_probe(desk, campaign, trial))

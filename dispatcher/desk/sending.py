@@ -18,11 +18,11 @@ from dispatcher.core.review import tally
 from dispatcher.desk import Desk, person
 from dispatcher.desk.accounts import open_relay, require_secret
 from dispatcher.desk.approvals import require_approved
-from dispatcher.desk.dkim import signing_of
 from dispatcher.desk.draft import Draft
 from dispatcher.desk.outlook import Outlook, origin_text, outlook, sealed_revision
 from dispatcher.desk.pacing import settings_of
-from dispatcher.dispatch import Close, Dispatch, Prepared, Report, Sign
+from dispatcher.desk.signing import Signing, signing_of
+from dispatcher.dispatch import Close, Dispatch, Prepared, Report
 from dispatcher.ledgers.reader import Reader
 from dispatcher.ledgers.rows import DAMAGED, document, unreadable
 from dispatcher.ledgers.sealing import Sealable, borrow_suppressions, note_skipped, seal
@@ -115,21 +115,21 @@ def send(
     require_approved(desk, plan.draft.campaign)
     if not desk.sandbox:
         require_secret(desk, plan.draft.campaign.relay)  # a missing one is found before anything is sealed
-    sign = signing_of(desk, plan.draft.campaign)  # so is a missing key
+    signing = signing_of(desk, plan.draft.campaign)  # so is a missing key
     with desk.ledger() as ledger, asyncio.Runner(loop_factory=_LOOP) as runner:
         if desk.sandbox:
             borrow_suppressions(ledger, desk.real_ledger_path)
         _seal_if_need_be(desk, ledger, plan)
         if unseen:
             note_skipped(ledger, plan.draft.campaign.id, who=person())
-        return runner.run(_run(desk, ledger, plan, sign, wait=wait, observe=observe))
+        return runner.run(_run(desk, ledger, plan, signing, wait=wait, observe=observe))
 
 
 async def _run(
     desk: Desk,
     ledger: SqliteLedger,
     plan: Outlook,
-    sign: Sign | None,
+    signing: Signing,
     *,
     wait: bool,
     observe: Callable[[Dispatch], None] | None,
@@ -137,13 +137,13 @@ async def _run(
     campaign = plan.draft.campaign
     async with open_relay(desk, campaign) as relay:
         account = "sandbox" if desk.sandbox else relay.account
-        recovered = ledger.begin_run(campaign.id, account, campaign.on_unknown)
+        recovered = ledger.begin_run(campaign.id, account, campaign.on_unknown, signing.smime)
         with desk.reader() as reader:
             run = _ledger_run(desk, ledger, plan, recovered.run, account, reader)
             settings = settings_of(desk, campaign, wait=wait)
             spread = random.Random().uniform  # noqa: S311 (it spreads retries, and keeps no secret)
             prepare = _Prepare(reader, campaign)
-            dispatch = Dispatch(run, relay, prepare, desk.clock, settings, lambda: spread(-1, 1), sign)
+            dispatch = Dispatch(run, relay, prepare, desk.clock, settings, lambda: spread(-1, 1), signing.sign)
             if observe:
                 observe(dispatch)
             try:

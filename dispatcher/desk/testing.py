@@ -13,10 +13,10 @@ from dispatcher.core.model import Letter, Mailbox
 from dispatcher.core.policy import classify
 from dispatcher.desk import Desk
 from dispatcher.desk.accounts import connected, open_relay
-from dispatcher.desk.dkim import signing_of
 from dispatcher.desk.draft import Draft
 from dispatcher.desk.outlook import suppression_of
 from dispatcher.desk.pacing import rules_of
+from dispatcher.desk.signing import signing_of
 from dispatcher.dispatch import Sign
 from dispatcher.ledgers.pace import BELIEVED, QUOTA_SPAN
 from dispatcher.ledgers.sealing import begin_test, end_test
@@ -104,7 +104,7 @@ async def _send_all(
 ) -> list[dict[str, str]]:
     """One after the other over one session, a new one after any that broke."""
     rows: list[dict[str, str]] = []
-    sign = signing_of(desk, draft.campaign)
+    sign = signing_of(desk, draft.campaign).sign
     async with open_relay(desk, draft.campaign) as relay:
         _require_quota(desk, draft, relay.account, len(letters))
         session: SmtpSession | None = None

@@ -48,7 +48,7 @@ def _hold_waiting(connection: sqlite3.Connection, now: str) -> int:
     """Every letter that waits goes the way of one that was in flight: taken up, at risk, unknown."""
     held = 0
     for (campaign,) in connection.execute(SQL["campaigns_waiting"]).fetchall():
-        head = {"campaign": campaign, "account": _ACCOUNT, "reason": _REASON, "now": now}
+        head = {"campaign": campaign, "account": _ACCOUNT, "smime": "", "reason": _REASON, "now": now}
         given = {**head, "run": connection.execute(SQL["insert_run"], head).lastrowid, "ending": "adopted"}
         for name in ("lease_waiting", "put_waiting_at_risk", "attempt_waiting", "hold_waiting"):
             changed = connection.execute(SQL[name], given).rowcount

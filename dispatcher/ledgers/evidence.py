@@ -267,7 +267,7 @@ _BLANK: Final = {
     "AND t.recorded_by = ''",
     "printing": "t.who = ''",
     "plan": "t.origin = '' AND length(t.dictionary) = 0",
-    "run": "t.account = ''",
+    "run": "t.account = '' AND t.smime = ''",
     "test": "t.key = '' AND t.address = '' AND t.account = '' AND t.reply = '' AND t.message_id = ''",
 }
 """What is true of a row, named t, in which nothing is personal any more (`purging.sql`)."""

@@ -20,7 +20,7 @@ from dispatcher.ledgers.statements import SCHEMA
 
 APPLICATION: Final = 0x44735074
 """Says in the file's header that it is a ledger of this program (SQLite's application_id)."""
-VERSION: Final = 4
+VERSION: Final = 5
 PATIENCE: Final = 30.0
 """Seconds to wait for another process that is writing."""
 

@@ -186,8 +186,10 @@ class SqliteLedger:
         given = {"letter": None, "subject": "", "who": "", "why": "", **what}
         connection.execute(SQL["insert_event"], {"now": stamp(self.now()), "kind": kind, **given})
 
-    def begin_run(self, campaign: str, account: str, on_unknown: str) -> Recovered:
+    def begin_run(self, campaign: str, account: str, on_unknown: str, smime: str = "") -> Recovered:
         """Open a run and put in order what an earlier one left (T6): at risk → unknown, leased → ready.
+
+        `smime` is the certificate that its letters are signed with, in words.
 
         Raises LedgerInDoubt, with nothing changed, if the ledger may not know all that was sent.
         """
@@ -200,7 +202,7 @@ class SqliteLedger:
             self.settle_unknown(connection, campaign, on_unknown)
             latest = {"campaign": campaign, "now": stamp(now), "latest": stamp(now + LONGEST_PAUSE)}
             connection.execute(SQL["mend_due"], latest)
-            given = {"campaign": campaign, "account": account, "now": stamp(now)}
+            given = {"campaign": campaign, "account": account, "smime": smime, "now": stamp(now)}
             run = connection.execute(SQL["insert_run"], given).lastrowid
             return Recovered(run or 0, unknown, given_back, taken_in), facts(connection)
 

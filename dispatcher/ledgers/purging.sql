@@ -76,7 +76,7 @@ WHERE campaign = :campaign;
 UPDATE plan SET frozen = :frozen, dictionary = x'', origin = '' WHERE id = :id;
 
 -- name: blank_runs
-UPDATE run SET account = '' WHERE campaign = :campaign;
+UPDATE run SET account = '', smime = '' WHERE campaign = :campaign;
 
 -- name: blank_tests
 UPDATE test SET key = '', address = '', account = '', reply = '', message_id = '' WHERE campaign = :campaign;

@@ -57,10 +57,10 @@ SELECT a.id AS attempt, a.at, a.ended_at, l.key, d.addresses,
         SELECT group_concat(mailbox || ': ' || code || ' ' || reply, char(10)) FROM (
             SELECT mailbox, code, reply FROM rcpt WHERE attempt = a.id AND outcome <> 'accepted' ORDER BY mailbox)
     ) END AS refused,
-    a.queue_id, a.account, a.run, a.message_digest, a.override,
+    a.queue_id, a.account, a.run, r.smime, a.message_digest, a.override,
     s.host, s.port, s.peer, s.tls_version, s.cipher, s.certificate, s.mode
 FROM attempt a CROSS JOIN letter l ON l.id = a.letter CROSS JOIN sealed d ON d.letter = a.letter
-LEFT JOIN session s ON s.id = a.session
+CROSS JOIN run r ON r.id = a.run LEFT JOIN session s ON s.id = a.session
 WHERE a.id IN (SELECT value FROM json_each(:ids));
 
 -- name: relays_used

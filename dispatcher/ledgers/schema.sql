@@ -211,12 +211,13 @@ CREATE TABLE run (
     id INTEGER PRIMARY KEY,
     campaign TEXT NOT NULL,
     account TEXT NOT NULL,
+    smime TEXT NOT NULL DEFAULT '',  -- the certificate that its letters left signed with, in words; '' if with none
     started_at TEXT NOT NULL,
     ended_at TEXT,
     ending TEXT NOT NULL DEFAULT ''
 ) STRICT;
 
-CREATE TRIGGER run_stays BEFORE UPDATE OF id, campaign, account, started_at ON run
+CREATE TRIGGER run_stays BEFORE UPDATE OF id, campaign, account, smime, started_at ON run
 BEGIN SELECT RAISE (ABORT, 'runs are append-only'); END;
 
 CREATE TRIGGER run_ends_once BEFORE UPDATE OF ended_at, ending ON run

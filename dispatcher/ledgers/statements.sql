@@ -29,7 +29,7 @@ WHERE campaign = :campaign AND state = 'unknown' AND lease IS NULL ORDER BY id;
 UPDATE letter SET state = 'closed_unknown', reason = :why WHERE campaign = :campaign AND state = 'unknown' AND lease IS NULL;
 
 -- name: insert_run
-INSERT INTO run (campaign, account, started_at) VALUES (:campaign, :account, :now);
+INSERT INTO run (campaign, account, smime, started_at) VALUES (:campaign, :account, :smime, :now);
 
 -- name: end_run
 UPDATE run SET ended_at = :now, ending = :ending WHERE id = :run;
@@ -351,8 +351,8 @@ FROM letter l JOIN sealed s ON s.letter = l.id WHERE l.campaign = :campaign AND 
 
 -- name: letter_attempts
 SELECT a.id, a.at, a.ended_at, a.phase, a.outcome, a.scope, a.code, a.enhanced, a.reply, a.queue_id, a.message_digest,
-    a.override, a.run, s.host, s.port, s.peer, s.tls_version, s.cipher, s.certificate, s.mode
-FROM attempt a LEFT JOIN session s ON s.id = a.session WHERE a.letter = :letter ORDER BY a.id;
+    a.override, a.run, r.smime, s.host, s.port, s.peer, s.tls_version, s.cipher, s.certificate, s.mode
+FROM attempt a JOIN run r ON r.id = a.run LEFT JOIN session s ON s.id = a.session WHERE a.letter = :letter ORDER BY a.id;
 
 -- name: attempt_rcpts
 SELECT mailbox, outcome, code, enhanced, reply FROM rcpt WHERE attempt = :attempt ORDER BY mailbox;

@@ -22,9 +22,10 @@ _CRLF: Final = b"\r\n"
 
 def blocks(message: Message) -> Iterator[bytes | memoryview]:
     """The content, dot-stuffed, without the terminator; at least one block. What is small goes in one."""
-    parts = [part for part in (_head(message), *message.shared) if part] or [b""]
+    head, shared, smime = _head(message), message.shared, message.smime
+    parts = [part for part in (head, *shared, smime) if part]
     if all(part.endswith(_CRLF) for part in parts[:-1]):
-        stuffed = [_stuffed(parts[0]), *map(_stuffed_shared, parts[1:])]
+        stuffed = [_stuffed(head), *map(_stuffed_shared, shared), _stuffed(smime)]
     else:
         stuffed = [_stuffed(message.octets)]  # a line goes across a seam
     yield from _cut(stuffed)
@@ -32,7 +33,7 @@ def blocks(message: Message) -> Iterator[bytes | memoryview]:
 
 def chunk(message: Message) -> Iterator[bytes | memoryview]:
     """The content as one chunk, with its command before it."""
-    yield from _cut([b"BDAT %d\r\n" % message.size + _head(message), *message.shared])
+    yield from _cut([b"BDAT %d\r\n" % message.size + _head(message), *message.shared, message.smime])
 
 
 def _head(message: Message) -> bytes:
@@ -42,7 +43,8 @@ def _head(message: Message) -> bytes:
 
 def terminator(message: Message) -> bytes:
     """What ends the content behind DATA: the final dot, on a line of its own."""
-    tail = b"".join(part[-2:] for part in (message.date, message.own, *message.shared))[-2:]
+    parts = (message.date, message.own, *message.shared, message.smime)
+    tail = b"".join(part[-2:] for part in parts)[-2:]
     return b".\r\n" if tail in (b"", _CRLF) else b"\r\n.\r\n"
 
 
