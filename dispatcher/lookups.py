@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from dispatcher.core.dns import Answer, Inquiry, Question, T
+from dispatcher.core.dns import Answer, Inquiry, Question, T, host_and_port
 
 if TYPE_CHECKING:
     from dns.asyncresolver import Resolver
@@ -97,21 +97,13 @@ class Lookups:
 
         resolver = Resolver(configure=not self._address)
         if self._address:
-            host, port = _host_and_port(self._address)
+            host, port = host_and_port(self._address)
             resolver.nameservers = [host]
             resolver.port = port
         resolver.timeout = self._try
         resolver.lifetime = self._seconds
         resolver.retry_servfail = False
         return resolver
-
-
-def _host_and_port(address: str) -> tuple[str, int]:
-    if address.startswith("["):
-        host, _, rest = address[1:].partition("]")
-        return host, int(rest.removeprefix(":") or 53)
-    host, mark, port = address.partition(":")
-    return (host, int(port)) if mark and ":" not in port else (address, 53)
 
 
 def _refers(error: Any) -> bool:

@@ -7,6 +7,7 @@ import typer
 
 from dispatcher.cli.options import HERE, AsJson, CampaignFolder
 from dispatcher.cli.output import many, note, say, say_json
+from dispatcher.core.errors import Problem, UsageError
 
 if TYPE_CHECKING:
     from dispatcher.core.preflight import Line
@@ -24,6 +25,9 @@ def preflight(
         typer.Option("--links", help="Try whether links can be reached: those in the letters, an MTA-STS policy."),
     ] = False,
     spam: Annotated[bool, typer.Option("--spam", help="Have SpamAssassin judge a letter of each language.")] = False,
+    doctor: Annotated[
+        bool, typer.Option("--doctor", help="Ask checkdmarc for a second opinion on the sender's domain.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Look at machine, letters, relay and domains before you send. Exit 2 on a problem.
@@ -36,8 +40,11 @@ def preflight(
     from dispatcher.desk import Desk
     from dispatcher.desk.preflight import preflight as look
 
+    if doctor and sandbox:
+        todo = "leave one of them out"
+        raise UsageError(Problem("--doctor asks the DNS, and --sandbox asks nobody", todo=todo))
     desk = Desk(campaign, sandbox=sandbox, watch=Looking())
-    found = look(desk, links=links, spam=spam)
+    found = look(desk, links=links, spam=spam, doctor=doctor)
     code = 2 if found.problems else 0
     if as_json:
         say_json({**found.as_data(), "exit_code": code})

@@ -50,6 +50,15 @@ def tags(record: str) -> Mapping[str, str]:
     return found
 
 
+def host_and_port(address: str) -> tuple[str, int]:
+    """A name server's address as campaign.toml has it: "192.0.2.53", "192.0.2.53:5353", "::1", "[::1]:5353"."""
+    if address.startswith("["):
+        host, _, rest = address[1:].partition("]")
+        return host, int(rest.removeprefix(":") or 53)
+    host, mark, port = address.partition(":")
+    return (host, int(port)) if mark and ":" not in port else (address, 53)
+
+
 def txt_record(name: str, text: str) -> str:
     """A TXT record in a zone file's words, ready to paste; long ones in strings of 255 octets (RFC 1035 §3.3.14)."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')

@@ -17,7 +17,7 @@ from dispatcher.core import spf
 from dispatcher.core.dmarc import POLICIES, Policy, Walk, aligned, asked
 from dispatcher.core.dns import Answer, Inquiry, ask, tags, txt_record
 from dispatcher.core.preflight import Line, Part, ok, problem, warning
-from dispatcher.core.sts import Fetched, sts_line
+from dispatcher.core.sts import Fetched, has_policy, sts_line
 
 WEAK: Final = 1024
 """Bits of an RSA key below which nobody verifies (RFC 8301 §3.2)."""
@@ -102,6 +102,19 @@ class Posture:
     @property
     def policy(self) -> Policy | None:
         return self.dmarc.policy(exists=self.mail.exists)
+
+    def verdicts(self) -> Mapping[str, bool | None]:
+        """Whether each record is there and written by the rules; None if that is unknown."""
+        whole, policy = self.spf.cost, self.policy
+        well = policy is not None and set(asked(policy.record).values()) <= set(POLICIES)
+        alone = self.dmarc.domain not in self.dmarc.several
+        sts, tls = self.others["MTA-STS"], self.others["TLS-RPT"]
+        return {
+            "SPF": None if whole.unknown else bool(whole.record) and not whole.fault and whole.lookups <= spf.LOOKUPS,
+            "DMARC": None if self.dmarc.unknown and policy is None else well and alone,
+            "TLS-RPT": None if tls.unknown else any(_RUA.search(record) for record in _of("TLS-RPT", tls)),
+            "MTA-STS": None if sts.unknown else has_policy(sts.records),
+        }
 
 
 # Inquiries.
@@ -441,13 +454,18 @@ def _unsure(sender: Sender, found: Posture) -> bool:
     return bool(of_spf or of_relay or of_dkim or (found.dmarc.unknown and found.policy is None))
 
 
+def _of(name: str, answer: Answer) -> list[str]:
+    """The records that are of this kind."""
+    begin = OTHERS[name][1].lower()
+    return [record for record in answer.records if record.replace(" ", "").lower().startswith(begin)]
+
+
 _RUA: Final = re.compile(r";\s*rua=\s*(mailto:|https://)", re.IGNORECASE)
 
 
 def _other(name: str, answer: Answer) -> Line:
     """Information alone."""
-    _, begin = OTHERS[name]
-    found = [record for record in answer.records if record.replace(" ", "").lower().startswith(begin.lower())]
+    found = _of(name, answer)
     about = "your logo beside your letters" if name == "BIMI" else "mail to you, not these letters"
     if answer.unknown:
         return ok(_PART, name, f"unknown: {answer.unknown}; it is about {about}")

@@ -11,6 +11,7 @@ from dispatcher.core.address import is_reserved
 from dispatcher.core.campaign import Campaign
 from dispatcher.core.dmarc import walk
 from dispatcher.core.dns import Question
+from dispatcher.core.opinion import Opinion, opinion_lines
 from dispatcher.core.posture import (
     OTHERS,
     Posture,
@@ -24,6 +25,7 @@ from dispatcher.core.preflight import Line, Part, ok
 from dispatcher.core.sts import PATH, Fetched, has_policy
 from dispatcher.desk.dkim import against_key
 from dispatcher.desk.pacing import profile_of
+from dispatcher.doctor import WHO
 from dispatcher.lookups import Lookups
 from dispatcher.signing.dkim import Key
 
@@ -31,8 +33,16 @@ Fetch = Callable[[str, str, Sequence[str]], Awaitable[Fetched]]
 """Gets a file, by a host's name, a path, and its addresses (`wellknown`)."""
 
 
+Consult = Callable[[str, str, str], Awaitable[Sequence[Opinion]]]
+"""Asks for a second opinion, by the domains of From and return path and the resolver's address (`doctor`)."""
+
+
 async def sender_lines(
-    campaign: Campaign, dns: Lookups, keys: Mapping[str, Key] | None = None, fetch: Fetch | None = None
+    campaign: Campaign,
+    dns: Lookups,
+    keys: Mapping[str, Key] | None = None,
+    fetch: Fetch | None = None,
+    consult: Consult | None = None,
 ) -> Sequence[Line]:
     """How it stands with the sender's domain. `keys`, by selector, are those at hand that letters are signed by."""
     domains = [campaign.sender.mailbox(each).address.rpartition("@")[2] for each in ("address", "return_path")]
@@ -54,7 +64,11 @@ async def sender_lines(
     said = dict(zip(OTHERS, others, strict=True))
     sts = await _policy(sender.from_domain, dns, fetch) if fetch and has_policy(said["MTA-STS"].records) else None
     posture = Posture(mail, path, reply, spf, dkim, dmarc, path_dmarc, said, sts)
-    return list(posture_lines(sender, posture))
+    lines = list(posture_lines(sender, posture))
+    if consult:
+        opinions = await consult(sender.from_domain, sender.path_domain, campaign.preflight.resolver or "")
+        lines += opinion_lines(WHO, opinions, posture.verdicts())
+    return lines
 
 
 async def _policy(domain: str, dns: Lookups, fetch: Fetch) -> Fetched:

@@ -29,10 +29,11 @@ from dispatcher.desk.draft import Draft
 from dispatcher.desk.machine import machine
 from dispatcher.desk.outlook import Outlook
 from dispatcher.desk.pacing import expected, of_plan, rules_of
-from dispatcher.desk.posture import Fetch, sender_lines
+from dispatcher.desk.posture import Consult, Fetch, sender_lines
 from dispatcher.desk.reach import reach_of, recipient_lines
 from dispatcher.desk.signing import signatures_size, signing_lines, signing_of
 from dispatcher.desk.spam import spam_lines
+from dispatcher.doctor import opinions, require_doctor
 from dispatcher.links import reached
 from dispatcher.lookups import Lookups
 from dispatcher.relays.probe import HASTY
@@ -59,12 +60,15 @@ class Preflight:
         return {**{str(status): counts[status] for status in Status}, "lines": [line.as_data() for line in self.lines]}
 
 
-def preflight(desk: Desk, *, links: bool = False, spam: bool = False) -> Preflight:
+def preflight(desk: Desk, *, links: bool = False, spam: bool = False, doctor: bool = False) -> Preflight:
     """Look at everything.
 
-    With `links`, try them, and the MTA-STS policy; with `spam`, have SpamAssassin judge a letter of each language.
-    Raises CampaignError or TemplateError if there is nothing to look at.
+    With `links`, try them, and the MTA-STS policy; with `spam`, have SpamAssassin judge a letter of each language; with
+    `doctor`, ask for a second opinion on the sender's domain.
+    Raises CampaignError or TemplateError if there is nothing to look at, UsageError if there is no such doctor.
     """
+    if doctor:
+        require_doctor()
     draft, look = desk.draft(), Look()
     campaign = draft.campaign
     check = check_draft(desk, draft, look=look)
@@ -81,7 +85,8 @@ def preflight(desk: Desk, *, links: bool = False, spam: bool = False) -> Preflig
     met = _meet(desk, campaign, check.largest)
     signed = signing_lines(desk, campaign, _moment(check.forecast["done_at"] if check.forecast else None))
     reach = reach_of(draft)
-    domains = asyncio.run(_domains(desk, campaign, met.features, reach, fetched if links else None))
+    ways = _Ways(fetched if links else None, opinions if doctor else None)
+    domains = asyncio.run(_domains(desk, campaign, met.features, reach, ways))
     return Preflight([*lines, *met.lines, *_pace(check), *signed, *domains])
 
 
@@ -167,16 +172,24 @@ def _pace(check: Check) -> Iterator[Line]:
     yield ok(Part.RELAY, "pace", words)
 
 
+@dataclass(frozen=True, slots=True)
+class _Ways:
+    """What is done beyond our own look-ups, if somebody asks for it."""
+
+    fetch: Fetch | None = None
+    consult: Consult | None = None
+
+
 async def _domains(
     desk: Desk,
     campaign: Campaign,
     features: Mapping[str, str] | None,
     reach: Reach | None = None,
-    fetch: Fetch | None = None,
+    ways: _Ways = _Ways(),
 ) -> Sequence[Line]:
     """What the DNS says of the sender's domain, and of the recipients' if they are to be looked at."""
     dns = Lookups(campaign.preflight.resolver or "")
-    lines = list(await sender_lines(campaign, dns, keys_at_hand(desk, campaign), fetch))
+    lines = list(await sender_lines(campaign, dns, keys_at_hand(desk, campaign), ways.fetch, ways.consult))
     return lines + list(await recipient_lines(campaign, reach, features, dns)) if reach else lines
 
 
