@@ -145,7 +145,8 @@ def test_what_was_seen_is_known_whatever_its_number(ids: list[int]) -> None:
 
 
 def test_names_are_read_as_they_were_written() -> None:
-    names = [Name(kind, number) for kind in KINDS for number in (1, 2**55)]
-    assert chain.names_of(b"".join(name.octets for name in names)) == names
+    names = [Name(kind, number, whose) for kind in KINDS for number in (1, 2**40 - 1) for whose in (0, 1, 2**16 - 1)]
+    found = chain.names_of(b"".join(name.octets for name in names))
+    assert [(name, name.campaign) for name in found] == [(name, name.campaign) for name in names]
     with pytest.raises(ValueError, match="cut off"):
         chain.names_of(b"\x01" * 9)

@@ -643,7 +643,7 @@ def test_a_forged_record(loose: Path) -> None:
 
 
 def test_an_attempt_is_not_said_to_be_of_another_campaign(loose: Path) -> None:
-    """Where no run of another is in the chain."""
+    """The chain's name of it says whose it is."""
     failed = next(row for row in rows_of(loose) if row["state"] == "failed")
     path = loose / "record/attempts.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
@@ -654,7 +654,7 @@ def test_an_attempt_is_not_said_to_be_of_another_campaign(loose: Path) -> None:
     forge_manifest(loose, chain={**told["chain"], "rows_of_other_campaigns": 1})
     found = fault(loose)
     assert found["file"] == "record/attempts.jsonl"
-    assert "no run of another campaign" in found["what"]
+    assert "was removed: by the chain it is of this campaign" in found["what"]
 
 
 def test_a_chain_that_was_cut_off(loose: Path) -> None:
@@ -900,3 +900,34 @@ def test_a_ledger_of_two_campaigns(tmp_path: Path) -> None:
     attempts.write_bytes(b"".join(attempts.read_bytes().splitlines(keepends=True)[:-1]))
     forge_manifest(out)
     assert fault(out)["file"] in ("links.jsonl", "recipients.json")
+
+
+def test_an_attempt_is_not_said_to_be_of_the_other_campaign(tmp_path: Path) -> None:
+    """Nobody signed it, and the other's rows are not shown: but the chain says of each row whose it is."""
+    folder = new_campaign(tmp_path / "campaign", KEYS[:3])
+    edit(folder / "campaign.toml", "connections = 4", "connections = 1")
+    rcpts: list[Action] = [
+        b"250 ok\r\n",
+        b"554 5.6.0 no\r\n",
+        b"250 ok\r\n",
+        b"250 ok\r\n",
+    ]  # the first is asked beforehand
+    with SmtpServer(Script(on={"RCPT": [*rcpts, *rcpts]})) as server:
+        use_server(folder, server)
+        assert dispatcher("send", "--confirm", "3", folder=folder).code == 3
+        edit(folder / "campaign.toml", 'id = "upr-cambodia-2009"', 'id = "upr-cambodia-2014"')
+        assert dispatcher("send", "--confirm", "3", folder=folder).code == 3
+    out = made(folder, tmp_path / "out")
+    assert verify(out).code == 0, verify(out)
+    failed = next(row for row in rows_of(out) if row["state"] == "failed")
+    path = out / "record/attempts.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(line for line in lines if json.loads(line)["public"]["letter"] != failed["letter"]))
+    gone = dict.fromkeys((*form.OF_ATTEMPT, *form.OF_SESSION, "reason"), "")
+    each_row(out, lambda rows: at_key(rows, failed["key"]).update(gone, attempts=0, state="waiting"))
+    told = json.loads((out / "manifest.json").read_bytes())
+    elsewhere = told["chain"]["rows_of_other_campaigns"]
+    forge_manifest(out, chain={**told["chain"], "rows_of_other_campaigns": elsewhere + 1})
+    found = fault(out)
+    assert found["file"] == "record/attempts.jsonl"
+    assert "was removed: by the chain it is of this campaign" in found["what"]

@@ -32,7 +32,10 @@ SALT: Final = 16
 DIGEST: Final = 32
 """Octets of a digest."""
 NAME: Final = 8
-"""Octets of a row's name in a link: one for its kind, seven for its number (big-endian)."""
+"""Octets of a row's name in a link: one for its kind, two for its campaign's number, five for its own (big-endian)."""
+NUMBER: Final = 40
+CAMPAIGN: Final = 16
+"""Bits of either number there."""
 _START: Final = b"dispatcher chain 1\n"
 
 
@@ -151,17 +154,22 @@ def row_digest(text: bytes, personal: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """Which row: its kind and its number."""
+    """Which row: its kind and its number.
+
+    `campaign` is the number of the plan that was sealed first of its campaign; 0 if it is of none, or was there before.
+    It is in the link, so that no row can be said to be another campaign's where that one's rows are not shown.
+    """
 
     kind: str
     id: int
+    campaign: int = field(default=0, compare=False)
 
     def __str__(self) -> str:
         return f"{self.kind} {self.id}"
 
     @property
     def octets(self) -> bytes:
-        return bytes((KINDS[self.kind].number,)) + self.id.to_bytes(NAME - 1, "big")
+        return bytes((KINDS[self.kind].number,)) + (self.campaign << NUMBER | self.id).to_bytes(NAME - 1, "big")
 
 
 def names_of(octets: bytes) -> list[Name]:
@@ -173,7 +181,8 @@ def names_of(octets: bytes) -> list[Name]:
         kind = _BY_NUMBER.get(octets[place])
         if kind is None:
             raise ValueError(f"there is no kind {octets[place]}")
-        found.append(Name(kind.name, int.from_bytes(octets[place + 1 : place + NAME], "big")))
+        campaign, number = divmod(int.from_bytes(octets[place + 1 : place + NAME], "big"), 1 << NUMBER)
+        found.append(Name(kind.name, number, campaign))
     return found
 
 
@@ -313,9 +322,11 @@ def _some(names: Sequence[Name]) -> str:
 
 
 __all__ = [
+    "CAMPAIGN",
     "DIGEST",
     "KINDS",
     "NAME",
+    "NUMBER",
     "RCPT_PERSONAL",
     "RCPT_PUBLIC",
     "SALT",

@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, Self
 
-from dispatcher.core.chain import KINDS, SALT, Fault, Link, Name, Seen, personal_digest, row_digest, start
+from dispatcher.core.chain import KINDS, NUMBER, SALT, Fault, Link, Name, Seen, personal_digest, row_digest, start
 from dispatcher.core.errors import LedgerUnavailable
 from dispatcher.core.model import Leased
 from dispatcher.core.plan import plan_digest
@@ -23,7 +23,7 @@ from dispatcher.ledgers.purging import left_digest
 from dispatcher.ledgers.rows import document, leased
 from dispatcher.ledgers.sealing import letters_digest, skips_digest
 
-_LARGEST: Final = 2**56 - 1
+_LARGEST: Final = 2**NUMBER - 1
 
 
 @dataclass(frozen=True, slots=True)

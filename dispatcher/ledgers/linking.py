@@ -15,11 +15,11 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from dispatcher.core import chain
-from dispatcher.core.chain import KINDS, NAME, SALT, Kind, next_link, personal_digest, row_digest
+from dispatcher.core.chain import CAMPAIGN, KINDS, NUMBER, SALT, Kind, next_link, personal_digest, row_digest
 from dispatcher.ledgers.statements import SQL
 
-_KIND: Final = (NAME - 1) * 8
-"""Bits of a row's number in its name; those of its kind are above."""
+_KIND: Final = NUMBER + CAMPAIGN
+"""Bits of a row's name below those of its kind: its campaign's number, and its own."""
 _TOGETHER: Final = 256
 """Rows in one link at most, so that a commit over a million letters takes no memory for them."""
 
@@ -38,6 +38,16 @@ _BECOMES: Final = {
 """The column, and what is to be true of a row when it becomes evidence, of those that are not at once."""
 
 
+_OF_LETTER: Final = "(SELECT campaign FROM letter WHERE id = NEW.letter)"
+_WHOSE: Final = {
+    "attempt": _OF_LETTER,
+    "override": _OF_LETTER,
+    "event": _OF_LETTER,
+    "session": "(SELECT campaign FROM run WHERE id = NEW.run)",
+}
+"""The campaign of a new row, in SQL, where it does not say so itself."""
+
+
 def table_of(kind: str) -> str:
     """The table in which rows of a kind are."""
     return _TABLES.get(kind, kind)
@@ -49,7 +59,10 @@ def evidence(kind: str) -> str:
 
 
 def _triggers(kind: Kind) -> Iterator[str]:
-    note = f"BEGIN INSERT INTO recorded VALUES (NEW.id + {kind.number << _KIND}); END;"  # noqa: S608 (our own names)
+    whose = _WHOSE.get(kind.name, "NEW.campaign")
+    campaign = f"coalesce((SELECT id FROM main.plan WHERE campaign = {whose} ORDER BY revision LIMIT 1), 0)"  # noqa: S608
+    name = f"NEW.id + ({campaign} << {NUMBER}) + {kind.number << _KIND}"
+    note = f"BEGIN INSERT INTO recorded VALUES ({name}); END;"  # noqa: S608 (our own names)
     table, (column, condition) = table_of(kind.name), _BECOMES.get(kind.name, ("", ""))
     when = f" WHEN NEW.{condition}" if condition else ""
     yield f"CREATE TEMP TRIGGER recorded_{kind.number} AFTER INSERT ON main.{table}{when} {note}"
@@ -92,7 +105,7 @@ def _read() -> str:
     cases = []
     for kind in KINDS.values():
         above, below = documents(kind.name)
-        where = f"FROM main.{table_of(kind.name)} t WHERE t.id = (r.name & {(1 << _KIND) - 1})"
+        where = f"FROM main.{table_of(kind.name)} t WHERE t.id = (r.name & {(1 << NUMBER) - 1})"
         cases.append(f"WHEN {kind.number} THEN (SELECT {above} || char(10) || {below} {where})")
     row = f"r.name || char(10) || CASE r.name >> {_KIND} {' '.join(cases)} END"
     some = f"(SELECT name FROM recorded ORDER BY name LIMIT {_TOGETHER})"  # noqa: S608

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from filelock import FileLock
 
-from dispatcher.core.chain import KINDS, NAME, SALT, personal_digest
+from dispatcher.core.chain import CAMPAIGN, KINDS, NAME, NUMBER, SALT, personal_digest
 from dispatcher.core.compose import framed
 from dispatcher.core.errors import LedgerUnavailable
 from dispatcher.ledgers.file import PATIENCE, connect, stamp, unusable
@@ -31,7 +31,10 @@ from dispatcher.ledgers.sealing import letters_digest
 from dispatcher.ledgers.statements import SQL
 from dispatcher.ledgers.suppressions import REFUSED
 
-_NUMBER: Final = (1 << (NAME - 1) * 8) - 1
+_KIND: Final = NUMBER + CAMPAIGN
+_NUMBER: Final = (1 << NUMBER) - 1
+_ROW: Final = ~(((1 << CAMPAIGN) - 1) << NUMBER)
+"""What a name has but for its campaign's number: here a row is known by its kind and its number."""
 _BELOW: Final = {
     kind.number: f"SELECT t.id, CAST({documents(name)[1]} AS BLOB) FROM {table_of(name)} t "  # noqa: S608 (our own names)
     "WHERE t.id IN (SELECT value FROM json_each(?))"
@@ -88,7 +91,7 @@ def _purge_one(connection: sqlite3.Connection, given: Mapping[str, Any], head: M
         connection.execute(SQL[name], given if ":campaign" in SQL[name] else {})
     connection.execute("DELETE FROM recorded WHERE name >> 56 <> ?", (KINDS["purge"].number,))  # that recorded nothing
     rows = connection.execute("SELECT name, personal FROM purging ORDER BY name").fetchall()
-    removed = removed_digest((name >> (NAME - 1) * 8, name & _NUMBER, personal) for name, personal in rows)
+    removed = removed_digest((name >> _KIND, name & _NUMBER, personal) for name, personal in rows)
     left = left_digest(connection, given)
     what = {**head, "rows": len(rows), "removed": removed, "letters": left}
     number = connection.execute(SQL["insert_purge"], what).lastrowid
@@ -116,17 +119,17 @@ def _take_digests(connection: sqlite3.Connection) -> None:
     chosen = {name for (name,) in connection.execute("SELECT name FROM purging")}
     for number, names, salts in connection.execute("SELECT number, names, salts FROM link ORDER BY number").fetchall():
         here = {
-            int.from_bytes(names[place : place + NAME], "big"): place // NAME * SALT
+            int.from_bytes(names[place : place + NAME], "big") & _ROW: place // NAME * SALT
             for place in range(0, len(names), NAME)
         }
         mine = here.keys() & chosen
         if not mine:
             continue
         left = bytearray(salts)
-        for kind in {name >> (NAME - 1) * 8 for name in mine}:
-            ids = document([name & _NUMBER for name in mine if name >> (NAME - 1) * 8 == kind])
+        for kind in {name >> _KIND for name in mine}:
+            ids = document([name & _NUMBER for name in mine if name >> _KIND == kind])
             for id_, below in connection.execute(_BELOW[kind], (ids,)).fetchall():
-                name = (kind << (NAME - 1) * 8) + id_
+                name = (kind << _KIND) + id_
                 place = here[name]
                 digest = personal_digest(salts[place : place + SALT], below)
                 connection.execute("UPDATE purging SET personal = ? WHERE name = ?", (digest, name))

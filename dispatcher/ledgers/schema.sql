@@ -21,7 +21,7 @@ CREATE TABLE transition (
 -- over everything that stands here of the campaign's letters when it is sealed, `skips` over its skips; both are written
 -- last, in that commit.
 CREATE TABLE plan (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY CHECK (id < 65536),   -- it is in the names of the chain, two octets
     campaign TEXT NOT NULL,
     revision INTEGER NOT NULL,
     digest TEXT NOT NULL,

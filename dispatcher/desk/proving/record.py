@@ -23,7 +23,8 @@ class Record:
         self._rows = {kind: held.lines(form.record_file(kind)) for kind in KINDS}
         self._ahead: dict[str, Recorded | None] = {}
         self._last_attempt = 0
-        self._elsewhere = set[str]()  # kinds of rows that are another campaign's
+        self._campaigns = set[int]()  # the number of this one, as its plans have it
+        self._elsewhere = dict[int, Name]()  # those of rows that are not here
 
     def check(self) -> None:
         """All of it. Raises Tampered."""
@@ -43,9 +44,10 @@ class Record:
                 raise Tampered(form.record_file(kind), what, row=f"{kind} {row.id}")
         if (found.links, found.head.hex(), found.elsewhere) != (said["length"], said["head"], elsewhere):
             raise Tampered(form.LINKS, "the chain is cut off: the manifest says that it goes on")
-        if "attempt" in self._elsewhere and "run" not in self._elsewhere:
-            what = "an attempt was removed: no run of another campaign is in the chain, that could have made it"
-            raise Tampered(form.record_file("attempt"), what)
+        for number in self._campaigns & self._elsewhere.keys():
+            name = self._elsewhere[number]
+            what = f"{name} was removed: by the chain it is of this campaign"
+            raise Tampered(form.record_file(name.kind), what, row=str(name))
         if self._head:
             raise Tampered(form.LINKS, f"the hash that you kept is not in the chain: {self._head}")
 
@@ -55,7 +57,7 @@ class Record:
         for name in names:
             row = self._next(name.kind)
             if row is None or row.id != name.id:
-                self._elsewhere.add(name.kind)
+                self._elsewhere.setdefault(name.campaign, name)
                 found.append(None)
                 continue
             del self._ahead[name.kind]
@@ -63,6 +65,8 @@ class Record:
                 self._keep(row)
             except DAMAGED:
                 raise Tampered(form.record_file(name.kind), "it is not as it was written", row=str(name)) from None
+            if name.kind == "plan":
+                self._campaigns.add(name.campaign)
             found.append(row.digest)
         return found
 
