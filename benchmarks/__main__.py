@@ -21,7 +21,7 @@ from benchmarks.senders import OURS, SENDERS, WITHOUT_LEDGER
 from benchmarks.workload import Job
 
 WORK: Final = ROOT / "build" / "bench"
-PARTS: Final = ("workloads", "ledger", "connections", "growth", "starts", "recovery", "paper")
+PARTS: Final = ("workloads", "ledger", "connections", "growth", "starts", "recovery", "signing", "paper")
 _QUICK: Final = (OURS, "smtp-source", "nodemailer")
 _POOLS: Final = (OURS, "smtp-source", "nodemailer", "aiosmtplib")
 _CONNECTIONS: Final = (1, 2, 5, 10, 20, 50)
@@ -108,12 +108,19 @@ def _recovery(race: Race, report: Report, sizes: Sequence[int]) -> None:
     report.add("recovery", [asdict(one) for one in found], tables.recovery_table(found))
 
 
+def _signing(race: Race, report: Report, sizes: Sequence[int]) -> None:  # noqa: ARG001
+    found = alone.signs(race)
+    report.add("signing", [asdict(one) for one in found], tables.signing_table(found))
+
+
 def _paper(race: Race, report: Report, sizes: Sequence[int]) -> None:  # noqa: ARG001
     found = alone.prints(race)
     report.add("paper", [asdict(one) for one in found], tables.paper_table(found))
 
 
-_PARTS: Final = dict(zip(PARTS, (_workloads, _ledger, _connections, _growth, _starts, _recovery, _paper), strict=True))
+_PARTS: Final = dict(
+    zip(PARTS, (_workloads, _ledger, _connections, _growth, _starts, _recovery, _signing, _paper), strict=True)
+)
 
 
 def profile(race: Race, given: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Ours alone: lists that grow, how fast a command begins, how soon the first letter leaves after a crash, and paper."""
+"""Ours alone: lists that grow, how fast a command begins, the first letter after a crash, signatures, and paper."""
 
 import shutil
 import sys
@@ -16,6 +16,7 @@ _LARGE: Final = 30_000
 """From here on a list is measured once: the run is long enough to be its own average."""
 _STARTS: Final = 11
 _BEFORE_THE_CRASH: Final = 50
+_SIGNED: Final = 300
 _PRINTED: Final = (
     ("193 letters, one file", "193"),
     ("193 letters, a file each", "193", "--each"),
@@ -144,6 +145,32 @@ def recover(race: Race, sizes: Sequence[int]) -> list[Recovery]:
         first, peak = told["first_letter"], told["phases"]["close"]["peak"]
         found.append(Recovery(letters, first["of the process"], first["of the ledger"], peak))
         race.say(f"{letters:,} letters, after a crash: {found[-1].since_ledger:.2f} s to the first letter")
+    return found
+
+
+@dataclass(frozen=True)
+class Signing:
+    """One way to sign a letter with a 200 KB report: seconds, CPU seconds, and octets that it has more for it."""
+
+    way: str
+    seconds: Spread
+    cpu: float
+    octets: float
+
+
+def signs(race: Race) -> list[Signing]:
+    """Each way to sign, one after the other in a process, as often as there are rounds."""
+    rounds = []
+    for _ in range(race.rounds):
+        folder = write_campaign(race.place(), Job(_SIGNED, 9, report=True))
+        argv = (sys.executable, "-m", "benchmarks.signing", str(folder), str(_SIGNED))
+        rounds.append(measure(argv, folder).told["ways"])
+        shutil.rmtree(folder)
+    found = []
+    for told in zip(*rounds, strict=True):
+        seconds, cpu = ([one[name] / one["letters"] for one in told] for name in ("seconds", "cpu"))
+        found.append(Signing(told[0]["way"], Spread.of(seconds), Spread.of(cpu).median, told[0]["octets"]))
+        race.say(f"{found[-1].way}: {found[-1].seconds.median * 1e3:.2f} ms a letter")
     return found
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.alone import Growth, Paper, Recovery, Starts
+from benchmarks.alone import Growth, Paper, Recovery, Signing, Starts
 from benchmarks.race import Lane, Result, Spread
 
 MEGA = 1e6
@@ -128,6 +128,22 @@ def recovery_table(found: Sequence[Recovery]) -> str:
         for one in found
     ]
     return f"### The first letter after a kill -9\n\n{table(head, rows)}"
+
+
+def signing_table(found: Sequence[Signing]) -> str:
+    """What signatures cost."""
+    head = ("", "ms a letter", "spread", "CPU ms", "octets more")
+    rows = [
+        (
+            one.way,
+            figure(one.seconds.median * 1e3),
+            f"{figure(one.seconds.low * 1e3)}–{figure(one.seconds.high * 1e3)}",
+            figure(one.cpu * 1e3),
+            figure(one.octets),
+        )
+        for one in found
+    ]
+    return f"### Signing a letter with a 200 KB report\n\n{table(head, rows)}"
 
 
 def paper_table(found: Sequence[Paper]) -> str:

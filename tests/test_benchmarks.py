@@ -26,7 +26,8 @@ from benchmarks.page import PAGE, write_page
 from benchmarks.race import SMALL, Lane, Race, Result
 from benchmarks.receiver import HOST, far_away, sink
 from benchmarks.senders import OURS, SENDERS, Run, Sender
-from benchmarks.workload import REPORT, Content, Job, report
+from benchmarks.signing import WAYS
+from benchmarks.workload import REPORT, Content, Job, report, write_campaign
 from tests.command import REPOSITORY
 
 INSTALLED = (REPOSITORY / "benchmarks/.installed").exists() and shutil.which("smtp-sink", path="/usr/sbin:/usr/bin")
@@ -78,6 +79,16 @@ def test_paper_is_measured_in_a_process_of_its_own() -> None:
     assert (told["letters"], told["files"]) == (3, 1)
     assert told["cpu"] > 0
     assert told["octets"] > 40_000, "the report is behind"
+
+
+def test_every_way_to_sign_is_measured(tmp_path: Path) -> None:
+    folder = write_campaign(tmp_path / "campaign", Job(3, 9, report=True))
+    argv = [sys.executable, "-m", "benchmarks.signing", str(folder), "3"]
+    done = subprocess.run(argv, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)["ways"]
+    assert [one["way"] for one in told] == list(WAYS)
+    assert all(one["letters"] == 3 and one["seconds"] > 0 and one["octets"] > 400 for one in told)
 
 
 @peers
