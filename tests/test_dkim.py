@@ -224,6 +224,37 @@ def test_a_key_that_cannot_be_had(folder: Path) -> None:
     assert dispatcher("send", "--sandbox", folder=folder).code == 0, "a rehearsal needs no secret"
 
 
+def test_preflight_says_how_it_stands_with_the_keys(folder: Path) -> None:
+    """The files, and whether what is published is theirs; if it is not, with the record that would be."""
+    domain = read_campaign(folder, profiles()).sender.address.rpartition("@")[2]
+    good = {selector: f"{selector}._domainkey TXT {strings(key.record)}" for selector, key in keys().items()}
+    other = f"r1._domainkey TXT {strings(key_of(new_key('rsa')).record)}"
+
+    def said(*zone: str) -> list[tuple[str, str, list[str]]]:
+        with SmtpServer() as server, NameServer({domain: "\n".join(zone)}) as names:
+            use_server(folder, server)
+            plain = (folder / "campaign.toml").read_text()
+            (folder / "campaign.toml").write_text(f'{plain}\n[preflight]\nresolver = "{names.address}"\n')
+            found = dispatcher("preflight", "--json", folder=folder).json["lines"]
+            (folder / "campaign.toml").write_text(plain)
+        return [(line["status"], line["what"], line["records"]) for line in found if line["subject"] == "DKIM"]
+
+    assert [status for status, _, _ in said(*good.values())] == ["ok"] * 4
+    *_, first, second = said(other)
+    assert first[:2] == ("problem", f"r1._domainkey.{domain} publishes another key than the one that signs")
+    assert second[:2] == ("problem", f"e1._domainkey.{domain} is not published")
+    records = [record["record"] for record in dispatcher("dkim", "record", "--json", folder=folder).json["records"]]
+    assert [first[2], second[2]] == [[each] for each in records]
+
+    (folder / "r1.pem").chmod(0o640)
+    (folder / "e1.pem").unlink()
+    words = [what for status, what, _ in said(*good.values()) if status == "problem"]
+    assert words == [
+        "campaign.toml, key dkim.keys.r1: r1.pem can be read by others",
+        "campaign.toml, key dkim.keys.e1: e1.pem does not exist",
+    ]
+
+
 def test_connections_that_break_while_letters_are_signed(tmp_path: Path) -> None:
     """Each letter once, and signed, though sessions end under letters that a thread still signs."""
     for selector, key in keys().items():

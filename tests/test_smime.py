@@ -225,7 +225,7 @@ def test_with_dkim_preflight_knows_the_size(folder: Path) -> None:
     said = {line["subject"]: line for line in found if line["part"] == "sender"}
     assert said["S/MIME"]["status"] == "ok"
     assert "letters are signed by CN=KMS Secretariat for 299 more days" in said["S/MIME"]["what"]
-    assert said["DKIM"]["what"] == "letters are signed for kms.example.org by r1 (rsa-sha256), e1 (ed25519-sha256)"
+    assert said["DKIM"]["what"] == "e1.pem signs letters for kms.example.org as e1, with ed25519-sha256"
     with SmtpServer(Script(ehlo=(f"SIZE {sizes[0] - 1}",))) as server:
         use_server(folder, server)
         assert dispatcher("preflight", folder=folder).code == 2

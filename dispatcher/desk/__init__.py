@@ -3,6 +3,7 @@
     Desk        one campaign folder, with its real ledger or the sandbox's
     checking    the folder as it is now, read and proof-rendered
     accounts    the relay as it is set, its secret, and whether a login is taken
+    signing     what signs letters as they leave, and how it stands with that; dkim: its keys
     sending     what a send would do, sealing, the run; testing: letters to ourselves
     approvals   who has approved what would leave, and whether that is enough; sealed: what is sealed, on one page
     deciding    amend, resolve, suppress: what people decide, with who and why

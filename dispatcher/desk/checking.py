@@ -17,7 +17,6 @@ from dispatcher.desk.approvals import standing
 from dispatcher.desk.draft import Draft
 from dispatcher.desk.outlook import guard, hold_back, sealed_revision
 from dispatcher.desk.pacing import expected, limits, profile_of, unmet, waiting
-from dispatcher.desk.signing import signing_of
 
 Look = Callable[[Merged], None]
 _SET_AT_ONCE: Final = 200
@@ -245,6 +244,10 @@ def _of_keys(desk: Desk, campaign: Campaign) -> Iterator[str]:
 
 def _unsigned(desk: Desk, campaign: Campaign) -> UsageError | None:
     """Why letters cannot be signed as they should; nobody is asked for a passphrase to know that."""
+    if campaign.dkim is None and campaign.smime is None:
+        return None
+    from dispatcher.desk.signing import signing_of  # noqa: PLC0415 (slow to load, and most campaigns need none)
+
     where = campaign.smime.passphrase if campaign.smime else None
     if where and (where.command or where.keyring):
         return None

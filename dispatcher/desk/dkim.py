@@ -33,7 +33,8 @@ def domain_of(campaign: Campaign) -> str:
 def keys_of(desk: Desk, campaign: Campaign) -> dict[str, Key]:
     """The campaign's keys, by selector. Raises SecretError (who may read the file) or SignatureError."""
     return {
-        selector: _key(desk, selector, name) for selector, name in (campaign.dkim.keys.items() if campaign.dkim else ())
+        selector: read_key(desk, selector, name)
+        for selector, name in (campaign.dkim.keys.items() if campaign.dkim else ())
     }
 
 
@@ -42,7 +43,7 @@ def keys_at_hand(desk: Desk, campaign: Campaign) -> dict[str, Key]:
     found = {}
     for selector, name in campaign.dkim.keys.items() if campaign.dkim else ():
         with suppress(UsageError):
-            found[selector] = _key(desk, selector, name)
+            found[selector] = read_key(desk, selector, name)
     return found
 
 
@@ -189,7 +190,8 @@ def _some_keys(desk: Desk, campaign: Campaign) -> dict[str, Key]:
     return keys_of(desk, campaign)
 
 
-def _key(desk: Desk, selector: str, name: str) -> Key:
+def read_key(desk: Desk, selector: str, name: str) -> Key:
+    """One of them. Raises SecretError (who may read the file) or SignatureError."""
     place = Place("campaign.toml", None, f"key dkim.keys.{selector}")
     path = closed_file(name, desk.root, place)
     try:

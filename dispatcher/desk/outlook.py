@@ -21,7 +21,6 @@ from dispatcher.core.model import Channel, State
 from dispatcher.core.plan import Summary
 from dispatcher.desk import Desk, quoted
 from dispatcher.desk.draft import Draft
-from dispatcher.desk.signing import signatures_size
 from dispatcher.ledgers.reader import Reader
 from dispatcher.ledgers.rows import DAMAGED, document, unreadable
 from dispatcher.relays.profiles import profiles
@@ -154,11 +153,17 @@ def _guard_size(desk: Desk, campaign: Campaign, summary: Summary) -> None:
         if last and last["size"]:
             limits.append((last["size"], relay.host, f"relay.host = {relay.host}"))
     for most, who, key in limits:
-        whole = size + (signatures_size(desk, campaign) if most - _MOST_SIGNED < size <= most else 0)
+        whole = size + (_signatures(desk, campaign) if most - _MOST_SIGNED < size <= most else 0)
         if whole > most:
             what = f"the largest letter has {whole / 1e6:,.2f} MB on the wire; {who} takes at most {most / 1e6:g} MB"
             todo = "make its attachments smaller: on the wire they are a third larger than on the disk; or link to them"
             raise UsageError(Problem(what, Place("campaign.toml", None, key, summary.largest_of), todo))
+
+
+def _signatures(desk: Desk, campaign: Campaign) -> int:
+    from dispatcher.desk.signing import signatures_size  # noqa: PLC0415 (slow to load)
+
+    return signatures_size(desk, campaign)
 
 
 def _guard_addresses(desk: Desk, campaign: Campaign, summary: Summary) -> None:

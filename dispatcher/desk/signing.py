@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final
 
 from dispatcher.accounts.secret import Kept, closed_file, read_secret
-from dispatcher.core.campaign import Campaign, Smime
+from dispatcher.core.campaign import Campaign, Dkim, Smime
 from dispatcher.core.compose import boundary, date_line
 from dispatcher.core.dkim import FIELDS, Signer, signed
 from dispatcher.core.errors import Place, Problem, SecretError, SignatureError, UsageError
@@ -18,7 +18,7 @@ from dispatcher.core.model import Message
 from dispatcher.core.preflight import Line, Part, ok, problem
 from dispatcher.core.smime import Certificate, certificate_lines, enclosed, faults
 from dispatcher.desk import Desk
-from dispatcher.desk.dkim import domain_of, keys_of
+from dispatcher.desk.dkim import domain_of, keys_of, read_key
 from dispatcher.dispatch import Sign
 from dispatcher.signing.smime import Pair, PrivateKey, key_of, pair_of
 
@@ -165,19 +165,20 @@ def signatures_size(desk: Desk, campaign: Campaign) -> int:
 def signing_lines(desk: Desk, campaign: Campaign, done_at: datetime | None = None) -> Iterator[Line]:
     """How it stands with keys and certificate; `done_at` is when the last letter is expected to leave."""
     if campaign.dkim:
-        yield from _dkim(desk, campaign)
+        yield from _dkim(desk, campaign, campaign.dkim)
     if campaign.smime:
         yield from _smime(desk, campaign, campaign.smime, done_at)
 
 
-def _dkim(desk: Desk, campaign: Campaign) -> Iterator[Line]:
-    try:
-        keys = keys_of(desk, campaign)
-    except UsageError as error:
-        yield from _not_to_be_had("DKIM", error)
-    else:
-        names = ", ".join(f"{selector} ({key.algorithm})" for selector, key in keys.items())
-        yield ok(Part.SENDER, "DKIM", f"letters are signed for {domain_of(campaign)} by {names}")
+def _dkim(desk: Desk, campaign: Campaign, dkim: Dkim) -> Iterator[Line]:
+    for selector, name in dkim.keys.items():
+        try:
+            key = read_key(desk, selector, name)
+        except UsageError as error:
+            yield from _not_to_be_had("DKIM", error)
+        else:
+            what = f"{name} signs letters for {domain_of(campaign)} as {selector}, with {key.algorithm}"
+            yield ok(Part.SENDER, "DKIM", what)
 
 
 def _smime(desk: Desk, campaign: Campaign, smime: Smime, done_at: datetime | None) -> Iterator[Line]:
