@@ -5,11 +5,13 @@ import ssl
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trustme
 
+from dispatcher.desk import Desk
 from tests import canary
 from tests.command import Done, dispatcher, edit, environment, new_campaign, on_terminal, set_relay
 from tests.keychains import on_desktop
@@ -120,7 +122,57 @@ def test_tls_is_tried_before_there_is_a_ledger(folder: Path) -> None:
         done = dispatcher("account", "test", folder=folder)
     assert done.code == 4
     assert "the relay's certificate is not good" in done.err
+    assert "if the relay has an authority of its own: ca_file" in done.err
     assert "Check host, port and security under [relay]" in done.err
+
+
+@pytest.mark.parametrize(
+    ("reply", "todo"),
+    [
+        ("535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Tenant. Visit",
+         "An administrator lets the mailbox send by SMTP: docs/accounts.md#let-the-mailbox-send-by-smtp"),
+        ("535 5.7.139 Authentication unsuccessful, user is locked by your organization's security defaults policy.",
+         'sign in by OAuth, with auth = "xoauth2"'),
+        ("550 5.7.30 Basic authentication is not supported for Client Submission.", 'auth = "xoauth2"'),
+        ("534 5.7.9 Application-specific password required.", "Google takes an app password"),
+        ("535 5.7.8 https://support.google.com/mail/?p=BadCredentials x - gsmtp", "Google takes an app password"),
+        ("454 4.7.0 Too many login attempts", "It refuses for now: try again in a while"),
+        ("535 5.7.3 Authentication unsuccessful", "and the password in secret.txt; then: dispatcher account test"),
+    ],
+)  # fmt: skip
+def test_what_to_do_about_a_refused_login(folder: Path, reply: str, todo: str) -> None:
+    """By what well-known services say; and in JSON what to do stands by itself."""
+    with relay(folder, '{ file = "secret.txt" }') as server:
+        server.script = replace(server.script, on={"AUTH": [f"{reply}\r\n".encode()] * 9})
+        dispatcher("account", "add", folder=folder, text=f"{SECRET}\n")
+        done = dispatcher("account", "test", "--json", folder=folder)
+    (problem,) = done.json["problems"]
+    assert todo in problem["todo"]
+    assert reply in problem["what"]
+    assert "→" not in problem["what"]
+
+
+def test_tls_at_the_wrong_port(folder: Path) -> None:
+    """Both ways round; the one that says nothing is told by what is said when time is over."""
+    with relay(folder, '{ file = "secret.txt" }'):
+        dispatcher("account", "add", folder=folder, text=f"{SECRET}\n")
+        edit(folder / "campaign.toml", "ca_file", 'security = "tls"\nca_file')
+        done = dispatcher("account", "test", folder=folder)
+        assert 'no TLS from the start is spoken there: port 587 wants security = "starttls"' in done.err
+        edit(folder / "campaign.toml", 'security = "tls"', 'security = "starttls"')
+        advice = Desk(folder).relay_advice("GREETING: no greeting")
+        assert 'one for TLS from the start, as 465 is, wants security = "tls"' in advice
+
+
+@pytest.mark.parametrize("name", ["nowhere.pem", "secret.txt"])
+def test_authorities_that_cannot_be_read(folder: Path, name: str) -> None:
+    with relay(folder, '{ file = "secret.txt" }'):
+        dispatcher("account", "add", folder=folder, text=f"{SECRET}\n")
+        edit(folder / "campaign.toml", "authority.pem", name)
+        done = dispatcher("account", "test", folder=folder)
+    assert f"{name} cannot be used: " in done.err
+    assert "_ssl.c" not in done.err
+    assert "  → Check that file, and its name under [relay] in campaign.toml" in done.err
 
 
 def test_a_relay_without_login(folder: Path) -> None:

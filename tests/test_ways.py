@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -37,9 +38,10 @@ def clients(tmp_path: Path) -> trustme.CA:
     return authority
 
 
-def write_key(folder: Path, authority: trustme.CA) -> None:
+def write_key(folder: Path, authority: trustme.CA, ended: datetime | None = None) -> None:
     """A certificate of ours and its key, in two files."""
-    mine = authority.issue_cert("kms.example.org")
+    begun = ended - timedelta(days=1) if ended else None
+    mine = authority.issue_cert("kms.example.org", not_before=begun, not_after=ended)
     mine.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))
     mine.private_key_pem.write_to_path(str(folder / "key.pem"))
     (folder / "key.pem").chmod(0o600)
@@ -66,7 +68,7 @@ def test_a_relay_that_knows_us_by_our_certificate(tmp_path: Path, clients: trust
 
 @pytest.mark.parametrize("security", ["starttls", "tls"])
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-@pytest.mark.parametrize("shown", ["good", "another authority's", "none"])
+@pytest.mark.parametrize("shown", ["good", "another authority's", "expired", "none"])
 def test_a_certificate_is_shown_and_judged(
     tmp_path: Path, clients: trustme.CA, security: str, version: ssl.TLSVersion, shown: str
 ) -> None:
@@ -78,7 +80,8 @@ def test_a_certificate_is_shown_and_judged(
     context.minimum_version = context.maximum_version = version
     context.load_verify_locations(tmp_path / "clients.pem")
     context.verify_mode = ssl.CERT_REQUIRED
-    write_key(tmp_path, clients if shown == "good" else trustme.CA())
+    ended = datetime(2009, 10, 1, tzinfo=UTC) if shown == "expired" else None
+    write_key(tmp_path, clients if shown in ("good", "expired") else trustme.CA(), ended)
     with SmtpServer(Script(tls=context, implicit=security == "tls")) as server:
         lines = f'security = "{security}"\nca_file = "authority.pem"{"" if shown == "none" else OURS}'
         write_campaign(tmp_path, server.port, LETTERS, relay=lines)
@@ -89,7 +92,9 @@ def test_a_certificate_is_shown_and_judged(
             return
         assert (result.report.close, result.exit_code) == (Close.PAUSED, 4)
         assert result.report.why.startswith("STARTTLS: TLS failed: ")
-        if shown != "none":
+        if shown == "expired":
+            assert "our client_cert has expired" in result.report.why
+        elif shown != "none":
             assert "the relay does not know who made our client_cert" in result.report.why
         elif version == ssl.TLSVersion.TLSv1_3:
             assert "the relay wants a certificate of ours: client_cert" in result.report.why

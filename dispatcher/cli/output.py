@@ -132,7 +132,8 @@ def note_problems(problems: Iterable[Problem]) -> None:
 def report_error(error: DispatcherError, *, as_json: bool) -> int:
     """Show an error people can meet; returns the exit code."""
     if as_json:
-        problems = error.problems if isinstance(error, UsageError) else [Problem(str(error))]
+        what, _, todo = str(error).partition("\n  → ")
+        problems = error.problems if isinstance(error, UsageError) else [Problem(what, todo=todo)]
         say_json({"error": type(error).__name__, "problems": as_rows(problems), "exit_code": error.exit_code})
     elif isinstance(error, UsageError):
         note_problems(error.problems)

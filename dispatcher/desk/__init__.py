@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dispatcher.core.errors import LedgerUnavailable, PlanConflict, Problem, UsageError
+from dispatcher.core.login import login_advice
 from dispatcher.core.ports import Clock
 from dispatcher.desk.clock import SystemClock
 from dispatcher.ledgers.file import PATIENCE
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from dispatcher.desk.draft import Draft
 
 HIDDEN: Final = ".dispatcher"
+_WHERE: Final = "under [relay] in campaign.toml"
 
 
 class Desk:
@@ -180,38 +182,46 @@ class Desk:
 
     def relay_advice(self, why: str) -> str:
         """What to do about a relay that could not be used, by how far it came (as `core.policy` begins its words)."""
-        from dispatcher.accounts.secret import in_words  # noqa: PLC0415
-
         relay = self.campaign().relay
         phase = why.partition(":")[0]
-        where = "under [relay] in campaign.toml"
         if phase in ("CONNECT", "GREETING", "EHLO"):
-            if relay.host.startswith("unix:"):
-                return f"Check host ({relay.host}) {where}, and that the relay is up and lets you use its socket"
-            return f"Check host ({relay.host}) and port ({relay.port}) {where}, and that this machine is online"
+            return _connection_advice(relay, phase)
         if phase == "STARTTLS":
-            return (
-                self._tls_advice(relay)
-                or f"Check host, port and security {where}; nothing leaves without a good certificate"
-            )
+            return self._tls_advice(relay, why)
         if phase == "AUTH":
-            password, secret = relay.password, "token" if relay.auth == "xoauth2" else "password"
-            place = in_words(password, relay.user or "") if password else "its place"
-            return f"Check user ({relay.user}) {where}, and the {secret} in {place}; try: dispatcher account test"
+            return login_advice(why) or _secret_advice(relay)
         return f"See the relay's words: dispatcher log{self.flag}; then ask whoever runs it"
 
-    def _tls_advice(self, relay: "RelayAccount") -> str:
-        """An alarm, if this relay had good TLS before; else ''."""
-        if not self.ledger_path.exists():
-            return ""
-        with self.reader() as reader:
-            last = reader.one("last_secure_session", host=relay.host, port=relay.port)
+    def _tls_advice(self, relay: "RelayAccount", why: str) -> str:
+        """An alarm, if this relay had good TLS before, and no file of ours is what is wrong."""
+        if " cannot be used: " in why:
+            return f"Check that file, and its name {_WHERE}"
+        last = None
+        if self.ledger_path.exists():
+            with self.reader() as reader:
+                last = reader.one("last_secure_session", host=relay.host, port=relay.port)
         if last is None:
-            return ""
+            return f"Check host, port and security {_WHERE}; nothing leaves without a good certificate"
         return (
             f"ALARM: {relay.host} had good TLS on {last['opened_at'][:10]} ({last['tls_version']}, certificate of "
             f"{last['certificate']}). Somebody may stand between. Try from another network; ask whoever runs the relay"
         )
+
+
+def _connection_advice(relay: "RelayAccount", phase: str) -> str:
+    if relay.host.startswith("unix:"):
+        return f"Check host ({relay.host}) {_WHERE}, and that the relay is up and lets you use its socket"
+    if phase == "GREETING" and relay.security == "starttls":
+        return f'Check port ({relay.port}) {_WHERE}: one for TLS from the start, as 465 is, wants security = "tls"'
+    return f"Check host ({relay.host}) and port ({relay.port}) {_WHERE}, and that this machine is online"
+
+
+def _secret_advice(relay: "RelayAccount") -> str:
+    from dispatcher.accounts.secret import in_words  # noqa: PLC0415
+
+    secret = "token" if relay.auth == "xoauth2" else "password"
+    place = in_words(relay.password, relay.user or "") if relay.password else "its place"
+    return f"Check user ({relay.user}) {_WHERE}, and the {secret} in {place}; then: dispatcher account test"
 
 
 def person() -> str:

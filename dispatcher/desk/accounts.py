@@ -32,6 +32,7 @@ from dispatcher.desk import Desk
 from dispatcher.desk.pacing import rules_of
 from dispatcher.ledgers.state import state_folder
 from dispatcher.relays.login import Secret
+from dispatcher.relays.probe import HASTY
 from dispatcher.relays.smtp import Account, SmtpRelay, SmtpSession, Timeouts
 from dispatcher.sandbox import Sandbox
 
@@ -184,7 +185,7 @@ async def try_login(desk: Desk) -> Mapping[str, Any]:
     Raises RelayUnavailable in words, with what to do; UsageError if the secret cannot be had.
     """
     campaign = desk.campaign()
-    async with open_relay(desk, campaign) as relay:
+    async with open_relay(desk, campaign, HASTY) as relay:
         began = time.monotonic()
         session = await connected(desk, relay)
         seconds = time.monotonic() - began

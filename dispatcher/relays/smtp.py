@@ -244,8 +244,9 @@ class SmtpRelay:
             try:
                 context = await asyncio.to_thread(ssl.create_default_context, cafile=self._account.ca_file)
             except OSError as error:
+                why = "there is no certificate in it" if isinstance(error, ssl.SSLError) else error.strerror
                 raise RelayTrouble(
-                    Phase.STARTTLS, fault=f"the authorities in {self._account.ca_file} cannot be used: {error}"
+                    Phase.STARTTLS, fault=f"the authorities in {self._account.ca_file} cannot be used: {why}"
                 ) from None
             context.minimum_version = ssl.TLSVersion.TLSv1_2
             if self._account.client_cert:

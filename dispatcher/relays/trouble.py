@@ -20,8 +20,20 @@ MAPPED: Final = (aiosmtplib.SMTPException, OSError, ValueError)
 _OURS: Final = {
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the relay wants a certificate of ours: client_cert",
     "TLSV1_ALERT_UNKNOWN_CA": "the relay does not know who made our client_cert",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "our client_cert has expired",
 }
 """What a relay says of the certificate that we show, by OpenSSL's name of its alert (RFC 8446 §6.2)."""
+_WORDS: Final = {
+    **_OURS,
+    "WRONG_VERSION_NUMBER": 'no TLS from the start is spoken there: port 587 wants security = "starttls"',
+    "UNSUPPORTED_PROTOCOL": "the relay speaks no TLS that is good enough: 1.2 is the least",
+    "TLSV1_ALERT_PROTOCOL_VERSION": "the relay speaks no TLS that is good enough: 1.2 is the least",
+}
+"""The same, and what else goes wrong with TLS, by OpenSSL's name of it."""
+
+
+_UNKNOWN: Final = (18, 19, 20)
+"""X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT, …SELF_SIGNED_CERT_IN_CHAIN, …UNABLE_TO_GET_ISSUER_CERT_LOCALLY (OpenSSL)."""
 
 
 @contextmanager
@@ -52,9 +64,10 @@ def _words(root: BaseException) -> str:
     """What went wrong, for people."""
     match root:
         case ssl.SSLCertVerificationError():
-            return f"the relay's certificate is not good: {root.verify_message}"
+            hint = "; if the relay has an authority of its own: ca_file" if root.verify_code in _UNKNOWN else ""
+            return f"the relay's certificate is not good: {root.verify_message}{hint}"
         case ssl.SSLError():
-            return f"TLS failed: {_OURS.get(root.reason, root.reason) or root}"
+            return f"TLS failed: {_WORDS.get(root.reason, root.reason) or root}"
         case ConnectionRefusedError():
             return "the connection was refused: no mail server listens there"
         case socket.gaierror():
