@@ -13,7 +13,6 @@ from dispatcher.desk.checking import check_draft
 from tests.campaigns import ENGLISH, LAYOUT, LETTER, write_campaign
 from tests.command import dispatcher, new_campaign
 from tests.pictures import png
-from tests.servers import require
 
 
 def looked(folder: Path) -> list[Line]:
@@ -142,20 +141,3 @@ def test_the_founding_letters_are_plain(tmp_path: Path) -> None:
     assert done.code == 0
     letters = done.out.partition("\nletters\n")[2].partition("\nrelay\n")[0]
     assert "warning" not in letters
-
-
-def test_spamassassin_judges_a_letter_of_each_language(tmp_path: Path) -> None:
-    require("spamassassin", "apt-get install spamassassin")
-    shout = "# BUY VIAGRA NOW\n\nMAKE MONEY FAST!!! 100% FREE, click here: <http://198.51.100.7/>\n"
-    done = dispatcher("preflight", "--sandbox", "--spam", "--json", folder=with_text(tmp_path, shout))
-    found = [row for row in done.json["lines"] if row["subject"] == "SpamAssassin"]
-    assert [row["what"].partition(" points for the letter in ")[2][:2] for row in found] == ["fr", "en"]
-    assert found[1]["status"] == "warning"
-    assert found[1]["todo"] == "mend what these rules are about"
-
-
-def test_without_spamassassin_its_score_is_unknown(tmp_path: Path) -> None:
-    env = {"PATH": str(tmp_path)}
-    done = dispatcher("preflight", "--sandbox", "--spam", "--json", folder=with_text(tmp_path / "c", "x"), env=env)
-    (found,) = (row for row in done.json["lines"] if row["subject"] == "SpamAssassin")
-    assert (found["status"], found["what"]) == ("warning", "unknown: it is not installed")

@@ -24,7 +24,9 @@ def preflight(
         bool,
         typer.Option("--links", help="Try whether links can be reached: those in the letters, an MTA-STS policy."),
     ] = False,
-    spam: Annotated[bool, typer.Option("--spam", help="Have SpamAssassin judge a letter of each language.")] = False,
+    spam: Annotated[
+        bool, typer.Option("--spam", help="Have SpamAssassin or rspamd judge a letter of each language.")
+    ] = False,
     doctor: Annotated[
         bool, typer.Option("--doctor", help="Ask checkdmarc for a second opinion on the sender's domain.")
     ] = False,

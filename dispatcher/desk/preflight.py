@@ -63,7 +63,7 @@ class Preflight:
 def preflight(desk: Desk, *, links: bool = False, spam: bool = False, doctor: bool = False) -> Preflight:
     """Look at everything.
 
-    With `links`, try them, and the MTA-STS policy; with `spam`, have SpamAssassin judge a letter of each language; with
+    With `links`, try them, and the MTA-STS policy; with `spam`, have spam filters judge a letter of each language; with
     `doctor`, ask for a second opinion on the sender's domain.
     Raises CampaignError or TemplateError if there is nothing to look at, UsageError if there is no such doctor.
     """
