@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import sys
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 from dispatcher.core import chain
 from dispatcher.core.age import Age
 from dispatcher.core.errors import LedgerUnavailable, PlanConflict, UsageError
+from dispatcher.core.model import State
 from dispatcher.desk import Desk
 from dispatcher.desk.approvals import approve
 from dispatcher.desk.clock import SystemClock
@@ -27,8 +28,9 @@ from dispatcher.desk.testing import send_tests
 from dispatcher.desk.verifying import verify_ledger
 from dispatcher.ledgers import purging
 from dispatcher.ledgers.file import connect
-from dispatcher.ledgers.printing import PrintedFile, record
+from dispatcher.ledgers.printing import Printed, PrintedFile, post, record
 from dispatcher.ledgers.reader import Reader
+from dispatcher.ledgers.sqlite import SqliteLedger
 from tests.certificates import NOW, Wish, ec_key, sign_with
 from tests.command import dispatcher
 from tests.figures import COUNTS, FULL
@@ -145,7 +147,7 @@ def test_nothing_personal_is_left_and_all_that_stays_verifies(folder: Path) -> N
             purged = (chain.KINDS[name.kind].number, name.id) in gone
             assert purged == (salt == bytes(chain.SALT)), f"what was in {name} can be tried"
     seen = verify_ledger(folder / ".dispatcher/ledger.sqlite", lambda *_: None)
-    assert [purge["campaign"] for purge in seen.purges] == [CAMPAIGN]
+    assert [purge["campaign"] for purge in seen.purges] == [CAMPAIGN, ""]
     assert sql(folder, "PRAGMA integrity_check") == [("ok",)]
     assert sql(folder, "SELECT count(*) FROM sqlite_master WHERE type = 'trigger'") > [(30,)]
 
@@ -164,6 +166,31 @@ def test_a_second_purge_finds_nothing(folder: Path) -> None:
     with pytest.raises(UsageError, match="it would be 0"):
         purge(later(folder), "2y", LETTERS)
     assert (folder / ".dispatcher/ledger.sqlite").read_bytes() == octets
+
+
+def test_what_is_said_after_a_purge_is_purged_in_its_time(folder: Path) -> None:
+    """About an address, and about a letter: no campaign is left with which that could go."""
+    path = folder / ".dispatcher/ledger.sqlite"
+    ((number, key, digest),) = sql(
+        folder, "SELECT l.id, key, digest FROM letter l JOIN sealed ON letter = l.id WHERE state = 'failed' LIMIT 1"
+    )
+    with SqliteLedger(path, SystemClock().now) as ledger:  # no mark: this is a copy
+        record(ledger, 2, CAMPAIGN, [Printed(number, key, State.FAILED, digest, "letters.pdf")], [], "Ottoline")
+    purge(later(folder), "2y", LETTERS)
+    after = later(folder, 3 * 366 + 10)
+    suppress(after, ["berta@missions.example.org"], reason="Ottoline knows her", source="by hand")
+    with SqliteLedger(path, after.clock.now) as ledger:
+        post(ledger, [number], date(2012, 11, 1), who="Ottoline", why="Berta saw it")
+    assert found_in(folder) == {"Ottoline"}
+    assert purgeable(later(folder, 4 * 366), "2y").decisions == 0
+    found = purgeable(later(folder, 6 * 366), "2y")
+    assert (found.campaigns, found.letters, found.decisions) == ([], 0, 2)
+    purge(later(folder, 6 * 366), "2y", 0)
+    assert found_in(folder) == set()
+    assert verified(folder) == []
+    (last,) = sql(folder, f"SELECT kind, subject, who, why FROM event WHERE letter = {number} ORDER BY id DESC LIMIT 1")
+    assert last == ("posted", "", "", "")
+    assert purgeable(later(folder, 7 * 366), "2y").decisions == 0
 
 
 def test_what_is_not_old_enough_stays(folder: Path) -> None:

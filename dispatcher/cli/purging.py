@@ -40,16 +40,16 @@ def purge(
     for stale in found.campaigns:
         say(f"{stale.campaign}, nothing since {moment(stale.last_at)} UTC", name="bold")
         say(f"  {counts_line({'letters': stale.letters, **stale.counts})}")
-    if not found.campaigns:
+    mean_it = f"dispatcher purge --older-than {older_than} --confirm {found.letters}{desk.flag}"
+    what = f"{many(found.letters, 'letter')} and {many(found.decisions, 'decision')}"
+    if not (found.campaigns or found.decisions):
         say(f"Nothing is to be purged: no campaign has been at rest since {moment(found.before)} UTC.")
         if found.unclean and not done:
-            again = f"dispatcher purge --older-than {older_than} --confirm 0{desk.flag}"
-            say(f"But what was purged before is still in the files: {again}")
+            say(f"But what was purged before is still in the files: {mean_it}")
     elif done:
-        say(f"Purged: what was personal in {many(found.letters, 'letter')}. What is left: dispatcher verify{desk.flag}")
+        say(f"Purged: what was personal in {what}. What is left: dispatcher verify{desk.flag}")
         say("Not in the ledger, and still there: the lists in the folder, previews, printed files, backups, dossiers,")
         say("and rehearsals, with the mail that was captured: .dispatcher/sandbox")
     else:
-        letters = many(found.letters, "letter")
-        say(f"Nothing was changed. Addresses, names, texts and replies of {letters} would go for good.")
-        say(f"If you mean it: dispatcher purge --older-than {older_than} --confirm {found.letters}{desk.flag}")
+        say(f"Nothing was changed. Addresses, names, texts and replies of {what} would go for good.")
+        say(f"If you mean it: {mean_it}")

@@ -94,7 +94,8 @@ def _say(found: "Verified") -> None:
         say(f"{many(found.under_way, 'attempt')} under way, and not in the chain before they end")
     for purge in found.purges:
         rows = many(purge["rows"], "row")
-        say(f"Purged {moment(purge['at'])} UTC: what was personal in {rows} of {purge['campaign']}; the rest is there")
+        of = purge["campaign"] or "decisions about no campaign that is there"
+        say(f"Purged {moment(purge['at'])} UTC: what was personal in {rows} of {of}; the rest is there")
     if not found.faults:
         say("As it was written: nothing was changed, removed or added.", name="green")
         say(f"Keep this apart, to show later that the chain was not written anew: --head {found.head}")

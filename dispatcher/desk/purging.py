@@ -1,5 +1,6 @@
 """Taking personal data out of the ledger, of campaigns that are long over: what would go, and doing it."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -28,11 +29,13 @@ class Stale:
 class Purgeable:
     """What a purge would take the personal data of: all that is older than `before` (a moment, in UTC).
 
-    `unclean`: what an earlier purge deleted is still somewhere in the ledger's files.
+    `decisions` are about no letter, or about letters that were purged before; `unclean`: what an earlier purge deleted
+    is still somewhere in the ledger's files.
     """
 
     before: str
     campaigns: Sequence[Stale]
+    decisions: int
     unclean: bool
 
     @property
@@ -42,7 +45,8 @@ class Purgeable:
 
     def as_data(self) -> dict[str, Any]:
         """For JSON."""
-        return {"before": self.before, "letters": self.letters, "campaigns": [asdict(each) for each in self.campaigns]}
+        campaigns = [asdict(each) for each in self.campaigns]
+        return {"before": self.before, "letters": self.letters, "decisions": self.decisions, "campaigns": campaigns}
 
 
 def purgeable(desk: Desk, older_than: str) -> Purgeable:
@@ -50,7 +54,12 @@ def purgeable(desk: Desk, older_than: str) -> Purgeable:
     before = stamp(Age.parse(older_than).before(desk.clock.now()))
     with desk.reader() as reader:
         unclean = bool((reader.one("unclean") or {}).get("unclean"))
-        return Purgeable(before, [_stale(reader, row) for row in reader.rows("stale", before=before)], unclean)
+        campaigns = [_stale(reader, row) for row in reader.rows("stale", before=before)]
+        others = json.dumps([stale.campaign for stale in campaigns])
+        first = (reader.one("first_seal_of_others", campaigns=others) or {})["at"]
+        given = {"before": before, "alone": min(before, first or before)}
+        decisions = (reader.one("count_decisions", **given) or {})["decisions"]
+        return Purgeable(before, campaigns, decisions, unclean)
 
 
 def _stale(reader: Reader, row: dict[str, Any]) -> Stale:
@@ -70,9 +79,9 @@ def purge(desk: Desk, older_than: str, confirmed: int, *, who: str = "") -> Purg
         if found.letters != confirmed:
             what = f"--confirm {confirmed}, but it would be {found.letters}"
             raise UsageError(Problem(what, todo=f"look again: dispatcher purge --older-than {older_than}{desk.flag}"))
-        if found.campaigns:
+        if found.campaigns or found.decisions:
             campaigns = [stale.campaign for stale in found.campaigns]
             purging.purge(ledger, campaigns, found.before, who or person())
-        if found.campaigns or found.unclean:
+        if found.campaigns or found.decisions or found.unclean:
             purging.clean(desk.ledger_path)
     return found

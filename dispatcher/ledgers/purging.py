@@ -45,19 +45,23 @@ _KEPT: Final = ("title", "date", "campaign", "version", "organisation")
 
 
 def purge(ledger: SqliteLedger, campaigns: Sequence[str], before: str, who: str) -> None:
-    """Take the personal data of these campaigns out of a held ledger that was put in order; all of it, or nothing."""
+    """Take the personal data of these campaigns out of a held ledger that was put in order; all of it, or nothing.
+
+    And those of decisions about no letter, or about letters that were purged before: what is as old, and no campaign
+    that stays was there when they were made.
+    """
 
     def job(connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA secure_delete=ON")
         others = json.dumps(list(campaigns))
         (first,) = connection.execute(SQL["first_seal_of_others"], {"campaigns": others}).fetchone()
-        alone = min(before, first or before)
         triggers = _without_triggers(connection)
         connection.execute(SQL["temp_purging"])
-        for number, campaign in enumerate(campaigns, 1):
-            given = {"campaign": campaign, "alone": alone if number == len(campaigns) else ""}
-            head = {"campaign": campaign, "before": before, "now": stamp(ledger.now()), "who": who}
-            _purge_one(connection, given, head)
+        head = {"before": before, "now": stamp(ledger.now()), "who": who, "alone": min(before, first or before)}
+        for campaign in campaigns:
+            _purge_one(connection, {**head, "campaign": campaign}, "choose_rows")
+        if connection.execute(SQL["count_decisions"], head).fetchone() != (0,):
+            _purge_one(connection, {**head, "campaign": ""}, "choose_decisions")
         _shared_by_all(connection, others, before)
         for trigger in triggers:
             connection.execute(trigger)
@@ -76,24 +80,25 @@ def _without_triggers(connection: sqlite3.Connection) -> list[str]:
     return [sql for _, sql in found]
 
 
-def _purge_one(connection: sqlite3.Connection, given: Mapping[str, Any], head: Mapping[str, Any]) -> None:
+def _purge_one(connection: sqlite3.Connection, given: Mapping[str, Any], choose: str) -> None:
+    """One campaign's rows; of the campaign '' what is about none that is there."""
     connection.execute(SQL["forget_purging"])
-    connection.execute(SQL["choose_rows"], given)
+    connection.execute(SQL[choose], given)
     _take_digests(connection)
     plans = connection.execute(SQL["plans_of"], given).fetchall()
     for plan, _, frozen in plans:
         connection.execute(SQL["blank_plan"], {"id": plan, "frozen": document(_skeleton(json.loads(frozen)))})
     for name in (
         "blank_attempts", "blank_rcpts_aside", "blank_rcpts_away", "blank_rcpts_back", "blank_rcpts_end",
-        "blank_events", "blank_approvals", "blank_printings", "blank_runs", "blank_tests", "blank_sealed",
-        "blank_letters", "blank_skips",
+        "blank_events", "blank_reasons", "blank_approvals", "blank_printings", "blank_runs", "blank_tests",
+        "blank_sealed", "blank_letters", "blank_skips",
     ):  # fmt: skip
         connection.execute(SQL[name], given if ":campaign" in SQL[name] else {})
     connection.execute("DELETE FROM recorded WHERE name >> 56 <> ?", (KINDS["purge"].number,))  # that recorded nothing
     rows = connection.execute("SELECT name, personal FROM purging ORDER BY name").fetchall()
     removed = removed_digest((name >> _KIND, name & _NUMBER, personal) for name, personal in rows)
     left = left_digest(connection, given)
-    what = {**head, "rows": len(rows), "removed": removed, "letters": left}
+    what = {**given, "rows": len(rows), "removed": removed, "letters": left}
     number = connection.execute(SQL["insert_purge"], what).lastrowid
     connection.execute(SQL["insert_purged"], {"purge": number})
 

@@ -26,19 +26,29 @@ CREATE TEMP TABLE IF NOT EXISTS purging (name INTEGER PRIMARY KEY, personal BLOB
 DELETE FROM purging;
 
 -- name: choose_rows
--- The rows of a campaign in which something is personal, and decisions about no letter from before :alone.
+-- The rows of a campaign in which something is personal.
 INSERT OR IGNORE INTO purging (name)
 SELECT (1 << 56) + a.id FROM attempt a JOIN letter l ON l.id = a.letter WHERE l.campaign = :campaign
 UNION ALL SELECT (2 << 56) + a.id FROM attempt a JOIN letter l ON l.id = a.letter
     WHERE l.campaign = :campaign AND a.override IS NOT NULL
 UNION ALL SELECT (3 << 56) + e.id FROM event e JOIN letter l ON l.id = e.letter WHERE l.campaign = :campaign
-UNION ALL SELECT (3 << 56) + id FROM event WHERE letter IS NULL AND at < :alone
-    AND id NOT IN (SELECT id FROM purged WHERE kind = 3)
 UNION ALL SELECT (4 << 56) + id FROM approval WHERE campaign = :campaign
 UNION ALL SELECT (5 << 56) + id FROM printing WHERE campaign = :campaign
 UNION ALL SELECT (6 << 56) + id FROM plan WHERE campaign = :campaign
 UNION ALL SELECT (8 << 56) + id FROM run WHERE campaign = :campaign
 UNION ALL SELECT (10 << 56) + id FROM test WHERE campaign = :campaign;
+
+-- name: choose_decisions
+-- Decisions about no letter from before :alone, and those about letters that were purged before they were made.
+INSERT OR IGNORE INTO purging (name)
+SELECT (3 << 56) + e.id FROM event e LEFT JOIN letter l ON l.id = e.letter
+WHERE e.at < CASE WHEN e.letter IS NULL THEN :alone ELSE :before END AND e.id NOT IN (SELECT id FROM purged WHERE kind = 3)
+    AND (e.letter IS NULL OR l.campaign IN (SELECT campaign FROM purge));
+
+-- name: count_decisions
+SELECT count(*) AS decisions FROM event e LEFT JOIN letter l ON l.id = e.letter
+WHERE e.at < CASE WHEN e.letter IS NULL THEN :alone ELSE :before END AND e.id NOT IN (SELECT id FROM purged WHERE kind = 3)
+    AND (e.letter IS NULL OR l.campaign IN (SELECT campaign FROM purge));
 
 -- name: blank_attempts
 UPDATE attempt SET account = '', reply = '', queue_id = '', override = CASE WHEN override IS NULL THEN NULL ELSE '' END
@@ -61,6 +71,10 @@ DROP TABLE replies;
 -- name: blank_events
 UPDATE event SET subject = '', who = '', why = ''
 WHERE id IN (SELECT name & 0xffffffffffffff FROM purging WHERE name >> 56 = 3);
+
+-- name: blank_reasons
+UPDATE letter SET reason = '' WHERE reason <> '' AND id IN (
+    SELECT letter FROM event WHERE id IN (SELECT name & 0xffffffffffffff FROM purging WHERE name >> 56 = 3));
 
 -- name: blank_approvals
 UPDATE approval SET name = 'purged', person = 'purged ' || id, key = '', signature = '', recorded_by = '' WHERE campaign = :campaign;

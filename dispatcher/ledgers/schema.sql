@@ -404,7 +404,7 @@ CREATE TABLE pace (
     next_at TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- That the personal data of a campaign were removed ('': of no campaign alone). `rows` says of how many rows that are in
+-- That the personal data of a campaign were removed ('': of decisions about none that is there). `rows` says of how many rows that are in
 -- the chain, `removed` is over their names and what stands for what was personal in them, `letters` over what is left of
 -- the campaign's letters, and of what they shared and how they were printed.
 CREATE TABLE purge (
