@@ -12,6 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from pypdf import PdfReader
 
 from dispatcher.core.campaign import Campaign
 from dispatcher.core.dkim import signed
@@ -203,8 +204,10 @@ def test_letters_and_tests_leave_signed(folder: Path, tmp_path: Path) -> None:
     kept = [path.read_bytes() for path in (tmp_path / "d/messages").iterdir()]
     assert {b"Content-Type: " + each.partition(b"\r\nContent-Type: ")[2] for each in kept} == set(contents[tests:])
     assert facts.fingerprint in (tmp_path / "d/record/runs.jsonl").read_text()
+    assert f"SHA-256 {facts.fingerprint}" in PdfReader(tmp_path / "d/dossier.pdf").pages[0].extract_text()
     assert dispatcher("dossier", str(tmp_path / "r"), "--redact", folder=folder).code == 0
     assert facts.fingerprint not in (tmp_path / "r/record/runs.jsonl").read_text()
+    assert facts.fingerprint not in PdfReader(tmp_path / "r/dossier.pdf").pages[0].extract_text()
 
 
 def test_with_dkim_preflight_knows_the_size(folder: Path) -> None:

@@ -289,7 +289,7 @@ def letter_digest(envelope: Envelope, message: Message) -> str:
 
 
 def message_digest(message: Message) -> str:
-    """SHA-256, hex, over what left: the Date field, the letter's own part, and the digest of each shared part."""
+    """SHA-256, hex, over what left, before it was signed: Date field, own part, and the digest of each shared part."""
     whole = hashlib.sha256(framed(message.date, message.own))
     for part in message.shared:
         whole.update(_digest(part))

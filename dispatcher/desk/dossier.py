@@ -199,6 +199,9 @@ class _Work:
             "approvals": list(self._approvals(plan)),
             "span": self._ledger.one("dossier_span", campaign=self._campaign),
             "relays": list(self._ledger.rows("dossier_relays", campaign=self._campaign)),
+            "certificates": [
+                hide or row["smime"] for row in self._ledger.rows("dossier_certificates", campaign=self._campaign)
+            ],
             "counts": {**states, form.SKIPPED: skips.get("rows", 0)},
         }
 
@@ -379,7 +382,7 @@ class _Work:
         return fingerprint(signed.key)
 
 
-_OF_PAGES: Final = frozenset(("sender", "subjects", "approvals", "span", "relays"))
+_OF_PAGES: Final = frozenset(("sender", "subjects", "approvals", "span", "relays", "certificates"))
 """Facts that stand on the first page alone: the manifest holds no names but that of who made it."""
 
 

@@ -264,7 +264,7 @@ CREATE TABLE attempt (
     enhanced TEXT NOT NULL DEFAULT '',
     reply TEXT NOT NULL DEFAULT '',  -- verbatim, or in words why there was none
     queue_id TEXT NOT NULL DEFAULT '',
-    message_digest TEXT NOT NULL DEFAULT '',  -- over the octets that left, Date included
+    message_digest TEXT NOT NULL DEFAULT '',  -- over the octets that left, Date included, signatures not
     override TEXT                    -- set when a person, or on_unknown, said: send again
 ) STRICT;
 

@@ -550,6 +550,10 @@ SELECT s.host, s.port, s.tls_version, s.certificate FROM session s JOIN run r ON
 WHERE r.campaign = :campaign
 GROUP BY s.host, s.port, s.tls_version, s.certificate ORDER BY min(s.id);
 
+-- name: dossier_certificates
+SELECT smime FROM run r WHERE campaign = :campaign AND smime <> '' AND EXISTS (SELECT 1 FROM attempt WHERE run = r.id)
+GROUP BY smime ORDER BY min(id);
+
 -- name: first_in_each_language
 SELECT l.key, l.revision, d.channel, d.own FROM letter l JOIN sealed d ON d.letter = l.id
 WHERE l.id IN (

@@ -127,6 +127,8 @@ def _facts(words: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[tuple
     relays = [_relay(words, each) for each in facts["relays"][:5]]
     more = len(facts["relays"]) - len(relays)
     yield words["relays"], [*relays, *([words["more"].format(n=more)] if more else [])] or [words["no_attempts"]]
+    if facts["certificates"]:
+        yield words["smime"], [line for each in facts["certificates"] for line in _certificate(each)]
     yield words["chain"], [words["chain_value"].format(length=f"{chain['length']:,}"), _Exact(chain["head"])]
     made = {"when": _moment(facts["created_at"]), "by": facts["created_by"], "version": facts["version"]}
     yield words["made"], [words["made_value"].format(**made)]
@@ -143,6 +145,12 @@ def _relay(words: Mapping[str, Any], each: Mapping[str, Any]) -> str:
     if each["tls_version"]:
         tls = words["tls"].format(version=each["tls_version"], certificate=each["certificate"])
     return str(words["relay_value"].format(host=each["host"], port=each["port"], tls=tls))
+
+
+def _certificate(text: str) -> list[str]:
+    """Its digest on a line of its own (`core.smime.Certificate`)."""
+    name, comma, digest = text.rpartition(", ")
+    return [name, _Exact(digest)] if comma else [digest]
 
 
 def _row(words: Mapping[str, Any], number: int, row: Mapping[str, Any]) -> dict[str, Any]:
