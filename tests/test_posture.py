@@ -228,6 +228,31 @@ def test_a_profile_knows_its_include_and_selectors(tmp_path: Path) -> None:
     assert {line.status for line in found["DKIM"]} == {Status.WARNING}, "one of them is enough"
 
 
+@pytest.mark.parametrize(("profile", "host"), [("postmark", ""), ("amazon-ses", 'host = "mail.orchard.example.org"\n')])
+def test_a_service_with_a_return_path_of_its_own(tmp_path: Path, profile: str, host: str) -> None:
+    """SPF is asked about its domain: ours neither stops nor helps; DKIM alone is sure, or what campaign.toml says."""
+    login = f'profile = "{profile}"\n{host}user = "o"\npassword = {{ env = "X" }}\n\n[preflight]\n'
+    forbids = spf("v=spf1 -all")
+    found = posture(tmp_path / "1", forbids, relay=f'{login}dkim_selectors = ["s1"]\n')
+    line = one(found, "SPF")
+    assert (line.status, line.what.endswith("return path, not about orchard.example.org")) == (Status.OK, True), line
+    assert one(found, "alignment").what.endswith("the From address passes by DKIM")
+    found = posture(tmp_path / "2", GOOD, relay=f'{login}dkim_selectors = ["s2"]\n')
+    line = one(found, "alignment")
+    assert (line.status, line.what.partition(":")[0]) == (Status.WARNING, "unknown")
+    found = posture(tmp_path / "3", forbids, relay=f'{login}relay_addresses = ["192.0.2.25"]\n')
+    assert one(found, "SPF").status is Status.PROBLEM
+
+
+def test_fastmails_include_and_its_three_selectors(tmp_path: Path) -> None:
+    login = 'profile = "fastmail"\nuser = "o@orchard.example.org"\npassword = { env = "X" }\n\n[preflight]\n'
+    found = posture(tmp_path, GOOD, relay=login)
+    assert one(found, "SPF").records == (
+        'orchard.example.org. 3600 IN TXT "v=spf1 ip4:192.0.2.0/24 include:spf.messagingengine.com -all"',
+    )
+    assert [line.what.partition(".")[0] for line in found["DKIM"]] == ["fm1", "fm2", "fm3"]
+
+
 def test_a_relay_whose_way_out_is_not_known(tmp_path: Path) -> None:
     """Never guessed: what would have to be said is said."""
     relay = 'host = "127.0.0.1"\nport = 2525\nsecurity = "none"\n\n[preflight]\n'

@@ -17,7 +17,7 @@ from tests.campaigns import write_campaign
 
 WANTED = [
     "gmail", "google-workspace", "microsoft365", "outlook", "amazon-ses", "sendgrid", "mailgun", "postmark", "brevo",
-    "fastmail", "proton-bridge", "postfix",
+    "fastmail", "infomaniak", "proton-bridge", "postfix",
 ]  # fmt: skip
 LOGIN = 'user = "office@orchard.example.org"\npassword = { env = "DISPATCHER_PASSWORD" }\n'
 

@@ -29,7 +29,8 @@ _PART: Final = Part.SENDER
 class Sender:
     """What is looked up. `addresses` are those the relay sends from, if that is known, `include` its SPF name.
 
-    `unsure` says why it is not known. `helo` is the name that the relay is greeted with.
+    `unsure` says why it is not known. `helo` is the name that the relay is greeted with. `rewriter` is the service that
+    puts a return path of its own in place of ours.
     """
 
     from_domain: str
@@ -41,6 +42,7 @@ class Sender:
     include: str = ""
     unsure: str = ""
     helo: str = "unknown"
+    rewriter: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +213,9 @@ _AGAIN: Final = "try again; if it stays so, ask whoever runs the domain's name s
 
 def _spf(sender: Sender, found: Spf) -> Iterator[Line]:
     whole, domain = found.cost, sender.path_domain
+    if sender.rewriter:
+        yield ok(_PART, "SPF", f"receivers ask about {sender.rewriter}'s return path, not about {domain}")
+        return
     if whole.unknown:
         yield warning(_PART, "SPF", f"unknown: {whole.unknown}", _AGAIN)
         return
@@ -407,7 +412,7 @@ def _alignment(sender: Sender, found: Posture) -> Iterator[Line]:
     policy = found.policy
     strict = policy is not None and tags(policy.record).get("aspf", "r").lower() == "s"
     of_path = aligned(found.dmarc, found.path_dmarc, strict=strict)
-    by_spf = bool(of_path) and _spf_passes(sender, found.spf)
+    by_spf = bool(of_path) and not sender.rewriter and _spf_passes(sender, found.spf)
     by_dkim = any(_is_good(each) for each in found.dkim)
     shown = f"From {sender.from_domain}, return path {sender.path_domain}"
     if by_spf or by_dkim:
@@ -450,6 +455,7 @@ def _unsure(sender: Sender, found: Posture) -> bool:
     checks = found.spf.checks.values()
     of_spf = found.spf.cost.unknown or any(each.result is spf.Result.TEMPERROR for each in checks)
     of_relay = bool(found.spf.cost.record) and not sender.include and (not checks or bool(sender.unsure))
+    of_relay |= bool(sender.rewriter)  # it may have been given a domain below ours for its return path
     of_dkim = not found.dkim or any(each.unknown for each in found.dkim)
     return bool(of_spf or of_relay or of_dkim or (found.dmarc.unknown and found.policy is None))
 

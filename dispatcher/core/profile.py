@@ -18,7 +18,7 @@ LIMITS: Final = ("connections", "rate", "quota")
 """What a profile says about [pace]."""
 _FACTS: Final = (
     "host", "port", "security", "auth", *LIMITS, "size", "letters_per_connection", "replies", "spf_include",
-    "dkim_selectors",
+    "dkim_selectors", "own_return_path",
 )  # fmt: skip
 
 
@@ -51,6 +51,7 @@ class OwnReply(_Table):
 class Profile(_Table):
     """One service. A limit that is None is not documented, or depends on the account.
 
+    With `own_return_path` letters leave with one of the service's in place of ours, and SPF is asked about its domain.
     `spf_include` is the name that a domain's SPF record includes to let it send; `dkim_selectors` are those that its
     customers' letters are signed by unless they chose others.
     """
@@ -69,6 +70,7 @@ class Profile(_Table):
     letters_per_connection: PositiveInt | None = None
     spf_include: str = ""
     dkim_selectors: Annotated[tuple[str, ...], Array] = ()
+    own_return_path: bool = False
     note: str = ""
     replies: Annotated[tuple[OwnReply, ...], Array] = ()
     sources: Annotated[tuple[Source, ...], Array, Field(min_length=1)]

@@ -86,7 +86,9 @@ async def _sender(campaign: Campaign, dns: Lookups) -> Sender:
     said, profile, sender = campaign.preflight, profile_of(campaign), campaign.sender
     ours = tuple(campaign.dkim.keys) if campaign.dkim else ()
     include = said.relay_include or ("" if said.relay_addresses else profile.spf_include if profile else "")
-    addresses, unsure = (said.relay_addresses, "") if said.relay_addresses or include else await _of_host(campaign, dns)
+    known = bool(said.relay_addresses or include)
+    rewriter = profile.title if profile and profile.own_return_path and not known else ""
+    addresses, unsure = (said.relay_addresses, "") if known or rewriter else await _of_host(campaign, dns)
     return Sender(
         from_domain=sender.mailbox("address").address.rpartition("@")[2],
         path_domain=sender.mailbox("return_path").address.rpartition("@")[2],
@@ -97,6 +99,7 @@ async def _sender(campaign: Campaign, dns: Lookups) -> Sender:
         include=(include or "").lower().rstrip("."),
         unsure=unsure,
         helo=campaign.relay.helo,
+        rewriter=rewriter,
     )
 
 
