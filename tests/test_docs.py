@@ -229,9 +229,11 @@ def test_accounts_are_added_as_the_page_says() -> None:
         assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", line)) <= known, line
     assert set(re.findall(r'profile = "([^"]+)"', text)) <= set(profiles())
     anchors = {
-        re.sub(r"[^a-z0-9 -]", "", head.lower()).replace(" ", "-") for head in re.findall(r"(?m)^## (.*)$", text)
+        re.sub(r"[^a-z0-9 -]", "", head.lower()).replace(" ", "-") for head in re.findall(r"(?m)^##+ (.*)$", text)
     }
     assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors
+    said = "".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "dispatcher").rglob("*.py"))
+    assert {"app-passwords"} < set(re.findall(r"docs/accounts\.md#([a-z0-9-]+)", said)) <= anchors  # in what we say
 
 
 def test_links_from_page_to_page_lead_somewhere() -> None:

@@ -45,6 +45,7 @@ _TODO: Final = {
     "AADSTS700084": ENDED,
     "consent_required": _CONSENT,
     "admin_policy_enforced": _ADMINISTRATOR,
+    "deleted_client": "the application is gone: make it anew in the console: docs/accounts.md#google",
     "access_denied": "sign in again, and agree; or the account is not among those that the application is for",
     "invalid_client": "check --client-id and the application's secret; an application with a secret needs it",
     "unauthorized_client": "the application is not registered for this way to sign in: check its type in the console",
