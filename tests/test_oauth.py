@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, quote_plus, urlsplit
 
 import pytest
 import trustme
@@ -297,6 +297,45 @@ def test_what_is_asked_of_google_and_microsoft() -> None:
     for found in (GOOGLE, one):
         for url in (found.authorization_endpoint, found.token_endpoint, found.device_endpoint or found.token_endpoint):
             assert require_secure(url).startswith("https://")
+
+
+LOUD = """
+import logging
+logging.basicConfig(level=logging.DEBUG)
+from dispatcher.relays.smtp import SmtpRelay
+async def crash(*_):
+    raise RuntimeError("broken on purpose")
+SmtpRelay._take_over = crash
+from dispatcher.cli import main
+main()
+"""
+"""The command line with every log there is, and a fault of ours behind the login."""
+
+
+def test_no_token_is_in_a_log_or_a_traceback(folder: Path, provider: Provider, relay: Node) -> None:
+    """S25, for all that a sign-in has: every library at its loudest, and a crash with a token in hand."""
+    provider.secret, provider.method = canary.CLIENT_SECRET, "client_secret_basic"
+    env = environment(PYTHONASYNCIODEBUG="1", PYTHONDEVMODE="1", PYTHONFAULTHANDLER="1")
+    given = ("--oauth", provider.issuer, "--client-id", CLIENT, "--scope", SCOPE, "--flow", "device", "--client-secret")
+    said = ""
+    for words in (("account", "add", *given), ("account", "test"), ("send", "--confirm", "6"), ("account", "remove")):
+        done = subprocess.run(
+            [sys.executable, "-c", LOUD, *words], cwd=folder, env=env, input=canary.CLIENT_SECRET.encode(),
+            capture_output=True, check=False,
+        )  # fmt: skip
+        said += (done.stdout + done.stderr).decode()
+    for words in (
+        "DEBUG:httpcore",
+        "INFO:httpx:HTTP Request: POST",
+        "DEBUG:asyncio",
+        "RuntimeError: broken on purpose",
+    ):
+        assert words in said
+    assert provider.asked[-1] == "/revoke"
+    assert base64.b64encode(f"{CLIENT}:{quote_plus(canary.CLIENT_SECRET)}".encode()).decode() not in said
+    for secret in (canary.ACCESS, canary.REFRESH, canary.CLIENT_SECRET, "device-"):
+        assert not [form for form in canary.forms(secret) if form.decode() in said]
+    assert not list(canary.found_in(folder.parent, *canary.ALL))
 
 
 # The browser that comes back.
