@@ -318,9 +318,9 @@ def test_no_token_is_in_a_log_or_a_traceback(folder: Path, provider: Provider, r
     env = environment(PYTHONASYNCIODEBUG="1", PYTHONDEVMODE="1", PYTHONFAULTHANDLER="1")
     given = ("--oauth", provider.issuer, "--client-id", CLIENT, "--scope", SCOPE, "--flow", "device", "--client-secret")
     said = ""
-    for words in (("account", "add", *given), ("account", "test"), ("send", "--confirm", "6"), ("account", "remove")):
+    for line in (("account", "add", *given), ("account", "test"), ("send", "--confirm", "6"), ("account", "remove")):
         done = subprocess.run(
-            [sys.executable, "-c", LOUD, *words], cwd=folder, env=env, input=canary.CLIENT_SECRET.encode(),
+            [sys.executable, "-c", LOUD, *line], cwd=folder, env=env, input=canary.CLIENT_SECRET.encode(),
             capture_output=True, check=False,
         )  # fmt: skip
         said += (done.stdout + done.stderr).decode()
@@ -718,17 +718,24 @@ def closing_after(letters: int, then: Callable[[], None]) -> Callable[..., Actio
 @pytest.mark.parametrize(
     ("mood", "close", "words"),
     [
+        (
+            "gone",
+            Close.PAUSED,
+            "AUTH: 535 5.7.8 (dispatcher) secret.txt does not exist; write the password into secret.txt",
+        ),
         (None, Close.PAUSED, "AUTH: 535 5.7.8 (dispatcher) http://127.0.0.1:"),
         (503, Close.UNAVAILABLE, "AUTH: 454 4.4.3 (dispatcher) 127.0.0.1 gives no token now: HTTP 503"),
     ],
 )
 def test_the_sign_in_ends_in_mid_run(
-    tmp_path: Path, provider: Provider, mood: int | None, close: Close, words: str
+    tmp_path: Path, provider: Provider, mood: int | str | None, close: Close, words: str
 ) -> None:
     """Letters that were accepted stay so, the others wait; none is unknown. Once it is mended, they go."""
 
     def ends() -> None:
-        if mood:
+        if isinstance(mood, str):
+            (tmp_path / "secret.txt").unlink()
+        elif mood:
             provider.moods = [(mood, b"away")] * 50
         else:
             provider.revoke()
@@ -751,6 +758,7 @@ def test_the_sign_in_ends_in_mid_run(
         assert query(tmp_path, "SELECT count(*) FROM attempt WHERE outcome = 'unknown'") == [(0,)]
         provider.moods.clear()
         (tmp_path / "secret.txt").write_text(Store(provider, tmp_path).text, encoding="utf-8")
+        (tmp_path / "secret.txt").chmod(0o600)
         assert run(tmp_path, clock=Leap()).exit_code == 0
         judge(tmp_path, server, 8, complete=True)
     assert not list(canary.found_in(tmp_path, *canary.ALL))

@@ -23,7 +23,7 @@ import pytest
 import trustme
 import uvloop
 
-from dispatcher.core.errors import SecretError
+from dispatcher.core.errors import Problem, SecretError
 from dispatcher.core.model import HandOver, Message, Phase, Reply, SessionInfo
 from dispatcher.core.ports import RelayTrouble
 from dispatcher.relays.login import Secret
@@ -571,14 +571,17 @@ def test_a_refusal_for_now_is_not_tried_by_another_mechanism(tls: ssl.SSLContext
     assert verbs(server).count(b"AUTH") == 1
 
 
-def test_a_password_that_cannot_be_had_is_not_the_relays_trouble(tls: ssl.SSLContext, ca_file: Path) -> None:
+def test_a_password_that_cannot_be_had_is_a_login_refused(tls: ssl.SSLContext, ca_file: Path) -> None:
+    """By ourselves, with what to do: in the middle of a run it pauses that, with its counts and how to go on."""
+
     def password() -> str:
-        raise SecretError("no password")
+        raise SecretError(Problem("no password", todo="store it"))
 
     with SmtpServer(Script(tls=tls, login=LOGIN)) as server:
-        with pytest.raises(SecretError):
-            connect(server, security="starttls", ca_file=ca_file, user="kms", password=password)
+        found = trouble(server, security="starttls", ca_file=ca_file, user="kms", password=password)
         server.wait(lambda s: s.times("closed") == 1)
+    assert found.phase is Phase.AUTH
+    assert str(found.reply) == "535 5.7.8 (dispatcher) no password; store it"
     assert b"AUTH" not in verbs(server)
 
 

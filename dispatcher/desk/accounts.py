@@ -205,7 +205,9 @@ async def try_login(desk: Desk) -> Mapping[str, Any]:
 
 
 async def connected(desk: Desk, relay: SmtpRelay) -> SmtpSession:
-    """A session, or RelayUnavailable in words, with what to do."""
+    """A session, or RelayUnavailable in words, with what to do. Raises SecretError if there is no secret."""
+    if not desk.sandbox:
+        require_secret(desk, desk.campaign().relay)
     try:
         return await relay.connect()
     except RelayTrouble as trouble:

@@ -10,7 +10,7 @@ What happened to a letter is decided by `core.policy` alone; here the decision i
 
 Letters that are still leased when a run ends (never tried, or refused by policy and not judged) stay leased: whoever
 opened the run closes it, and they wait again. Never does it retry a letter whose terminator may have left. Raises
-LedgerUnavailable, PlanConflict, and what the relay's password raises; everything else is an Ending.
+LedgerUnavailable and PlanConflict; everything else is an Ending.
 """
 
 import asyncio

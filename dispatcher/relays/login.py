@@ -2,8 +2,9 @@
 
 The secret is asked for at each login, and kept nowhere here: not in an exception, its chain, a repr or a log; also
 not in a reply of the relay that repeats what it was told. A token that the relay refuses may have ended there before
-its time: then another one is asked for, and if there is one, tried once. That an identity provider gives none is the
-relay's trouble, as a refusal or for now. Raises RelayTrouble, and whatever else asking for the secret raises.
+its time: then another one is asked for, and if there is one, tried once. That there is none (any more), or that an
+identity provider gives none, is the relay's trouble, as a refusal or for now. Raises RelayTrouble, and whatever else
+asking for the secret raises.
 """
 
 import base64
@@ -17,7 +18,7 @@ from typing import Final, Literal
 import aiosmtplib
 from aiosmtplib.auth import auth_plain_encode, auth_xoauth2_encode
 
-from dispatcher.core.errors import ProviderUnavailable, SignInEnded
+from dispatcher.core.errors import ProviderUnavailable, SecretError
 from dispatcher.core.model import Phase, Reply
 from dispatcher.core.ports import RelayTrouble
 from dispatcher.relays.trouble import MAPPED, nothing_unasked, trouble_of
@@ -70,8 +71,8 @@ async def _with_secret(
         refused = trouble is not None and trouble.reply is not None and trouble.reply.code // 100 == 5
         if refused and who.kind == "xoauth2" and who.secret and (other := await who.secret(secret)) != secret:
             trouble = await _authenticate(client, mechanisms, who, other, seconds)
-    except SignInEnded as error:
-        (found,) = error.problems
+    except SecretError as error:
+        found = error.problems[0]
         trouble = RelayTrouble(Phase.AUTH, ours("5.7.8", f"{found.what}; {found.todo}"))
     except ProviderUnavailable as error:
         trouble = RelayTrouble(Phase.AUTH, Reply(454, f"4.4.3 (dispatcher) {error}"))
