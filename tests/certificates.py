@@ -70,7 +70,7 @@ def _name(text: str, address: str = "") -> x509.Name:
     return x509.Name(found)
 
 
-def authority(name: str, by: Authority | None = None) -> Authority:
+def authority(name: str, by: Authority | None = None, *, ends: datetime = NOW + timedelta(days=3000)) -> Authority:
     key = ec.generate_private_key(ec.SECP256R1())
     builder = (
         x509.CertificateBuilder()
@@ -78,8 +78,8 @@ def authority(name: str, by: Authority | None = None) -> Authority:
         .issuer_name(by.certificate.subject if by else _name(name))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(NOW - timedelta(days=2))
-        .not_valid_after(NOW + timedelta(days=3000))
+        .not_valid_before(NOW - timedelta(days=20))
+        .not_valid_after(ends)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(_usage(sign=False), critical=True)
     )

@@ -1,7 +1,9 @@
 """S/MIME signatures before OpenSSL, from certificate and key in campaign.toml to what a relay stores."""
 
+import json
 import random
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -27,7 +29,7 @@ from dispatcher.relays.profiles import profiles
 from dispatcher.signing.smime import Pair, key_of, pair_of
 from dispatcher.sources.campaign import read_campaign
 from tests import canary, test_dkim
-from tests.certificates import NOW, Wish, chain, ec_key, issued, key_pem, rsa_key, sign_with
+from tests.certificates import NOW, Wish, authority, chain, ec_key, issued, key_pem, rsa_key, sign_with
 from tests.command import Done, dispatcher, edit, new_campaign, use_server
 from tests.judges import by_dkimpy, by_mailauth
 from tests.readers import Reading, by_mail_parser, by_node, by_standard_library
@@ -338,9 +340,14 @@ def test_a_passphrase_from_where_secrets_are(folder: Path) -> None:
             assert words in done.err
             assert "key smime." in done.err
         assert not server.stored
-        assert sent(canary.PASSWORD).code == 0
+        (folder / "secret.txt").write_text(canary.PASSWORD)
+        script = "import pathlib; print(open('secret.txt').read()); pathlib.Path('asked').open('a').write('x')"
+        command = json.dumps([sys.executable, "-c", script])
+        edit(folder / "campaign.toml", '{ env = "PHRASE" }', f"{{ command = {command} }}")
+        assert sent("").code == 0
         assert len(server.stored) == 6
-    edit(folder / "campaign.toml", '{ env = "PHRASE" }', '"open sesame"')
+        assert (folder / "asked").read_text() == "x", "a command that asks somebody is to be run once"
+    edit(folder / "campaign.toml", f"{{ command = {command} }}", '"open sesame"')
     done = dispatcher("check", folder=folder)
     assert done.code == 2
     assert "a password never stands in this file" in done.err
@@ -377,6 +384,11 @@ def test_what_is_said_of_a_good_certificate() -> None:
         Status.WARNING,
         "the certificate of its issuer is missing: CN=Example Mail Authority",
     )
+    old = authority("Old Authority", chain()[0], ends=NOW - DAY)
+    stale = pair_of(issued(Wish(), old) + old.pem, rsa_key()).facts()
+    lines = list(certificate_lines(stale, "upr@kms.example.org", NOW))
+    assert [line.status for line in lines] == [Status.OK, Status.WARNING]
+    assert "its issuer has ended: CN=Old Authority" in lines[1].what
     own = pair_of(issued(Wish()), rsa_key()).facts()
     lines = list(certificate_lines(own, "upr@kms.example.org", NOW))
     assert [line.status for line in lines] == [Status.OK, Status.WARNING]

@@ -37,8 +37,9 @@ class Certificate:
     """What a certificate says. `serial` and `fingerprint` (SHA-256 over its DER) are hexadecimal.
 
     `addresses` are the rfc822Names of its subjectAltName, `old_addresses` those that its subject names in the way of
-    old (RFC 8550 §3). `may_sign` is keyUsage's word, `for_mail` extendedKeyUsage's (§4.4.2, §4.4.4). `missing` is the
-    issuer whose certificate should have come along and did not, or ''. `bits` are those of an RSA key, else 0.
+    old (RFC 8550 §3). `may_sign` is keyUsage's word, `for_mail` extendedKeyUsage's (§4.4.2, §4.4.4). `issuers` are
+    those whose certificates come along, each with the end of its own; `missing` is the one whose certificate should and
+    does not, or ''. `bits` are those of an RSA key, else 0.
     """
 
     subject: str
@@ -51,6 +52,7 @@ class Certificate:
     may_sign: bool
     for_mail: bool
     self_signed: bool
+    issuers: tuple[tuple[str, datetime], ...]
     missing: str
     bits: int
 
@@ -119,6 +121,12 @@ def certificate_lines(
     if not certificate.addresses:
         what = "the certificate has its address in its subject alone, where not every mail program looks"
         yield warning(_PART, "S/MIME", what, "have the next one made with it in subjectAltName")
+    for name, ends in certificate.issuers:
+        if ends <= now:
+            what = f"the certificate of its issuer has ended: {name}, on {ends:%Y-%m-%d}"
+            yield warning(
+                _PART, "S/MIME", what, "ask the authority for the present one, and put it in place of that one"
+            )
     if certificate.self_signed:
         what = "the certificate is signed by itself: a mail program trusts it only if somebody tells it to"
         yield warning(_PART, "S/MIME", what, "get one from an authority that mail programs know")

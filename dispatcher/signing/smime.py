@@ -131,6 +131,7 @@ def _facts(pair: Pair) -> Certificate:
         may_sign=usage is None or usage.digital_signature or usage.content_commitment,
         for_mail=purposes is None or not good.isdisjoint(purposes),
         self_signed=self_signed,
+        issuers=tuple((_printable(each.subject.rfc4514_string()), each.not_valid_after_utc) for each in pair.above),
         missing="" if self_signed or pair.above else _printable(certificate.issuer.rfc4514_string()),
         bits=pair.key.key_size if isinstance(pair.key, RSAPrivateKey) else 0,
     )
