@@ -239,7 +239,7 @@ def _of_keys(desk: Desk, campaign: Campaign) -> Iterator[str]:
     """Keys that are not here: they belong to the machine that sends. What is wrong with those that are is a problem."""
     error = _unsigned(desk, campaign)
     if isinstance(error, SecretError):
-        yield from (f"{problem.what}: send will want it" for problem in error.problems)
+        yield from (f"{problem.what}; send will refuse: {problem.todo}" for problem in error.problems)
 
 
 def _unsigned(desk: Desk, campaign: Campaign) -> UsageError | None:
