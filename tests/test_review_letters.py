@@ -202,6 +202,22 @@ def test_a_letters_story(browser: Browser, review: Review, folder: Path) -> None
         assert re.search(r"250 2\.0\.0 captured as \d{5}", told)
 
 
+def test_a_key_that_is_not_there_is_said_with_the_nearest_and_in_its_language(browser: Browser, review: Review) -> None:
+    """The page is French; what the desk says of it is English, and marked so."""
+    context = browser.new_context(locale="fr-FR")
+    page = context.new_page()
+    page.goto(review.link)
+    answer = page.goto(f"{review.origin}/letter?key=FRO")
+    assert answer
+    assert answer.status == 404
+    assert page.locator("html").get_attribute("lang") == "fr"
+    assert page.locator("h1").inner_text() == "Cette page n’existe pas"
+    said = page.locator("p[lang=en]").all_inner_texts()
+    assert said
+    assert "FRO" in said[0]
+    context.close()
+
+
 @pytest.mark.parametrize("address", ["/letters/999999", "/letters/1/page/99", "/letters/1/attachment/ffff", "/nothing"])
 def test_what_is_not_there_is_said(browser: Browser, review: Review, address: str) -> None:
     context = browser.new_context()

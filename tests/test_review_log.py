@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import openpyxl
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from tests import review_page
 from tests.browser import AXE, MISSING, USABLE
@@ -98,6 +98,23 @@ def test_filters_stand_in_the_address(browser: Browser, review: Review, folder: 
         assert len(rows_of(page)) == 1
         assert page.get_by_label("Reply code").input_value() == "5.1"
         assert page.get_by_label("Outcome").input_value() == "failed"
+
+
+def test_what_is_typed_narrows_the_log_down_at_once(browser: Browser, review: Review) -> None:
+    """Without a button; the address says the same, and what is half a filter changes nothing."""
+    with opened(browser, review) as window:
+        page = window.open("/log")
+        page.get_by_label("Outcome").select_option("failed")
+        expect(page.locator("table.attempts tbody tr")).to_have_count(1)
+        page.wait_for_url("**outcome=failed**")
+        expect(page.locator("#told")).to_have_text("1 attempt")
+        with page.expect_response(lambda answer: "since=2009-1" in answer.url):
+            page.get_by_label("Since (UTC)").press_sequentially("2009-1")
+        expect(page.locator("table.attempts tbody tr")).to_have_count(1)
+        window.faults[:] = [fault for fault in window.faults if "400" not in fault]
+        page.get_by_label("Since (UTC)").fill("")
+        page.get_by_role("link", name="Show all").click()
+        expect(page.locator("table.attempts tbody tr")).to_have_count(6)
 
 
 @pytest.mark.parametrize(

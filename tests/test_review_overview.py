@@ -1,5 +1,6 @@
 """The overview in a browser: its numbers, drawings and tables, as they stand and while a run is at work."""
 
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,8 +122,42 @@ def test_what_the_campaign_is_stands_beside_it(window: Watched) -> None:
     assert len(window.page.locator("aside code").inner_text()) == 64
 
 
-def test_nothing_asks_for_itself_while_no_run_is_at_work(window: Watched) -> None:
-    assert window.open().locator("[hx-get]").count() == 0
+def test_while_nothing_is_written_the_page_stays_as_it_is(window: Watched) -> None:
+    """It asks now and then, and is answered with nothing."""
+    page = window.open()
+    (seen,) = re.findall(r"live\?seen=\d+", page.content())
+    answer = page.request.get(f"{window.review.origin}/overview/{seen}")
+    assert (answer.status, answer.body()) == (204, b"")
+    assert page.request.get(f"{window.review.origin}/overview/live?seen=0").status == 200
+
+
+def test_a_later_run_is_found_out_without_a_reload(browser: Browser, tmp_path: Path) -> None:
+    keys = [row["key"] for row in read_list(REPOSITORY, "un_missions.csv")[1]][:4]
+    root = new_campaign(tmp_path, keys)
+    edit(root / "campaign.toml", "connections = 4", "connections = 1")
+    with SmtpServer(Script(on={"DOT": (HANG, STORE, b"250 2.0.0 taken\r\n")})) as server:
+        use_server(root, server)
+        assert dispatcher("seal", folder=root).code == 0
+        with review_page.review(root) as found, opened(browser, found) as window:
+            window.page.clock.install()
+            window.page.reload()
+            expect(window.page.locator("#run")).to_contain_text("No run was made yet.")
+            expect(window.page.locator("#run")).to_contain_text("A run that began now would be done about")
+            words = argv("send", "--confirm", str(len(keys)))
+            run = subprocess.Popen(
+                words, cwd=root, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            try:
+                server.wait(lambda found: found.times("dot") == 1)
+                window.page.clock.run_for(15_000)
+                expect(window.page.locator("#run")).to_contain_text("A run is at work.")
+                server.release()
+                assert run.wait(timeout=review_page.SECONDS) == 0
+                window.page.clock.run_for(2_000)
+                expect(window.page.locator("#tile-accepted .figure")).to_have_text(str(len(keys)))
+            finally:
+                run.kill()
+                run.wait()
 
 
 @pytest.mark.skipif(not AXE.exists(), reason=NO_AXE)
@@ -233,11 +268,13 @@ def _followed(page: Page, server: SmtpServer, letters: int) -> None:
     expect(page.locator("#run")).to_contain_text("No run is at work.")
     expect(page.locator("#told")).to_have_text("The last run did all there was to do.")
     assert page.locator("#world-table tbody").inner_text().count("accepted") == letters
-    assert page.locator("[hx-get]").count() == 0
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.clock.run_for(20_000)
-    assert asked == [], "when the run is over, nothing is asked any more"
+    asked: list[int] = []
+    page.on("response", lambda answer: asked.append(answer.status))
+    page.clock.run_for(14_000)
+    assert asked == [], "when the run is over, hardly anything is asked any more"
+    with page.expect_response("**/overview/live*") as answer:
+        page.clock.run_for(2_000)
+    assert answer.value.status == 204
 
 
 def test_a_number_leads_to_its_letters(window: Watched) -> None:

@@ -74,7 +74,7 @@ class SealedLetter:
         for each in self.letter.attachments:
             if each.digest == digest:
                 return each
-        raise NoLetter("There is no such attachment")
+        raise NoLetter("there is no such attachment")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ class SealedLetters:
     def _letter(self, reader: Reader, number: int) -> SealedLetter:
         row = reader.one("sealed_letter", campaign=self._desk.campaign_id(), id=number)
         if row is None:
-            raise NoLetter("There is no such letter")
+            raise NoLetter("there is no such letter")
         plan = reader.one("frozen", campaign=row["campaign"], revision=row["revision"])
         frozen = self._thawed(plan["frozen"] if plan else "")
         return SealedLetter(

@@ -74,9 +74,11 @@ class Run:
 @dataclass(frozen=True, slots=True)
 class Numbers:
     """Where the letters stand. `outcomes` adds up to `letters`, and so do `languages`, `groups` and `countries`, where
-    '' is no group, or no country. `relays` and `seconds` (since 1970) count the attempts that have ended.
+    '' is no group, or no country. `relays` and `seconds` (since 1970) count the attempts that have ended. `count` is
+    another number for what was counted anew.
     """
 
+    count: int
     letters: int
     outcomes: Counts
     skipped: int
@@ -161,6 +163,7 @@ class Overview:
         self._places = _Places()
         self._ended = _Ended()
         self._numbers: Numbers | None = None
+        self._counts = 0
         self._subjects: Mapping[str, str] = {}
 
     def numbers(self) -> Numbers:
@@ -220,7 +223,9 @@ class Overview:
             self._sealed = plan["revision"], letters, purged
         languages, groups, countries = self._places.counted(reader, campaign)
         seconds, relays = self._ended.counted(reader, campaign)
+        self._counts += 1
         return Numbers(
+            count=self._counts,
             letters=letters,
             outcomes=by_outcome(reader.counts(campaign), deferred.get("letters", 0)),
             skipped=skips.get("rows", 0),
@@ -242,23 +247,35 @@ class Overview:
             return numbers
         since = int(datetime.fromisoformat(run.started_at).timestamp())
         ended = {second: sum(found.values()) for second, found in numbers.seconds.items() if second >= since}
-        left = sum(numbers.outcomes[name] for name in ("waiting", "deferred", "in_flight"))
-        seconds = self._seconds_left(left, ended)
+        seconds = self._seconds_left(_left(numbers), ended)
         return replace(numbers, run=replace(run, at_work=True, attempts=sum(ended.values()), seconds_left=seconds))
 
     def _seconds_left(self, left: int, ended: Mapping[int, int]) -> float | None:
         """How long a run takes for what is left: as fast as it has been, and no faster than the pace allows."""
-        from dispatcher.desk.pacing import foreseen  # noqa: PLC0415 (slow to load, and no run is at work mostly)
-
         known: list[float] = []
         attempts, span = sum(ended.values()), max(ended, default=0) - min(ended, default=0)
         if attempts >= _ENOUGH and span >= _ENOUGH:
             known.append(left * span / attempts)
-        with suppress(UsageError):
-            forecast = foreseen(self._desk, self._desk.campaign(), left)
-            if forecast:
-                known.append((forecast.done_at - self._desk.clock.now()) / timedelta(seconds=1))
+        if done_at := self._done_at(left):
+            known.append((done_at - self._desk.clock.now()) / timedelta(seconds=1))
         return max(known, default=None)
+
+    def done_at(self, numbers: Numbers) -> datetime | None:
+        """When a run that began now would be done with what waits; None if one is at work, or nothing holds it back."""
+        return None if numbers.run and numbers.run.at_work else self._done_at(_left(numbers))
+
+    def _done_at(self, letters: int) -> datetime | None:
+        from dispatcher.desk.pacing import foreseen  # noqa: PLC0415 (slow to load)
+
+        with suppress(UsageError):
+            forecast = foreseen(self._desk, self._desk.campaign(), letters)
+            return forecast.done_at if forecast else None
+        return None
+
+
+def _left(numbers: Numbers) -> int:
+    """Letters that a run still has to do with."""
+    return sum(numbers.outcomes[name] for name in ("waiting", "deferred", "in_flight"))
 
 
 class _Places:

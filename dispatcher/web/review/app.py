@@ -68,7 +68,8 @@ _Handler = Callable[[Request, Exception], Awaitable[Response]]
 def _http_error(site: Site) -> _Handler:
     async def handle(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
-        return site.plain_page(request, status, NOT_HERE, str(getattr(error, "detail", "")) if status != 404 else "")
+        detail = str(getattr(error, "detail", "")) if status != 404 else ""
+        return site.plain_page(request, status, NOT_HERE, detail, lang="en")
 
     return handle
 
@@ -76,8 +77,8 @@ def _http_error(site: Site) -> _Handler:
 def _known_error(site: Site) -> _Handler:
     async def handle(request: Request, error: Exception) -> Response:
         if isinstance(error, NoLetter):
-            return site.plain_page(request, 404, NOT_HERE, "")
+            return site.plain_page(request, 404, NOT_HERE, str(error), lang="en")
         status = 503 if isinstance(error, LedgerUnavailable) else 409
-        return site.plain_page(request, status, BROKEN, str(error))
+        return site.plain_page(request, status, BROKEN, str(error), lang="en")
 
     return handle

@@ -151,7 +151,10 @@ class _Pages:
         return lambda reasons: "; ".join(_in_words(words, reason) for reason in reasons)
 
     def by_key(self, request: Request) -> Response:
-        number = self._sealed.number_of(request.query_params.get("key", ""))
+        try:
+            number = self._sealed.number_of(request.query_params.get("key", ""))
+        except UsageError as error:
+            raise NoLetter(str(error)) from None
         return RedirectResponse(f"/letters/{number}", 303)
 
     def letter(self, request: Request) -> Response:
@@ -207,7 +210,7 @@ class _Pages:
         pages = self._sealed.pages(self._asked(request))
         page: int = request.path_params["page"]
         if not 1 <= page <= len(pages):
-            raise NoLetter("There is no such page")
+            raise NoLetter("there is no such page of it")
         return Response(pages[page - 1], media_type="image/png")
 
     def pdf(self, request: Request) -> Response:
@@ -217,7 +220,7 @@ class _Pages:
     def eml(self, request: Request) -> Response:
         sealed = self._asked(request)
         if sealed.on_paper:
-            raise NoLetter("There is no such file")
+            raise NoLetter("there is no such file of it")
         return _download(self._sealed.octets(sealed), f"{_stem(sealed)}.eml", "message/rfc822")
 
     def attachment(self, request: Request) -> Response:
@@ -227,7 +230,7 @@ class _Pages:
     def _asked(self, request: Request) -> SealedLetter:
         sealed = self._sealed.letter(request.path_params["number"])
         if sealed.purged:
-            raise NoLetter("Its text was removed")
+            raise NoLetter("its text was removed")
         return sealed
 
 

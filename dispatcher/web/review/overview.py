@@ -121,9 +121,8 @@ def routes(site: Site) -> list[Route]:
     counted = Overview(site.desk)
     threading.Thread(target=_warm, args=(counted,), name="first count", daemon=True).start()
 
-    def values(request: Request) -> dict[str, Any]:
+    def values(request: Request, numbers: Numbers) -> dict[str, Any]:
         words = site.words(request)
-        numbers = counted.numbers()
         at_work = {"in_flight"} if numbers.run and numbers.run.at_work else set[str]()
         shown = [o for o in OUTCOMES if o in ALWAYS or o in at_work or numbers.outcomes[o]]
         chart, world = time_chart(numbers.seconds), world_map(numbers.countries, words.language)
@@ -134,6 +133,7 @@ def routes(site: Site) -> list[Route]:
             "tiles": [(outcome, *LABELS[outcome], numbers.outcomes[outcome]) for outcome in shown],
             "told": told(words, numbers),
             "left": _left(words, site, numbers.run),
+            "done_at": counted.done_at(numbers),
             "chart": chart,
             "chart_outcomes": [o for o in OUTCOMES if chart and any(column.of(o) for column in chart.columns)],
             "world": world,
@@ -147,10 +147,14 @@ def routes(site: Site) -> list[Route]:
         }
 
     def overview(request: Request) -> Response:
-        return site.page(request, "overview.html", facts=counted.facts(), **values(request))
+        return site.page(request, "overview.html", facts=counted.facts(), **values(request, counted.numbers()))
 
     def live(request: Request) -> Response:
-        return site.page(request, "overview_live.html", **values(request))
+        numbers = counted.numbers()
+        at_work = numbers.run and numbers.run.at_work
+        if not at_work and request.query_params.get("seen") == str(numbers.count):
+            return Response(status_code=204)  # nobody has written anything since
+        return site.page(request, "overview_live.html", **values(request, numbers))
 
     return [Route("/", overview), Route("/overview/live", live)]
 

@@ -121,8 +121,8 @@ class Site:
         }
         return HTMLResponse(_templates().get_template(template).render(given), status)
 
-    def plain_page(self, request: Request, status: int, title: str, text: str) -> Response:
-        """A page that says one thing, and needs neither session nor ledger."""
+    def plain_page(self, request: Request, status: int, title: str, text: str, *, lang: str = "") -> Response:
+        """A page that says one thing, and needs neither session nor ledger. `lang` is the text's, if not the page's."""
         words = self.words(request)
-        given = {"_": words, "language": words.language, "title": title, "text": text}
+        given = {"_": words, "language": words.language, "title": title, "text": text, "lang": lang or words.language}
         return HTMLResponse(_templates().get_template("plain.html").render(given), status)
