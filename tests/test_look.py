@@ -130,6 +130,15 @@ def test_types_that_gateways_refuse(tmp_path: Path, name: str, words: str) -> No
     assert warnings(write_campaign(tmp_path, files=files, letter=letter), "attachments") == ([words] if words else [])
 
 
+def test_a_letter_that_many_servers_do_not_take(tmp_path: Path) -> None:
+    """By its size on the wire, attachments as they are encoded there."""
+    for octets, words in ((7_400_000, ["over 10 MB on the wire, which many servers do not take (FRA, NAM, TUR, KHM)"]),
+                          (7_000_000, [])):  # fmt: skip
+        files = {"letters/report.pdf": b"%PDF-1.4\n" + b"0" * octets}
+        folder = write_campaign(tmp_path / f"{octets}", files=files)
+        assert warnings(folder, "attachments") == words
+
+
 def test_what_is_seen_of_a_page() -> None:
     page = "<title>t</title><style>p{}</style><p>One &amp; <b>two</b></p><script>x</script>three"
     assert " ".join(seen(page).split()) == "One & two three"

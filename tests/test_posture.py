@@ -274,6 +274,72 @@ def test_a_relay_whose_way_out_is_not_known(tmp_path: Path) -> None:
         assert one(found, "SPF").status is Status.OK, "the relay is who is behind the tunnel"
 
 
+def published(zone: str, line: Line) -> str:
+    """The zone after somebody pasted what a line says, in place of the SPF record there was."""
+    assert line.records
+    of_spf = any("v=spf1" in record for record in line.records)
+    old = [row for row in zone.splitlines() if not (of_spf and row.startswith('@ TXT "v=spf1'))]
+    return "\n".join([*old, *line.records])
+
+
+@pytest.mark.parametrize(
+    ("zone", "relay", "subject"),
+    [
+        (spf("v=spf1 mx:nobody.orchard.example.org -all"), SIGNED, "SPF"),
+        (spf("v=spf1 ~all"), SIGNED, "SPF"),
+        (spf("v=spf1 redirect=other.orchard.example.org") + '\nother TXT "v=spf1 -all"', SIGNED, "SPF"),
+        (spf("v=spf1 " + " ".join(f"ip4:198.51.100.{n}" for n in range(30)) + " -all"), SIGNED, "SPF"),
+        (without("v=spf1"), SIGNED, "SPF"),
+        (GOOD + '\nnets TXT "v=spf1 ip4:198.51.100.0/24 -all"', INCLUDED, "SPF"),
+        (without("v=spf1") + '\nnets TXT "v=spf1 ip4:198.51.100.0/24 -all"', INCLUDED, "SPF"),
+        (without("_dmarc"), SIGNED, "DMARC"),
+    ],
+)
+def test_what_is_to_be_published_can_be_pasted_and_mends_it(
+    tmp_path: Path, zone: str, relay: str, subject: str
+) -> None:
+    """In a zone file, as it stands; then all is well, and what stood in the old record stands in the new one."""
+    line = one(posture(tmp_path / "1", zone, relay=relay), subject)
+    assert line.status is not Status.OK
+    mended = published(zone, line)
+    assert one(posture(tmp_path / "2", mended, relay=relay), subject).status is Status.OK
+    for term in ("mx:nobody.orchard.example.org", "redirect=other.orchard.example.org", "ip4:198.51.100.29"):
+        assert (term in zone) is (term in mended.replace('" "', ""))
+
+
+# What is for information.
+
+
+@pytest.mark.parametrize(
+    ("more", "subject", "status", "words"),
+    [
+        ('_smtp._tls TXT "v=TLSRPTv1; rua=mailto:r@orchard.example.org"', "TLS-RPT", Status.OK, "v=TLSRPTv1; rua=mail"),
+        ('_smtp._tls TXT "v=TLSRPTv1;rua=https://orchard.example.org/r"', "TLS-RPT", Status.OK, "v=TLSRPTv1;rua=https"),
+        (
+            '_smtp._tls TXT "v=TLSRPTv1; r=x"',
+            "TLS-RPT",
+            Status.WARNING,
+            "names nobody who gets the reports: v=TLSRPTv1",
+        ),
+        ('_smtp._tls TXT "other"', "TLS-RPT", Status.OK, "none; it is about mail to you"),
+        ('default._bimi TXT "v=BIMI1; l=https://orchard.example.org/l.svg"', "BIMI", Status.OK, "v=BIMI1; l=https:"),
+        ('default._bimi TXT "v=BIMI1; nonsense"', "BIMI", Status.OK, "v=BIMI1; nonsense; it is about your logo"),
+        ("", "BIMI", Status.OK, "none; it is about your logo beside your letters"),
+    ],
+)
+def test_what_is_said_of_reports_and_logos(tmp_path: Path, more: str, subject: str, status: Status, words: str) -> None:
+    line = one(posture(tmp_path, f"{GOOD}\n{more}"), subject)
+    assert (line.status, line.what.startswith(words)) == (status, True), line
+
+
+def test_information_that_is_unknown_worries_nobody(tmp_path: Path) -> None:
+    names = ("_mta-sts", "_smtp._tls", "default._bimi")
+    found = posture(tmp_path, GOOD, odd={f"{name}.orchard.example.org": Odd.SERVFAIL for name in names})
+    for subject in ("MTA-STS", "TLS-RPT", "BIMI"):
+        line = one(found, subject)
+        assert (line.status, line.what.startswith("unknown: ")) == (Status.OK, True)
+
+
 # DKIM.
 
 

@@ -15,8 +15,11 @@ from typing import Any
 import pytest
 import trustme
 
-from dispatcher.core.machine import LIBRARIES, Machine, machine_lines
+from benchmarks.receiver import far_away
+from dispatcher.core.machine import LETTER_OF_LEDGER, LIBRARIES, Machine, machine_lines, needed
 from dispatcher.core.preflight import Line, Status
+from dispatcher.desk import Desk
+from dispatcher.desk.preflight import preflight
 from tests import canary
 from tests.command import Done, dispatcher, edit, new_campaign, read_list, set_relay, tree, use_server, write_list
 from tests.servers import Login
@@ -24,6 +27,8 @@ from tests.servers.aiosmtpd import Aiosmtpd
 from tests.servers.names import NameServer
 from tests.servers.postfix import Postfix
 from tests.smtp_server import CLOSE, Script, SmtpServer
+from tests.test_look import with_text
+from tests.test_session import FakeClock
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 PASSWORD = canary.PASSWORD
@@ -123,6 +128,17 @@ def test_letters_on_paper_need_no_relay(folder: Path) -> None:
 # The letters.
 
 
+def test_remarks_of_check_are_warnings(tmp_path: Path) -> None:
+    """With what to do, as check says it; they stop nothing."""
+    folder = with_text(tmp_path, "We send it to , as agreed.")
+    (remark,) = dispatcher("check", "--json", folder=folder).json["remarks"]
+    done = dispatcher("preflight", "--sandbox", "--json", folder=folder)
+    (found,) = (row for row in done.json["lines"] if (row["subject"], row["status"]) == ("check", "warning"))
+    assert (found["what"].partition(": ")[0], found["todo"]) == (remark["where"], remark["todo"])
+    assert remark["what"] in found["what"]
+    assert done.code == 0
+
+
 def test_what_check_says_is_said(folder: Path) -> None:
     """Problems of the plan, and remarks that are none."""
     edit(folder / "recipients" / "ngos.csv", "@", " at ")
@@ -188,7 +204,30 @@ def test_what_is_said_of_a_machine(facts: dict[str, Any], subject: str, status: 
     found = lines(**facts)[subject]
     assert found.status is status
     assert words in found.what
-    assert (found.todo == "") is (status is Status.OK or facts.get("free", 0) is None)
+    assert (found.todo == "") is (status is Status.OK)
+
+
+def test_a_run_wants_room_for_its_letters_and_their_files() -> None:
+    assert needed(1000, 0) - needed(0, 0) == 1000 * LETTER_OF_LEDGER
+    assert needed(0, 2_000_000) - needed(0, 0) == 2_000_000
+    assert needed(0, 0) > 10_000_000, "the ledger's log and reserve"
+
+
+def test_a_clock_that_is_behind_the_ledger_is_a_problem(folder: Path) -> None:
+    """By the real ledger's newest moment."""
+    assert dispatcher("send", "--sandbox", folder=folder).code == 0
+    found = {line.subject: line for line in preflight(Desk(folder, sandbox=True, clock=FakeClock())).lines}
+    assert found["clock"].status is Status.PROBLEM
+    assert "2009-10-01" in found["clock"].what
+    assert "this clock is slow" in found["clock"].what
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no such rights")
+def test_settings_that_others_may_write_are_named_if_they_say_what_is_run(folder: Path) -> None:
+    set_relay(folder, 'host = "relay.invalid"\nport = 587\nuser = "o"\npassword = { command = ["true"] }')
+    (folder / "campaign.toml").chmod(0o664)
+    found = line(dispatcher("preflight", "--sandbox", "--json", folder=folder), "machine", "file rights")
+    assert (found["status"], found["todo"]) == ("warning", "run: chmod go-w campaign.toml")
 
 
 def test_a_library_that_does_not_say_its_version_is_unknown() -> None:
@@ -232,6 +271,25 @@ def test_over_tls_with_a_login(folder: Path) -> None:
     said = line(done, "relay", "TLS")["what"]
     assert re.fullmatch(r"TLSv1\.[23], certificate of 127\.0\.0\.1 for 39 more days, until \d{4}-\d\d-\d\d", said)
     assert PASSWORD not in done.all
+
+
+def test_the_round_trip_is_measured(folder: Path) -> None:
+    """Over a way that takes 40 ms there and back."""
+    with SmtpServer() as server, far_away(server.port, 40) as port:
+        set_relay(folder, f'host = "127.0.0.1"\nport = {port}\nsecurity = "none"')
+        said = line(dispatcher("preflight", "--json", folder=folder), "relay", "connection")["what"]
+    found = re.search(r"a round trip takes ([\d.]+) ms", said)
+    assert found
+    assert float(found[1]) >= 40
+
+
+def test_a_name_that_leads_nowhere(folder: Path) -> None:
+    set_relay(folder, 'host = "relay.invalid"\nport = 587\nsecurity = "starttls"')
+    done = dispatcher("preflight", "--json", folder=folder)
+    assert done.code == 2
+    found = line(done, "relay", "connection")
+    assert (found["status"], found["what"].partition(":")[0]) == ("problem", "CONNECT")
+    assert "Check host (relay.invalid)" in found["todo"]
 
 
 def test_a_certificate_that_ends_soon_is_a_warning(folder: Path) -> None:

@@ -97,7 +97,8 @@ def machine_lines(machine: Machine) -> Iterator[Line]:
 
 def _program(name: str, version: Version) -> Line:
     if not version:
-        return warning(Part.MACHINE, name, "unknown: it does not say which version it is")
+        todo = "install it anew: pip install --force-reinstall " + name
+        return warning(Part.MACHINE, name, "unknown: it does not say which version it is", todo)
     holes = [hole for hole in HOLES if hole.program == name and hole.since <= version < hole.mended]
     if not holes:
         return ok(Part.MACHINE, name, _dotted(version))
@@ -121,7 +122,8 @@ def _clock(now: datetime, last: datetime | None) -> Line:
 
 def _disk(free: int | None, wanted: int) -> Line:
     if free is None:
-        return warning(Part.MACHINE, "disk", "unknown: the system does not say how much room there is")
+        todo = f"see by hand that there are {wanted / 1e9:,.1f} GB"
+        return warning(Part.MACHINE, "disk", "unknown: the system does not say how much room there is", todo)
     what = f"{free / 1e9:,.1f} GB free; the run may take {wanted / 1e9:,.1f} GB"
     if free < wanted:
         return problem(Part.MACHINE, "disk", what, "make room: without a ledger no letter leaves")

@@ -12,6 +12,7 @@ from dispatcher.core.preflight import Line, Part, ok, warning
 _MOST: Final = 10
 """Remarks that are shown of one record."""
 _LONGEST: Final = 400
+_ASK: Final = "ask whoever keeps the domain's records, unless it is meant to be so"
 _WORDS: Final[Mapping[bool | None, str]] = {True: "good", False: "missing or wrong", None: "unknown"}
 
 
@@ -37,9 +38,9 @@ def opinion_lines(who: str, found: Iterable[Opinion], ours: Mapping[str, bool | 
         else:
             alike.setdefault(good, []).append(opinion.subject)
         for remark in opinion.remarks[:_MOST]:
-            yield _line(who, f"{opinion.subject}: {remark}")
+            yield _line(who, f"{opinion.subject}: {remark}", _ASK)
         if opinion.remarks[_MOST:]:
-            yield _line(who, f"{opinion.subject}: {len(opinion.remarks) - _MOST} more remarks")
+            yield _line(who, f"{opinion.subject}: {len(opinion.remarks) - _MOST} more remarks", _ASK)
     if alike:
         words = [f"{', '.join(subjects)} {_WORDS[good]}" for good, subjects in sorted(alike.items(), reverse=True)]
         yield ok(Part.SENDER, who, f"finds as above: {'; '.join(words)}")
@@ -48,8 +49,8 @@ def opinion_lines(who: str, found: Iterable[Opinion], ours: Mapping[str, bool | 
 def _differing(opinion: Opinion, *, good: bool | None) -> tuple[str, str]:
     theirs = f"wrong: {opinion.error}" if opinion.error else "good"
     todo = "look at the record with both lines beside it: receivers may judge as either does"
-    return f"finds {opinion.subject} {theirs}; above it is {_WORDS[good]}", "" if good is None else todo
+    return f"finds {opinion.subject} {theirs}; above it is {_WORDS[good]}", "try again" if good is None else todo
 
 
-def _line(who: str, what: str, todo: str = "") -> Line:
+def _line(who: str, what: str, todo: str) -> Line:
     return warning(Part.SENDER, who, what if len(what) <= _LONGEST else f"{what[:_LONGEST]}…", todo)

@@ -61,13 +61,13 @@ def ok(part: Part, subject: str, what: str) -> Line:
     return Line(part, subject, Status.OK, what)
 
 
-def warning(part: Part, subject: str, what: str, todo: str = "", *, records: Iterable[str] = ()) -> Line:
+def warning(part: Part, subject: str, what: str, todo: str, *, records: Iterable[str] = ()) -> Line:
     """It may go wrong, or nobody could tell."""
     return Line(part, subject, Status.WARNING, what, todo, tuple(records))
 
 
 def problem(
-    part: Part, subject: str, what: str, todo: str = "", *, records: Iterable[str] = (), passing: bool = False
+    part: Part, subject: str, what: str, todo: str, *, records: Iterable[str] = (), passing: bool = False
 ) -> Line:
     """It will go wrong."""
     return Line(part, subject, Status.PROBLEM, what, todo, tuple(records), passing)

@@ -74,7 +74,7 @@ def reach_lines(
     yield from _crowded(reach, pace)
 
 
-def _line(subject: str, what: str, todo: str = "") -> Line:
+def _line(subject: str, what: str, todo: str) -> Line:
     return warning(Part.RECIPIENTS, subject, what, todo)
 
 
@@ -161,7 +161,7 @@ def _beyond_ascii(reach: Reach, features: Mapping[str, str] | None) -> Iterator[
         return
     what = f"names beyond ASCII need SMTPUTF8: {_some(reach.beyond_ascii, len(reach.beyond_ascii))}"
     if features is None:
-        yield _line("SMTPUTF8", f"unknown: {what}; the relay was not met")
+        yield _line("SMTPUTF8", f"unknown: {what}; the relay was not met", "settle what is wrong with the relay first")
     elif "SMTPUTF8" not in features:
         todo = "ask for another address, or send these by a relay that offers it; without it they fail"
         yield _line("SMTPUTF8", f"{what}, and the relay does not offer it", todo)

@@ -213,6 +213,7 @@ def _meet(desk: Desk, campaign: Campaign, largest: int) -> _Met:
     size = largest + DATE_SIZE + signatures_size(desk, campaign) if largest else 0
     trial = Trial(sender.mailbox("return_path").address, sender.mailbox("address").address, size)
     try:
+        require_secret(desk, campaign.relay)  # said as what it is, not as a login that was refused
         found = asyncio.run(_probe(desk, campaign, trial))
     except SecretError as error:
         return _Met([problem(Part.RELAY, "login", secret.what, secret.todo) for secret in error.problems])
