@@ -20,7 +20,7 @@ from dispatcher.desk.virtual import VirtualTime
 from dispatcher.relays.smtp import Account, SmtpRelay
 from dispatcher.sandbox.faults import REGIMES, Fates, Fault, Quota, Regime, Step
 from dispatcher.sandbox.relay import FaultyRelay
-from dispatcher.sandbox.store import ENVELOPES, Store
+from dispatcher.sandbox.store import ENVELOPES
 from tests.test_session import ENVELOPE, LARGE, MESSAGE, granted
 
 START = datetime(2026, 5, 4, 9, tzinfo=UTC)
@@ -235,7 +235,7 @@ def test_it_does_not_matter_in_what_pieces_it_comes(tmp_path: Path, body: bytes,
 
 def test_what_is_stored_is_on_file(tmp_path: Path) -> None:
     clock = VirtualTime(START)
-    relay = FaultyRelay(Fates(Regime(), 1), clock.now, tmp_path, Store(tmp_path / "mail"))
+    relay = FaultyRelay(Fates(Regime(), 1), clock.now, tmp_path, tmp_path / "mail")
     talk(relay, clock, [(ENVELOPE, MESSAGE)] * 2)
     names = sorted(path.name for path in (tmp_path / "mail").iterdir())
     assert names == ["00001-mission@one.example.eml", "00002-mission@one.example.eml", ENVELOPES]

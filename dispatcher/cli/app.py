@@ -15,6 +15,7 @@ from dispatcher.cli import (
     paper,
     preflight,
     purging,
+    rehearsing,
     reviewing,
     sending,
     verifying,
@@ -54,6 +55,7 @@ app.command()(folder.preview)
 app.command()(approving.seal)
 app.command()(approving.approve)
 app.command()(preflight.preflight)
+app.command()(rehearsing.rehearse)
 app.command()(sending.send)
 app.command()(sending.amend)
 app.command()(paper.paper)

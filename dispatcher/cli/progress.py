@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
@@ -30,10 +31,14 @@ _PLAIN_EVERY: Final = 10.0
 
 
 class Watch:
-    """Shows a run while it happens. Use as a context manager; give `observe` to the desk."""
+    """Shows a run while it happens. Use as a context manager; give `observe` to the desk.
 
-    def __init__(self, total: int, *, quiet: bool) -> None:
+    `clock` is that of a rehearsal, whose time is shown in place of the pace.
+    """
+
+    def __init__(self, total: int, *, quiet: bool, clock: Callable[[], datetime] | None = None) -> None:
         self._total = total
+        self._clock = clock
         self._quiet = quiet
         self._dispatch: Dispatch | None = None
         self._done = threading.Event()
@@ -94,13 +99,16 @@ class Watch:
         if self._dispatch is None:
             return ""
         tally = self._dispatch.tally
+        where = (
+            f"accepted {tally.accepted:,}, deferred {tally.deferred:,}, failed {tally.failed:,}, "
+            f"unknown {tally.unknown:,}"
+        )
+        if self._clock:
+            return f"{where}; there it is {self._clock().astimezone():%Y-%m-%d %H:%M}"
         seconds = max(0.001, time.monotonic() - self._began)
         rate = self._finished() / seconds
         left = max(0, self._total - self._finished()) / rate if rate else 0.0
-        return (
-            f"accepted {tally.accepted:,}, deferred {tally.deferred:,}, failed {tally.failed:,}, "
-            f"unknown {tally.unknown:,}; {_pace(rate)}, {_span(left)} left"
-        )
+        return f"{where}; {_pace(rate)}, {_span(left)} left"
 
     def _bar(self) -> None:
         console = Console(stderr=True)

@@ -1,7 +1,7 @@
 """Commands that send: send, amend, sandbox."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -75,7 +75,10 @@ def send(
     if plan.count and not sandbox and not skip_preflight:
         _make_ready(desk, plan, wait=wait, as_json=as_json)
     result = _send(desk, plan, wait=wait, unseen=skip_preflight, as_json=as_json)
-    _say_result(desk, result, forecast, as_json=as_json)
+    if as_json:
+        say_json(result_data(result, forecast))
+    else:
+        say_result(desk, result)
     _say_paper(desk, plan, as_json=as_json)
     raise typer.Exit(result.exit_code)
 
@@ -187,16 +190,20 @@ def _send(desk: "Desk", plan: "Outlook", *, wait: bool, unseen: bool, as_json: b
         return send_now(desk, plan, wait=wait, unseen=unseen, observe=watch.observe)
 
 
-def _say_result(desk: "Desk", result: "Result", forecast: "Expected | None", *, as_json: bool) -> None:
+def result_data(result: "Result", forecast: "Expected | None") -> dict[str, Any]:
+    """What a run came to, for JSON."""
     report = result.report
-    if as_json:
-        until = report.until.isoformat() if report.until else None
-        why = {"ended": report.close, "why": report.why, "until": until, "recovered_unknown": result.recovered.unknown}
-        why["recovered_outcomes"] = result.recovered.taken_in
-        refused = {"accepted_with_a_refused_mailbox": result.refused_mailboxes}
-        when = {"forecast": forecast.as_data() if forecast else None}
-        say_json({**result.counts, **refused, **why, **when, "exit_code": result.exit_code})
-        return
+    until = report.until.isoformat() if report.until else None
+    why = {"ended": report.close, "why": report.why, "until": until, "recovered_unknown": result.recovered.unknown}
+    why["recovered_outcomes"] = result.recovered.taken_in
+    refused = {"accepted_with_a_refused_mailbox": result.refused_mailboxes}
+    when = {"forecast": forecast.as_data() if forecast else None}
+    return {**result.counts, **refused, **why, **when, "exit_code": result.exit_code}
+
+
+def say_result(desk: "Desk", result: "Result") -> None:
+    """What a run came to, and what to type next."""
+    report = result.report
     if result.recovered.taken_in:
         kept = many(result.recovered.taken_in, "outcome")
         say(f"Recovered: {kept} of the last run, kept in reserve when the ledger could not be written")
@@ -212,7 +219,7 @@ def _say_result(desk: "Desk", result: "Result", forecast: "Expected | None", *, 
         note(f"The run ended: {report.why}{until}.", name="yellow")
     if result.exit_code == 4:
         note(f"  → {desk.relay_advice(report.why)}")
-    if result.exit_code == 0 and desk.sandbox:
+    if result.exit_code == 0 and not desk.paced:
         say(f"Captured mail: {desk.mail_path}")
         say(f"Look at it:  dispatcher status{desk.flag}")
         say(f"             dispatcher log{desk.flag}")
@@ -228,7 +235,7 @@ def _say_next(desk: "Desk", result: "Result") -> None:
     if result.counts.get("failed"):
         say(f"See the failed: dispatcher log --outcome failed{desk.flag}")
     if left := result.counts.get("waiting"):
-        go_on = f"dispatcher send{desk.flag}" + ("" if desk.sandbox else f" --confirm {left}")
+        go_on = f"dispatcher send{desk.flag}" + (f" --confirm {left}" if desk.paced else "")
         say(f"To go on: {go_on}" + ("" if result.exit_code == 4 else "   (or with --wait, to stay)"))
 
 

@@ -1,6 +1,6 @@
 """The one door: opens the folder, the ledger and the relay, and offers the use cases to whatever face people use.
 
-    Desk        one campaign folder, with its real ledger or the sandbox's
+    Desk        one campaign folder, with its real ledger, the sandbox's, or a rehearsal's
     checking    the folder as it is now, read and proof-rendered
     accounts    the relay as it is set, its secret, and whether a login is taken
     signing     what signs letters as they leave, and how it stands with that; dkim: its keys
@@ -10,6 +10,7 @@
     reading     status, log, one letter's story
     dossier     the evidence of a dispatch, as a folder; proving: whether such a folder is as it was written
     capturing   the sandbox's server alone
+    rehearsing  the whole run against a relay with faults, on virtual time
 
 Nothing is printed here and nobody is asked; every use case takes values and returns values, or raises
 DispatcherError. The desk owns the clock. What reads the ledger alone loads nothing that reads or merges the folder.
@@ -42,15 +43,18 @@ if TYPE_CHECKING:
     from dispatcher.desk.accounts import Login
     from dispatcher.desk.attached import Watch
     from dispatcher.desk.draft import Draft
+    from dispatcher.desk.stage import Stage
 
 HIDDEN: Final = ".dispatcher"
 _WHERE: Final = "under [relay] in campaign.toml"
 
 
 class Desk:
-    """One campaign folder, with its real ledger or the sandbox's.
+    """One campaign folder, with its real ledger, the sandbox's, or that of a rehearsal on its `stage`.
 
-    `flag` holds the options that bring a command of the same kind back here, for texts that say what to type next.
+    `sandbox` says that nothing leaves the machine: no secret, no approval is wanted, and no ledger has a mark. `paced`
+    says that pace, quota and the mail service's limits hold: in a rehearsal they do. `flag` holds the options that
+    bring a command of the same kind back here, for texts that say what to type next.
     """
 
     def __init__(
@@ -61,18 +65,21 @@ class Desk:
         clock: Clock | None = None,
         patience: float = PATIENCE,
         watch: "Watch | None" = None,
+        stage: "Stage | None" = None,
     ) -> None:
         self.root = root
-        self.sandbox = sandbox
-        self.clock = clock or SystemClock()
+        self.stage = stage
+        self.sandbox = sandbox or stage is not None
+        self.paced = not sandbox
+        self.clock = clock or (stage.time if stage else SystemClock())
         self._watch = watch  # is told how far a long look into the folder is
         self._patience = patience  # seconds to wait for another program that writes into the ledger
         hidden = root / HIDDEN / "sandbox" if sandbox else root / HIDDEN
-        self.ledger_path = hidden / "ledger.sqlite"
-        self.real_ledger_path = root / HIDDEN / "ledger.sqlite"
+        self.ledger_path = stage.ledger_path if stage else hidden / "ledger.sqlite"
+        self.real_ledger_path = stage.real_ledger_path if stage else root / HIDDEN / "ledger.sqlite"
+        self.mail_path = stage.mail_path if stage else root / HIDDEN / "sandbox" / "mail"
         self.logins: dict[tuple[object, ...], Login] = {}  # what was read for one is not read again for the next
         self.passphrases: dict[tuple[object, ...], Kept] = {}  # the same of what unlocks a key
-        self.mail_path = root / HIDDEN / "sandbox" / "mail"
         self.folder_flag = "" if root == Path() else f" -C {quoted(str(root))}"
         self.flag = self.folder_flag + (" --sandbox" if sandbox else "")
 
@@ -124,7 +131,14 @@ class Desk:
 
         Without `hold` it may be written beside a run: for short decisions that the run must see at once.
         """
-        return SqliteLedger(self.ledger_path, self.clock.now, hold=hold, patience=self._patience, marks=self.marks())
+        return SqliteLedger(
+            self.ledger_path,
+            self.clock.now,
+            hold=hold,
+            patience=self._patience,
+            marks=self.marks(),
+            fleeting=self.stage is not None,
+        )
 
     def marks(self) -> Marks | None:
         """What this machine remembers of ledgers; a rehearsal is not remembered."""

@@ -217,13 +217,14 @@ async def connected(desk: Desk, relay: SmtpRelay) -> SmtpSession:
 
 @asynccontextmanager
 async def open_relay(desk: Desk, campaign: Campaign, timeouts: Timeouts | None = None) -> AsyncIterator[SmtpRelay]:
-    """The configured relay, or the embedded sandbox. Raises RelayUnavailable if the sandbox cannot begin."""
+    """The configured relay, or the sandbox, or a rehearsal's. Raises RelayUnavailable if these cannot begin."""
     if not desk.sandbox:
         yield SmtpRelay(_account(desk, campaign.relay), desk.clock, timeouts)
         return
+    sandbox = desk.stage.relay if desk.stage else Sandbox(desk.mail_path)
     async with AsyncExitStack() as stack:
         try:
-            sandbox = await stack.enter_async_context(Sandbox(desk.mail_path))
+            await stack.enter_async_context(sandbox)
         except OSError as error:
             raise RelayUnavailable(f"the sandbox cannot open {desk.mail_path} or a port: {error}") from None
         yield SmtpRelay(Account(sandbox.host, sandbox.port, "none"), desk.clock)

@@ -134,7 +134,7 @@ def suppression_of(identities: Collection[str], suppressions: Mapping[str, str])
 def guard(desk: Desk, campaign: Campaign, summary: Summary) -> None:
     """What would go nowhere: letters to example addresses, and too large ones. Raises UsageError."""
     _guard_addresses(desk, campaign, summary)
-    if not desk.sandbox:
+    if desk.paced:
         _guard_size(desk, campaign, summary)
 
 

@@ -1,7 +1,7 @@
 """How fast letters may leave: the limits in force and where they come from, what a run is told of them, the forecast.
 
 A profile's values are in the campaign already (`sources.campaign`); here it is said which they are. Nothing of this
-holds for the sandbox.
+holds for the sandbox; in a rehearsal (`desk.stage`) all of it does.
 """
 
 from collections import Counter
@@ -56,7 +56,7 @@ def profile_of(campaign: Campaign) -> Profile | None:
 
 def rules_of(desk: Desk, campaign: Campaign) -> tuple[ReplyRule, ...]:
     """What the relay means by replies of its own; the sandbox has none."""
-    profile = None if desk.sandbox else profile_of(campaign)
+    profile = profile_of(campaign) if desk.paced else None
     return profile.rules if profile else ()
 
 
@@ -122,7 +122,7 @@ def of_plan(plan: Outlook) -> Waiting:
 def expected(desk: Desk, letters: Waiting) -> Expected | None:
     """When they are done; None if nothing holds them back but the relay. Raises UsageError if `not_after` is sooner."""
     campaign = letters.draft.campaign
-    if desk.sandbox or not letters.letters:
+    if not desk.paced or not letters.letters:
         return None
     now = desk.clock.now().astimezone()
     lanes = _lanes(campaign, letters.letters, mailboxes_of(desk, letters))
@@ -139,7 +139,7 @@ def expected(desk: Desk, letters: Waiting) -> Expected | None:
 
 def foreseen(desk: Desk, campaign: Campaign, letters: int) -> Forecast | None:
     """When all letters that wait in the ledger are done at the earliest; None if nothing holds them back."""
-    if desk.sandbox or not letters:
+    if not desk.paced or not letters:
         return None
     now = desk.clock.now()
     lanes = _lanes(campaign, letters, _waiting_mailboxes(desk, campaign.id))

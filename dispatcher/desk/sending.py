@@ -116,7 +116,8 @@ def send(
     if not desk.sandbox:
         require_secret(desk, plan.draft.campaign.relay)  # a missing one is found before anything is sealed
     signing = signing_of(desk, plan.draft.campaign)  # so is a missing key
-    with desk.ledger() as ledger, asyncio.Runner(loop_factory=_LOOP) as runner:
+    loop = desk.stage.time.loop if desk.stage else _LOOP
+    with desk.ledger() as ledger, asyncio.Runner(loop_factory=loop) as runner:
         if desk.sandbox:
             borrow_suppressions(ledger, desk.real_ledger_path)
         _seal_if_need_be(desk, ledger, plan)
@@ -141,7 +142,8 @@ async def _run(
         with desk.reader() as reader:
             run = _ledger_run(desk, ledger, plan, recovered.run, account, reader)
             settings = settings_of(desk, campaign, wait=wait)
-            spread = random.Random().uniform  # noqa: S311 (it spreads retries, and keeps no secret)
+            seed = desk.stage.seed if desk.stage else None
+            spread = random.Random(seed).uniform  # noqa: S311 (it spreads retries, and keeps no secret)
             prepare = _Prepare(reader, campaign)
             dispatch = Dispatch(run, relay, prepare, desk.clock, settings, lambda: spread(-1, 1), signing.sign)
             if observe:
@@ -159,7 +161,7 @@ def _ledger_run(desk: Desk, ledger: SqliteLedger, plan: Outlook, number: int, ac
     campaign = plan.draft.campaign
     rows = (reader.one("standing", campaign=campaign.id, key=key) for key in plan.picked())
     chosen = (row["id"] for row in rows if row) if plan.chosen else None
-    if desk.sandbox:
+    if not desk.paced:
         return Run(ledger, number, campaign.id, account, chosen=chosen)
     pace = campaign.pace
     interval = pace.rate.interval if pace.rate else 0.0

@@ -5,7 +5,7 @@
         runner.run(...)      # sleeps, time-outs, pauses: all by this time, in their order
 
 It is known, not guessed, that there is nothing to do: everything happens in one thread. What a loop is asked to do in
-another one it does there and then, and so must whoever has a thread of his own (`SqliteLedger`, `in_step`); and what
+another one it does there and then, and so must whoever has a thread of his own (`SqliteLedger`, `fleeting`); and what
 one side of a connection has written to a UNIX socket the other side can read at once. So when the loop is to wait, and
 no socket is ready, only time can bring anything, and it is put forward to the next moment that somebody waits for.
 However slow machine or disk are, no time passes while they work: nothing comes too late that was not made to.
@@ -24,12 +24,12 @@ Events = list[tuple[selectors.SelectorKey, int]]
 
 
 class VirtualTime:
-    """As `core.ports.Clock`; `loop` makes loops that go by it, one at a time."""
+    """As `core.ports.Clock`; `loop` makes loops that go by it, one at a time. `settle`: see the module."""
 
     def __init__(self, start: datetime, *, settle: float = 0.0) -> None:
         self.seconds = 0.0
         self._start = start
-        self._settle = settle
+        self.settle = settle
 
     def now(self) -> datetime:
         return self._start + timedelta(seconds=self.seconds)
@@ -46,21 +46,20 @@ class VirtualTime:
 
     def loop(self) -> asyncio.AbstractEventLoop:
         """A new event loop."""
-        return _Loop(self, _Selector(self, self._settle))
+        return _Loop(self, _Selector(self))
 
 
 class _Selector(selectors.DefaultSelector):
     """Puts the time forward where others wait."""
 
-    def __init__(self, time: VirtualTime, settle: float) -> None:
+    def __init__(self, time: VirtualTime) -> None:
         super().__init__()
         self._time = time
-        self._settle = settle
 
     def select(self, timeout: float | None = None) -> Events:
         if timeout is None:
             return super().select(None)  # for a signal, say: no time is waited for
-        events = super().select(0 if timeout <= 0 else self._settle)
+        events = super().select(0 if timeout <= 0 else self._time.settle)
         if not events and timeout > 0:
             self._time.seconds += timeout
         return events

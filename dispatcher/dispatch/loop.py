@@ -68,7 +68,7 @@ class Dispatch:
         self._at_once = False
         self._error: Exception | None = None
         self._workers: set[asyncio.Task[None]] = set()
-        self._lines: set[Line] = set()
+        self._lines: dict[Line, None] = {}  # in their order, so that a rehearsal is the same each time
         self._gate = asyncio.Lock()  # one worker at a time knocks at a relay that does not answer
         self._trouble = ""
         self._misses = 0  # connections in a row that were turned away while others stood
@@ -235,7 +235,7 @@ class Dispatch:
 
     async def _work(self, line: Line) -> None:
         """Let a connection work until it is to be left, and all it has in hand has its end."""
-        self._lines.add(line)
+        self._lines[line] = None
         try:
             if not self._goes_on():
                 line.leave()  # the run was over before this connection stood
@@ -250,7 +250,7 @@ class Dispatch:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_FAREWELL if self._at_once else None):
                     await line.session.close()
-            self._lines.discard(line)
+            del self._lines[line]
 
     async def _is_left(self, line: Line) -> bool:
         """Wait for the end of a connection; a while without a letter is one too."""

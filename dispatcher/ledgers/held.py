@@ -16,7 +16,7 @@ LedgerUnavailable when it cannot be opened or written.
 
 import sqlite3
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import ExitStack, nullcontext
 from datetime import datetime
 from pathlib import Path
@@ -45,7 +45,8 @@ class SqliteLedger:
     """A ledger open for writing, made if there is none. `now` is the clock; use as a context manager.
 
     `hold`: for this process alone (see the module). `patience` is how many seconds to wait for whoever is writing.
-    `marks`: where this machine remembers it; None for a ledger that may be lost, such as the sandbox's.
+    `marks`: where this machine remembers it; None for a ledger that may be lost, such as the sandbox's. `fleeting`:
+    a rehearsal's, where a job is done when `submit` returns, so that no thread is at work then, and nothing is synced.
     """
 
     def __init__(
@@ -56,11 +57,13 @@ class SqliteLedger:
         hold: bool = True,
         patience: float = PATIENCE,
         marks: Marks | None = None,
+        fleeting: bool = False,
     ) -> None:
         self.path = path
         self.now = now
         self._held = hold
         self._marks = marks
+        self._fleeting = fleeting
         self._mark: HighWater | None = None
         self._reserve = Reserve(path.with_suffix(".reserve"))
         self._began = ""
@@ -99,6 +102,8 @@ class SqliteLedger:
         connection = file.connect(self.path, read_only=False, patience=self._patience)
         try:
             file.prepare_for_writing(connection, self.path)
+            if self._fleeting:
+                connection.execute("PRAGMA synchronous=OFF")  # it need outlive no loss of power
             if self._held:
                 self._soundness = Soundness(self.path, connection)
             connection.executescript(TEMPORARY)
@@ -153,7 +158,10 @@ class SqliteLedger:
 
     def submit(self, job: Callable[[sqlite3.Connection], T]) -> "Future[T]":
         """Queue one job."""
-        return self._writer.submit(job)
+        future = self._writer.submit(job)
+        if self._fleeting:
+            wait((future,))
+        return future
 
     def require_in_place(self) -> None:
         """Raise LedgerUnavailable if the file was deleted or replaced, or found damaged: nothing more may be sent."""

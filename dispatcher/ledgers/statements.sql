@@ -560,3 +560,13 @@ WHERE l.id IN (
     SELECT min(l.id) FROM letter l JOIN sealed d ON d.letter = l.id
     WHERE l.campaign = :campaign AND d.channel = 'mail' GROUP BY d.language
 ) ORDER BY l.id;
+
+-- name: timeline
+SELECT run, outcome, phase, code, CASE outcome WHEN 'accepted' THEN '' ELSE reply END AS said, count(*) AS letters,
+    min(at) AS first, max(coalesce(ended_at, at)) AS last
+FROM attempt GROUP BY run, outcome, phase, code, said ORDER BY run, first, outcome, said;
+
+-- name: handed_over
+SELECT l.key, l.campaign, l.revision, l.state, l.date, s.language, s.message_id, s.digest, s.recipient, s.attachments, s.own,
+    (SELECT count(*) FROM attempt a WHERE a.letter = l.id AND a.outcome IN ('accepted', 'unknown')) AS copies
+FROM letter l JOIN sealed s ON s.letter = l.id WHERE l.campaign = :campaign AND s.channel = 'mail' ORDER BY l.id;

@@ -105,10 +105,10 @@ REGIMES: Final[Mapping[str, Regime]] = {
     ),
     "hostile": Regime(
         (
-            Fault(C, 0.1, _CLOSING, drop=True),
-            Fault(C, 0.1, drop=True),
-            Fault(C, 0.05, _GARBAGE),
-            Fault(C, 0.05),
+            Fault(C, 0.06, _CLOSING, drop=True),
+            Fault(C, 0.06, drop=True),
+            Fault(C, 0.03, _GARBAGE),
+            Fault(C, 0.03),
             Fault(R, 0.05, _BUSY),
             Fault(R, 0.03, _GONE),
             Fault(R, 0.02, _SLOWER, drop=True),

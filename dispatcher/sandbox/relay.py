@@ -8,8 +8,8 @@ one loop and in one thread: a connection is a UNIX socket, where what one side h
 So whoever finds nothing to read knows that nothing is under way, and a clock may be put forward (`desk.virtual`). Where
 there are none of these (Windows; a path too long for one) it listens on the loopback interface, and `exact` is False.
 
-Each message that is kept is noted in `kept`, and given to `store`, if there is one. It may be entered again, one time
-after the other, and remembers everything. It never reads a secret, and nothing leaves the machine.
+Each message that is kept is noted in `kept`, and is on file in `folder` (`sandbox.store`), if one is given. It may be
+entered again, one time after the other, and remembers everything. It asks for no secret; nothing leaves the machine.
 """
 
 import asyncio
@@ -54,12 +54,13 @@ class Kept:
 class FaultyRelay:
     """See the module. `scratch` is an empty folder of our own, for the socket."""
 
-    def __init__(self, fates: Fates, now: Callable[[], datetime], scratch: Path, store: Store | None = None) -> None:
+    def __init__(self, fates: Fates, now: Callable[[], datetime], scratch: Path, folder: Path | None = None) -> None:
         self.kept: list[Kept] = []
         self.played: Counter[str] = Counter()
         self.fates = fates
         self.now = now
-        self._store = store
+        self._folder = folder
+        self._store: Store | None = None
         self._path = scratch / "relay"
         self.exact = (
             sys.platform != "win32"
@@ -73,6 +74,8 @@ class FaultyRelay:
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
+        if self._folder and self._store is None:
+            self._store = Store(self._folder)
         if self.exact:
             self._server = await loop.create_unix_server(self._connection, str(self._path))
         else:
