@@ -68,7 +68,7 @@ def test_the_test_exists(row: list[str]) -> None:
 def test_it_is_said_where_people_look(row: list[str]) -> None:
     places = re.findall(r"`([^`]+)`", row[2])
     assert places
-    assert {place.split()[0] for place in places} <= {"preflight", "check", "send", "status", "log"}
+    assert {place.split()[0] for place in places} <= {"preflight", "check", "rehearse", "send", "status", "log"}
 
 
 @pytest.mark.parametrize("line", ["publishes no SPF records", "… shows … SPF record", "certificate … ends on Monday"])

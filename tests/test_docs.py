@@ -194,6 +194,12 @@ def test_commands_print_what_the_readme_shows(command: str, founding: Path) -> N
     assert_printed(shown(command), done.out)
 
 
+def test_a_rehearsal_prints_what_the_readme_shows(founding: Path) -> None:
+    done = dispatcher("rehearse", "--faults", "flaky", folder=founding)
+    assert done.code == 3, done
+    assert_printed(shown("dispatcher rehearse --faults flaky"), done.out)
+
+
 def test_paper_prints_what_the_readme_shows(tmp_path: Path) -> None:
     folder = new_campaign(tmp_path / "campaign")
     columns, rows = read_list(folder, "un_missions.csv")
