@@ -395,6 +395,10 @@ def test_the_command_line_gives_the_same(desk: Desk, tmp_path: Path) -> None:
 def test_what_fits_no_letter_or_no_file_is_said(desk: Desk, tmp_path: Path) -> None:
     done = dispatcher("log", "--phase", "rcpt", "--sandbox", folder=desk.root)
     assert (done.code, "--phase is about attempts" in done.err) == (2, True)
+    done = dispatcher("log", "--outcome", "failed", "--sandbox", folder=desk.root)
+    assert (done.code, "where a letter stands is its --state" in done.err) == (2, True)
+    done = dispatcher("log", "--attempts", "--state", "failed", "--sandbox", folder=desk.root)
+    assert (done.code, "an attempt has an outcome: --outcome" in done.err) == (2, True)
     done = dispatcher("log", "--sandbox", "--out", str(tmp_path / "x"), folder=desk.root)
     assert (done.code, "a table is for the eye" in done.err) == (2, True)
     done = dispatcher("log", "--sandbox", "--format", "csv", "--out", str(tmp_path / "no/x"), folder=desk.root)

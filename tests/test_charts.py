@@ -7,11 +7,11 @@ from itertools import pairwise
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dispatcher.core.review import OUTCOMES
+from dispatcher.core.review import STANDINGS
 from dispatcher.web.review.charts import HAIR, TimeChart, bar, time_chart
 from dispatcher.web.review.overview import bars
 
-COUNTS = st.dictionaries(st.sampled_from(OUTCOMES), st.integers(0, 10**9))
+COUNTS = st.dictionaries(st.sampled_from(STANDINGS), st.integers(0, 10**9))
 SECONDS = st.dictionaries(
     st.integers(0, 4_000_000_000),
     st.dictionaries(st.sampled_from(["accepted", "deferred", "failed", "unknown"]), st.integers(1, 10**6), min_size=1),
@@ -28,7 +28,7 @@ CROWDED = {"accepted": 9934, "failed": 61, "unknown": 1, "deferred": 1, "waiting
 def test_a_bar_is_as_long_as_its_count_and_its_parts_fill_it(counts: dict[str, int], most: int) -> None:
     parts, total = bar(counts, most), sum(counts.values())
     assert {part.outcome: part.count for part in parts} == {name: n for name, n in counts.items() if n}
-    assert [part.outcome for part in parts] == [name for name in OUTCOMES if counts.get(name)]
+    assert [part.outcome for part in parts] == [name for name in STANDINGS if counts.get(name)]
     length = sum(part.size for part in parts)
     assert all(math.isfinite(part.start) and math.isfinite(part.size) for part in parts)
     assert all(part.size > 0 and part.start >= 0 and part.start + part.size <= 1 + NEAR for part in parts)
@@ -99,7 +99,9 @@ def test_no_attempt_is_no_chart() -> None:
     assert time_chart({}) is None
 
 
-@given(st.dictionaries(st.text(max_size=3), st.dictionaries(st.sampled_from(OUTCOMES), st.integers(1, 99), min_size=1)))
+@given(
+    st.dictionaries(st.text(max_size=3), st.dictionaries(st.sampled_from(STANDINGS), st.integers(1, 99), min_size=1))
+)
 def test_bars_add_up_however_many_there_are(counts: dict[str, dict[str, int]]) -> None:
     rows = bars(counts)
     if not any(counts):

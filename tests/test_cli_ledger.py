@@ -36,7 +36,7 @@ def mixed(folder: Path) -> Iterator[Path]:
 
 def key_of(folder: Path, outcome: str) -> str:
     """The one letter that stands there."""
-    rows = dispatcher("log", "--outcome", outcome, "--json", folder=folder).json["rows"]
+    rows = dispatcher("log", "--state", outcome, "--json", folder=folder).json["rows"]
     assert len(rows) == 1
     return str(rows[0]["key"])
 
@@ -53,7 +53,7 @@ def test_status(mixed: Path) -> None:
     assert found["deferred"] == 1
     assert found["runs"][0]["ended_at"]
     out = dispatcher("status", folder=mixed).out
-    assert "Unknown letters wait for your word: dispatcher log --outcome unknown\n" in out
+    assert "Unknown letters wait for your word: dispatcher log --state unknown\n" in out
     assert "6 letters: 3 accepted, 1 waiting, 1 failed, 1 unknown" in out
     assert "1 of the waiting deferred, that is refused for now; the next is due 20" in out
 
@@ -76,20 +76,20 @@ def test_log_filters(mixed: Path) -> None:
         return {row["key"] for row in found["rows"]}
 
     assert keys() == set(KEYS)
-    by_outcome = {o: keys("--outcome", o) for o in ("accepted", "failed", "unknown", "deferred", "waiting")}
-    assert {o: len(k) for o, k in by_outcome.items()} == {
+    by_state = {o: keys("--state", o) for o in ("accepted", "failed", "unknown", "deferred", "waiting")}
+    assert {o: len(k) for o, k in by_state.items()} == {
         "accepted": 3, "failed": 1, "unknown": 1, "deferred": 1, "waiting": 1
     }  # fmt: skip
-    assert keys("--outcome", "suppressed") == set()
+    assert keys("--state", "suppressed") == set()
     assert keys("--recipient", "FRA") == keys("--recipient", "fra@missions") == {"FRA"}
     assert keys("--recipient", "république française") == {"FRA"}
     assert keys("--recipient", "missions.example.org") == set(KEYS) - {"fidh"}
     assert keys("--recipient", "nobody") == set()
     assert keys("--since", "2000-01-01") == keys("--since", "2000-01-01T12:00+02:00") == set(KEYS)
     assert keys("--since", "2999-01-01 00:00") == set()
-    assert keys("--since", "2000-01-01", "--outcome", "failed", "--recipient", "missions") == by_outcome["failed"]
+    assert keys("--since", "2000-01-01", "--state", "failed", "--recipient", "missions") == by_state["failed"]
     assert dispatcher("log", "--since", "yesterday", folder=mixed).code == 2
-    assert dispatcher("log", "--outcome", "sent", folder=mixed).code == 2
+    assert dispatcher("log", "--state", "sent", folder=mixed).code == 2
 
 
 def test_log_formats(mixed: Path) -> None:

@@ -392,7 +392,8 @@ def test_who_asks_when_the_letter_is_printed_is_taken_out_of_the_pile(folder: Pa
     assert dispatcher(*words, folder=folder).code == 0
     assert states(folder)["FRA"] == "suppressed"
     assert "FRA" not in str(dispatcher("paper", "--again", "--json", folder=folder).json["files"])
-    assert dispatcher("log", "FRA", "--json", folder=folder).json["events"][-1]["kind"] == "thrown away"
+    events = [event["kind"] for event in dispatcher("log", "FRA", "--json", folder=folder).json["events"]]
+    assert events == ["printed", "thrown away", "held back"]
 
 
 SUPPRESS = ("suppress", "add", "fra@missions.example.org", "--why", "asked")
@@ -479,12 +480,12 @@ def test_the_log_tells_of_paper(folder: Path) -> None:
     assert "message-id" not in story
     assert "UTC: printed upr-cambodia-2009-letters-1.pdf by keeper: printing 1" in story
     assert "UTC: posted on 2009-10-02 by keeper: handed in at the counter" in story
-    rows = dispatcher("log", "--outcome", "posted", "--since", "2026-01-01", "--json", folder=folder).json["rows"]
+    rows = dispatcher("log", "--state", "posted", "--since", "2026-01-01", "--json", folder=folder).json["rows"]
     assert {row["key"]: (row["channel"], row["addresses"]) for row in rows} == {
         "FRA": ("paper", "fra@missions.example.org"),
         "KHM": ("paper", ""),
     }
-    assert dispatcher("log", "--outcome", "to_print", "--json", folder=folder).json["letters"] == 0
+    assert dispatcher("log", "--state", "to_print", "--json", folder=folder).json["letters"] == 0
     csv = dispatcher("log", "--format", "csv", folder=folder).out
     assert ",paper,posted," in csv
     assert ",mail,waiting," in csv
@@ -507,7 +508,7 @@ def refused(folder: Path) -> Iterator[Path]:
 
 
 def key_at(folder: Path, outcome: str) -> str:
-    (row,) = dispatcher("log", "--outcome", outcome, "--json", folder=folder).json["rows"]
+    (row,) = dispatcher("log", "--state", outcome, "--json", folder=folder).json["rows"]
     return str(row["key"])
 
 
@@ -540,7 +541,7 @@ def test_what_failed_by_mail_goes_on_paper_and_the_log_shows_both(refused: Path)
     assert "channel: paper" in story
     assert story.index("attempt 1, ") < story.index("UTC: printed ") < story.index("UTC: posted on 2009-10-02")
     assert "reply: 550 5.1.1 no such mailbox" in story
-    (row,) = dispatcher("log", "--outcome", "posted", "--json", folder=refused).json["rows"]
+    (row,) = dispatcher("log", "--state", "posted", "--json", folder=refused).json["rows"]
     assert (row["channel"], row["outcome"], row["code"]) == ("paper", "failed", 550)
     assert dispatcher("resolve", key, "--as", "resend", "--why", "x", folder=refused).code == 2
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dispatcher.core.errors import LedgerUnavailable
 from dispatcher.core.model import State
-from dispatcher.core.review import OUTCOMES, by_outcome, outcome_of
+from dispatcher.core.review import STANDINGS, by_standing, standing_of
 from dispatcher.desk import Desk
 from dispatcher.desk.overview import Numbers, Overview
 from dispatcher.desk.pacing import foreseen
@@ -50,9 +50,9 @@ def ledger(rehearsed: Path) -> Iterator[sqlite3.Connection]:
 
 def adds_up(numbers: Numbers) -> None:
     """Every view of the letters counts each of them once."""
-    assert numbers.outcomes.keys() == set(OUTCOMES)
-    assert sum(numbers.outcomes.values()) == numbers.letters
-    there = {outcome: count for outcome, count in numbers.outcomes.items() if count}
+    assert numbers.standings.keys() == set(STANDINGS)
+    assert sum(numbers.standings.values()) == numbers.letters
+    there = {outcome: count for outcome, count in numbers.standings.items() if count}
     for view in (numbers.languages, numbers.groups, numbers.countries):
         total: Counter[str] = Counter()
         for counts in view.values():
@@ -65,8 +65,8 @@ def adds_up(numbers: Numbers) -> None:
 @given(st.dictionaries(st.sampled_from(State), st.integers(0, 10**6)), st.data())
 def test_each_state_is_counted_in_one_outcome(counts: dict[State, int], data: st.DataObject) -> None:
     deferred = data.draw(st.integers(0, counts.get(State.READY, 0)))
-    found = by_outcome(counts, deferred)
-    assert list(found) == list(OUTCOMES)
+    found = by_standing(counts, deferred)
+    assert list(found) == list(STANDINGS)
     assert sum(found.values()) == sum(counts.values())
     assert min(found.values()) >= 0
     assert found["deferred"] == deferred
@@ -78,7 +78,7 @@ def test_the_numbers_add_up_with_a_letter_in_any_state(
     rehearsed: Path, ledger: sqlite3.Connection, state: State, tried: bool
 ) -> None:
     counted = Overview(Desk(rehearsed, sandbox=True))
-    assert counted.numbers().outcomes["accepted"] == 6
+    assert counted.numbers().standings["accepted"] == 6
     lease = 1 if state in (State.LEASED, State.AT_RISK) else None
     ledger.execute(
         "UPDATE letter SET state = ?, lease = ?, attempts = ? WHERE key = 'FRA'", (str(state), lease, int(tried))
@@ -86,15 +86,15 @@ def test_the_numbers_add_up_with_a_letter_in_any_state(
     numbers = counted.numbers()
     adds_up(numbers)
     expected = Counter({"accepted": 5})
-    expected[outcome_of(state, tried=tried)] += 1
-    assert {name: count for name, count in numbers.outcomes.items() if count} == dict(expected)
-    assert numbers.countries["250"] == {outcome_of(state, tried=tried): 1}
+    expected[standing_of(state, tried=tried)] += 1
+    assert {name: count for name, count in numbers.standings.items() if count} == dict(expected)
+    assert numbers.countries["250"] == {standing_of(state, tried=tried): 1}
 
 
 def test_a_campaign_in_the_middle_is_told_as_it_is(mixed: Path) -> None:
     numbers = Overview(Desk(mixed)).numbers()
     adds_up(numbers)
-    assert {name: count for name, count in numbers.outcomes.items() if count} == {
+    assert {name: count for name, count in numbers.standings.items() if count} == {
         "accepted": 187,
         "deferred": 3,
         "failed": 3,
@@ -130,7 +130,7 @@ def test_nothing_is_counted_again_before_the_ledger_has_changed(rehearsed: Path,
     first = counted.numbers()
     assert counted.numbers() is first
     ledger.execute("UPDATE letter SET state = 'failed' WHERE key = 'FRA'")
-    assert counted.numbers().outcomes["failed"] == 1
+    assert counted.numbers().standings["failed"] == 1
 
 
 def test_attempts_are_counted_once_in_whatever_order_they_end(rehearsed: Path, ledger: sqlite3.Connection) -> None:
@@ -228,7 +228,7 @@ def test_what_was_purged_is_counted_and_kept_nowhere(tmp_path: Path) -> None:
     purge(later(folder), "2y", 204)
     numbers = counted.numbers()
     adds_up(numbers)
-    assert numbers.outcomes["accepted"] == before.outcomes["accepted"]
+    assert numbers.standings["accepted"] == before.standings["accepted"]
     assert (list(numbers.groups), list(numbers.countries)) == ([""], [""])
     assert counted.facts().subjects == {}
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.core.review import OUTCOMES
+from dispatcher.core.review import STANDINGS
 from dispatcher.web.review.worldmap import NO_LETTER, URGENT, world_map
 from tests.command import REPOSITORY, read_list
 
@@ -87,7 +87,7 @@ def test_a_list_without_codes_has_no_map(counts: dict[str, dict[str, int]]) -> N
     assert world_map(counts, "en") is None
 
 
-@given(st.dictionaries(st.sampled_from(OUTCOMES), st.integers(1, 9), min_size=1))
+@given(st.dictionaries(st.sampled_from(STANDINGS), st.integers(1, 9), min_size=1))
 def test_of_several_letters_the_most_urgent_one_gives_the_colour(counts: dict[str, int]) -> None:
     found = world_map({"250": counts}, "en")
     assert found
@@ -97,7 +97,7 @@ def test_of_several_letters_the_most_urgent_one_gives_the_colour(counts: dict[st
 
 
 def test_every_outcome_has_its_place_among_the_urgent_ones() -> None:
-    assert set(URGENT) == set(OUTCOMES)
+    assert set(URGENT) == set(STANDINGS)
 
 
 def test_the_map_can_be_made_anew(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ class Format(StrEnum):
 
 
 class Standing(StrEnum):
-    """What `log --outcome` looks for."""
+    """What `log --state` looks for."""
 
     ACCEPTED = "accepted"
     DEFERRED = "deferred"
@@ -42,6 +42,16 @@ class Standing(StrEnum):
     TO_PRINT = "to_print"
     PRINTED = "printed"
     POSTED = "posted"
+
+
+class AttemptOutcome(StrEnum):
+    """What `log --attempts --outcome` looks for."""
+
+    ACCEPTED = "accepted"
+    DEFERRED = "deferred"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    AT_RISK = "at_risk"
 
 
 class Adoption(StrEnum):
@@ -115,11 +125,12 @@ def log(
     key: Annotated[str | None, typer.Argument(help="One letter's whole story, by key.", show_default=False)] = None,
     campaign: CampaignFolder = HERE,
     *,
-    outcome: Annotated[Standing | None, typer.Option(help="Only letters, or attempts, with this outcome.")] = None,
+    state: Annotated[Standing | None, typer.Option(help="Only letters in this state.")] = None,
     recipient: Annotated[str, typer.Option(help="Only letters with this text in key, name or address.")] = "",
     since: Annotated[str, typer.Option(help="Only attempts since then (UTC): 2009-10-01 or 2009-10-01T12:00.")] = "",
     attempts: Annotated[bool, typer.Option("--attempts", help="A row for each attempt, the newest first.")] = False,
     until: Annotated[str, typer.Option(help="Of attempts: only those until then; a day is all of it.")] = "",
+    outcome: Annotated[AttemptOutcome | None, typer.Option(help="Of attempts: only those with this outcome.")] = None,
     phase: Annotated[str, typer.Option(help="Of attempts: only those that came so far, as rcpt or final.")] = "",
     code: Annotated[str, typer.Option(help="Of attempts: only this reply code or beginning: 550, 5, 5.1.1, 5.1.")] = "",
     relay: Annotated[str, typer.Option(help="Of attempts: only through this relay, as host:port.")] = "",
@@ -132,7 +143,7 @@ def log(
 ) -> None:
     """A row for each letter or attempt, or one letter's whole story.
 
-    Example: dispatcher log --outcome failed --format csv > failed.csv
+    Example: dispatcher log --state failed --format csv > failed.csv
 
     Example: dispatcher log --attempts --code 4 --format xlsx --out put-off.xlsx
 
@@ -154,13 +165,18 @@ def log(
             _say_story(found)
         return
     if attempts:
+        if state:
+            todo = "an attempt has an outcome: --outcome"
+            raise UsageError(Problem("--state is about letters, and a row here is an attempt", todo=todo))
         sought = Sought(outcome or "", phase, code, relay, run, since, until, recipient, oldest_first=oldest_first)
         _give(read_attempts(desk, sought), "attempts", ATTEMPT_COLUMNS, _ATTEMPT_SHOWN, output, out, as_json=as_json)
         return
-    for name, given in (("until", until), ("phase", phase), ("code", code), ("relay", relay), ("run", run)):
+    of_attempts = {"until": until, "outcome": outcome, "phase": phase, "code": code, "relay": relay, "run": run}
+    for name, given in of_attempts.items():
         if given:
-            raise UsageError(Problem(f"--{name} is about attempts, and a row here is a letter", todo="add --attempts"))
-    rows = read_log(desk, state=outcome or "", recipient=recipient, since=since)
+            todo = "add --attempts" + ("; where a letter stands is its --state" if name == "outcome" else "")
+            raise UsageError(Problem(f"--{name} is about attempts, and a row here is a letter", todo=todo))
+    rows = read_log(desk, state=state or "", recipient=recipient, since=since)
     _give(rows, "letters", LOG_COLUMNS, _LETTER_SHOWN, output, out, as_json=as_json)
 
 
@@ -319,7 +335,7 @@ def adopt(
         return
     say(f"Adopted, though {doubt}. Recorded: {why}")
     if letters:
-        say(f"Held as unknown: {many(letters, 'letter')}. See: dispatcher log --outcome unknown{desk.flag}")
+        say(f"Held as unknown: {many(letters, 'letter')}. See: dispatcher log --state unknown{desk.flag}")
     if on_paper:
         say(f"Held as printed, for they may be in the post: {many(on_paper, 'letter')}.")
         say(f"Say which: dispatcher paper --posted …, or --thrown-away{desk.flag}")

@@ -152,7 +152,7 @@ def as_rows(problems: Iterable[Problem]) -> list[dict[str, Any]]:
 
 def say_of_unknown(flag: str) -> None:
     """What to do about letters that may have arrived or not."""
-    say(f"Unknown letters wait for your word: dispatcher log --outcome unknown{flag}")
+    say(f"Unknown letters wait for your word: dispatcher log --state unknown{flag}")
     say(f"then dispatcher resolve KEY{flag} --as … --why …, or in the browser: dispatcher review{flag}")
 
 

@@ -213,7 +213,7 @@ def say_result(desk: "Desk", result: "Result") -> None:
     say(counts_line(result.counts), name="green" if result.exit_code == 0 else "yellow")
     if result.refused_mailboxes:
         refusals = f"{result.refused_mailboxes:,} of the accepted had a mailbox that was refused"
-        say(f"{refusals}; see: dispatcher log --outcome accepted{desk.flag}")
+        say(f"{refusals}; see: dispatcher log --state accepted{desk.flag}")
     if report.why:
         until = f", until {report.until.astimezone():%Y-%m-%d %H:%M}" if report.until else ""
         note(f"The run ended: {report.why}{until}.", name="yellow")
@@ -233,7 +233,7 @@ def _say_next(desk: "Desk", result: "Result") -> None:
     if result.counts.get("unknown"):
         say_of_unknown(desk.flag)
     if result.counts.get("failed"):
-        say(f"See the failed: dispatcher log --outcome failed{desk.flag}")
+        say(f"See the failed: dispatcher log --state failed{desk.flag}")
     if left := result.counts.get("waiting"):
         go_on = f"dispatcher send{desk.flag}" + (f" --confirm {left}" if desk.paced else "")
         say(f"To go on: {go_on}" + ("" if result.exit_code == 4 else "   (or with --wait, to stay)"))

@@ -26,12 +26,12 @@ WORDS: Final[Mapping[str, str]] = {
     "to_print": "to print",
 }
 """States that people see under another word."""
-OUTCOMES: Final = (
+STANDINGS: Final = (
     "accepted", "in_flight", "waiting", "deferred", "failed", "unknown", "closed_unknown", "suppressed", "cancelled",
     "to_print", "printed", "posted",
 )  # fmt: skip
 """Where letters stand, as they are counted and drawn. Each letter is in one, so that they add up to the plan."""
-_OUTCOME_OF: Final = {State.READY: "waiting", State.LEASED: "waiting", State.AT_RISK: "in_flight"}
+_STANDING_OF: Final = {State.READY: "waiting", State.LEASED: "waiting", State.AT_RISK: "in_flight"}
 _CELL_ENDS: Final = re.compile(r"([;\t\r\n])")
 _QUOTES: Final = '"`“”„‟'
 
@@ -55,16 +55,16 @@ def tally(counts: Mapping[State, int]) -> dict[str, int]:
     return {"letters": sum(rows.values()), **rows}
 
 
-def outcome_of(state: State, *, tried: bool) -> str:
-    """Where a letter in this state is counted; `tried`: it was refused for now. One of OUTCOMES."""
-    return "deferred" if state is State.READY and tried else _OUTCOME_OF.get(state, str(state))
+def standing_of(state: State, *, tried: bool) -> str:
+    """Where a letter in this state is counted; `tried`: it was refused for now. One of STANDINGS."""
+    return "deferred" if state is State.READY and tried else _STANDING_OF.get(state, str(state))
 
 
-def by_outcome(counts: Mapping[State, int], deferred: int) -> dict[str, int]:
-    """Letters by OUTCOMES, all of which are there; `deferred` of those that are ready were refused for now."""
-    found = dict.fromkeys(OUTCOMES, 0)
+def by_standing(counts: Mapping[State, int], deferred: int) -> dict[str, int]:
+    """Letters by STANDINGS, all of which are there; `deferred` of those that are ready were refused for now."""
+    found = dict.fromkeys(STANDINGS, 0)
     for state, letters in counts.items():
-        found[outcome_of(state, tried=False)] += letters
+        found[standing_of(state, tried=False)] += letters
     found["waiting"] -= deferred
     found["deferred"] += deferred
     return found

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from dispatcher.core.errors import LedgerUnavailable, UsageError
 from dispatcher.core.model import State
-from dispatcher.core.review import by_outcome, outcome_of
+from dispatcher.core.review import by_standing, standing_of
 from dispatcher.desk import Desk
 from dispatcher.ledgers.held import is_held
 from dispatcher.ledgers.reader import Reader
@@ -32,7 +32,7 @@ _ENOUGH: Final = 5
 """So many attempts, over as many seconds, say how fast a run is."""
 
 Counts = Mapping[str, int]
-"""How many there are, by `core.review.OUTCOMES`."""
+"""How many there are, by `core.review.STANDINGS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +73,14 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """Where the letters stand. `outcomes` adds up to `letters`, and so do `languages`, `groups` and `countries`, where
+    """Where the letters stand. `standings` adds up to `letters`, and so do `languages`, `groups` and `countries`, where
     '' is no group, or no country. `relays` and `seconds` (since 1970) count the attempts that have ended. `count` is
     another number for what was counted anew.
     """
 
     count: int
     letters: int
-    outcomes: Counts
+    standings: Counts
     skipped: int
     refused: int
     next_due_at: str
@@ -227,7 +227,7 @@ class Overview:
         return Numbers(
             count=self._counts,
             letters=letters,
-            outcomes=by_outcome(reader.counts(campaign), deferred.get("letters", 0)),
+            standings=by_standing(reader.counts(campaign), deferred.get("letters", 0)),
             skipped=skips.get("rows", 0),
             refused=refused.get("letters", 0),
             next_due_at=deferred.get("next_due_at") or "",
@@ -275,7 +275,7 @@ class Overview:
 
 def _left(numbers: Numbers) -> int:
     """Letters that a run still has to do with."""
-    return sum(numbers.outcomes[name] for name in ("waiting", "deferred", "in_flight"))
+    return sum(numbers.standings[name] for name in ("waiting", "deferred", "in_flight"))
 
 
 class _Places:
@@ -311,7 +311,7 @@ class _Places:
         by: tuple[dict[str, Counter[str]], ...] = ({}, {}, {})
         for row in reader.rows("ids_by_state", campaign=campaign):
             tried = row["state"] == "deferred"
-            outcome = outcome_of(State.READY if tried else State(row["state"]), tried=tried)
+            outcome = standing_of(State.READY if tried else State(row["state"]), tried=tried)
             there = Counter(map(self._of.__getitem__, map(int, (row["ids"] or "").split())))
             for place, letters in there.items():
                 for found, name in zip(by, self._places[place], strict=True):

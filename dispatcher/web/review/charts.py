@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from dispatcher.core.review import OUTCOMES
+from dispatcher.core.review import STANDINGS
 
 HAIR: Final = 0.006
 """The thinnest that a part of a bar is drawn, of the longest bar."""
@@ -38,7 +38,7 @@ class Part:
 
 def bar(counts: Mapping[str, int], most: int) -> tuple[Part, ...]:
     """Counts side by side, in the order in which outcomes stand everywhere; `most` is what the longest bar counts."""
-    there = [(outcome, counts[outcome]) for outcome in OUTCOMES if counts.get(outcome)]
+    there = [(outcome, counts[outcome]) for outcome in STANDINGS if counts.get(outcome)]
     total = sum(count for _, count in there)
     length = max(total / max(most, total, 1), min(1.0, HAIR * len(there)))
     parts, start = [], 0.0

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from dispatcher.core.errors import DispatcherError
-from dispatcher.core.review import OUTCOMES
+from dispatcher.core.review import STANDINGS
 from dispatcher.desk.overview import Numbers, Overview, Run
 from dispatcher.web.review.charts import Part, bar, time_chart
 from dispatcher.web.review.site import Site
@@ -112,7 +112,7 @@ def told(words: Words, numbers: Numbers) -> str:
         return ""
     if not run.at_work:
         return words(ENDINGS.get(run.ending, mark("The last run did not end in order.")))
-    accepted, letters = numbers.outcomes["accepted"], max(1, numbers.letters)
+    accepted, letters = numbers.standings["accepted"], max(1, numbers.letters)
     return words("A run is at work: {n} % accepted.", n=accepted * 4 // letters * 25)
 
 
@@ -124,18 +124,18 @@ def routes(site: Site) -> list[Route]:
     def values(request: Request, numbers: Numbers) -> dict[str, Any]:
         words = site.words(request)
         at_work = {"in_flight"} if numbers.run and numbers.run.at_work else set[str]()
-        shown = [o for o in OUTCOMES if o in ALWAYS or o in at_work or numbers.outcomes[o]]
+        shown = [o for o in STANDINGS if o in ALWAYS or o in at_work or numbers.standings[o]]
         chart, world = time_chart(numbers.seconds), world_map(numbers.countries, words.language)
         on_map = {country.outcome for country in world.countries} if world else set()
         return {
             "numbers": numbers,
-            "whole": bar(numbers.outcomes, numbers.letters),
-            "tiles": [(outcome, *LABELS[outcome], numbers.outcomes[outcome]) for outcome in shown],
+            "whole": bar(numbers.standings, numbers.letters),
+            "tiles": [(outcome, *LABELS[outcome], numbers.standings[outcome]) for outcome in shown],
             "told": told(words, numbers),
             "left": _left(words, site, numbers.run),
             "done_at": counted.done_at(numbers),
             "chart": chart,
-            "chart_outcomes": [o for o in OUTCOMES if chart and any(column.of(o) for column in chart.columns)],
+            "chart_outcomes": [o for o in STANDINGS if chart and any(column.of(o) for column in chart.columns)],
             "world": world,
             "world_outcomes": [o for o in (*reversed(URGENT), NO_LETTER) if o in on_map],
             "languages": bars(numbers.languages),
