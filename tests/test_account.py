@@ -13,7 +13,7 @@ import trustme
 
 from dispatcher.desk import Desk
 from tests import canary
-from tests.command import Done, dispatcher, edit, environment, new_campaign, on_terminal, set_relay
+from tests.command import Done, argv, dispatcher, edit, environment, new_campaign, on_terminal, set_relay
 from tests.keychains import on_desktop
 from tests.smtp_server import Script, SmtpServer
 
@@ -97,6 +97,19 @@ def test_what_is_no_password(folder: Path, text: str) -> None:
     assert done.code == 2
     assert "a password is one line of text, and not empty" in done.err
     assert not (folder / "secret.txt").exists()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_what_is_piped_in_is_utf_8(folder: Path, encoding: str) -> None:
+    """Whatever the terminal's encoding is; what is not, is said so, and not shown."""
+    with relay(folder, '{ file = "secret.txt" }'):
+        for octets, code in ((f"{SECRET}\xe9\n".encode(), 0), (f"{SECRET}\xe9\n".encode("latin-1"), 2)):
+            words, env = argv("account", "add"), environment(PYTHONIOENCODING=f"{encoding}:strict")
+            done = subprocess.run(words, cwd=folder, env=env, input=octets, capture_output=True, check=False)
+            assert done.returncode == code, done
+            assert (folder / "secret.txt").read_bytes() == f"{SECRET}\xe9\n".encode()
+    assert b"problem: what is piped in is not UTF-8 text" in done.stderr
+    assert SECRET.encode() not in done.stderr
 
 
 def test_a_refused_login_is_said_in_words(folder: Path) -> None:

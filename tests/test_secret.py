@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keyring
 import pytest
+from keyring.backend import KeyringBackend
 
 from dispatcher.accounts.secret import Kept, forget_secret, read_secret, store_secret
 from dispatcher.core.campaign import Password
@@ -249,6 +251,30 @@ def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
         forget_secret(Password(file="link"), folder, USER)
     assert outside.read_text(encoding="utf-8") == "old"
     assert [path.name for path in folder.iterdir()] == ["link"]
+
+
+class Odd(KeyringBackend):
+    """The keyring of a system whose errors are its own, as Windows' is: what is kept there must be short."""
+
+    priority = 1.0
+
+    def get_password(self, service: str, username: str) -> str | None:
+        return None
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        raise EOFError(1783, "CredWrite", f"The stub received bad data: {password}")
+
+
+def test_a_keyring_with_errors_of_its_own(tmp_path: Path) -> None:
+    before = keyring.get_keyring()
+    keyring.set_keyring(Odd())  # type: ignore[no-untyped-call]
+    try:
+        with pytest.raises(SecretError, match="the keyring does not serve: EOFError") as caught:
+            store_secret(Password(keyring="dispatcher"), tmp_path, USER, CANARY)
+    finally:
+        keyring.set_keyring(before)
+    assert "hunter2" not in str(caught.value)
+    assert 'password = { file = "secret.txt" }' in str(caught.value)
 
 
 @pytest.mark.parametrize("where", [Password(env="HARVEST_PASSWORD"), python("pass")])

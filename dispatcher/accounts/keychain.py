@@ -43,7 +43,7 @@ def _keyring() -> Iterator["KeyringBackend"]:
     """The one of this machine; what goes wrong with it becomes words, and the chain ends there."""
     try:
         import keyring  # noqa: PLC0415 (an extra, and slow to load)
-        from keyring.errors import InitError, KeyringError, KeyringLocked, NoKeyringError  # noqa: PLC0415
+        from keyring.errors import InitError, KeyringLocked, NoKeyringError  # noqa: PLC0415
     except ImportError:
         todo = f"install it: pip install 'dispatcher[keyring]'; or {ELSEWHERE}"
         raise SecretError(Problem("the keyring is an extra that is not installed", PLACE, todo)) from None
@@ -57,6 +57,5 @@ def _keyring() -> Iterator["KeyringBackend"]:
     except (InitError, KeyringLocked):
         todo = f"unlock it, and try again; without a desktop {ELSEWHERE}"
         raise SecretError(Problem("the keyring is locked, or cannot be opened", PLACE, todo)) from None
-    except (KeyringError, OSError, RuntimeError, ValueError) as error:
-        # the bus is away, or what is to be kept is too long for it: each system has errors of its own
+    except Exception as error:  # noqa: BLE001 (the bus is away, or it is too long for it: each system has its own)
         raise SecretError(Problem(f"the keyring does not serve: {type(error).__name__}", PLACE, ELSEWHERE)) from None

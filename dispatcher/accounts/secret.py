@@ -259,7 +259,8 @@ def _from_command(command: list[str], folder: Path, seconds: float) -> bytes:
         what = f"'{name}' did not end within {seconds:g} s"
         raise SecretError(Problem(what, PLACE, "try the command by hand: it may ask for something"))
     if process.returncode and len(octets) <= _LARGEST:
-        raise SecretError(Problem(f"'{name}' ended with {process.returncode}", PLACE, "try it by hand"))
+        todo = "try it by hand; here it has no terminal to ask at"
+        raise SecretError(Problem(f"'{name}' ended with {process.returncode}", PLACE, todo))
     return octets
 
 

@@ -93,7 +93,11 @@ def _asked(question: str) -> str:
             return getpass.getpass(question, stream=sys.stderr)
         except EOFError:
             return ""
-    return "" if sys.stdin is None else sys.stdin.readline().rstrip("\r\n")
+    try:
+        return "" if sys.stdin is None else sys.stdin.buffer.readline().decode("utf-8-sig").rstrip("\r\n")
+    except UnicodeDecodeError:
+        pass  # raised below, for this error holds what was read
+    raise UsageError(Problem("what is piped in is not UTF-8 text", todo="type it, or have it printed in UTF-8"))
 
 
 @account.command("test")
