@@ -56,10 +56,6 @@ class Forgetful:
     ) -> "asyncio.Future[None]":
         return _at_once(None)
 
-    async def give_back(self, letter: Leased) -> None:
-        assert self._letters is not None
-        self._letters.append(letter)
-
     async def judge(self, letters: tuple[Leased, ...], state: State, reason: str) -> None:
         """Nothing was kept, so there is nothing to settle."""
 

@@ -178,6 +178,11 @@ UNKNOWN: Final = ending(State.UNKNOWN)
 FAILED: Final = ending(State.FAILED)
 
 
+def put_off(run: Run, letter: Leased) -> None:
+    """Nothing of it was sent, and it is due again at once."""
+    wait(lambda: run.conclude(letter, None, None, ending(State.READY, phase=Phase.MAIL, counted=False)))
+
+
 def printed(bench: Bench, ledger: SqliteLedger, *keys: str, at: State | None = None) -> list[str]:
     """Print these letters from where they stand; the keys of those that were not recorded."""
     with bench.reader() as reader:

@@ -60,6 +60,7 @@ from tests.ledger_bench import (
     numbers,
     on_paper,
     printed,
+    put_off,
     same,
     seal,
     sealable,
@@ -94,7 +95,7 @@ STEPS: Final = (
     "intend",
     "conclude",
     "conclude",
-    "give_back",
+    "put_off",
     "crash",
     "resend",
     "amend",
@@ -140,9 +141,9 @@ class Story:
             run, (letter, attempt) = self.run, each
             wait(lambda: run.conclude(letter, None, attempt, fate))
 
-    def give_back(self, number: int) -> None:
+    def put_off(self, number: int) -> None:
         if each := self._pick(number, at_risk=False):
-            wait(self.run.give_back(each[0]))
+            put_off(self.run, each[0])
 
     def crash(self, _: int, on_unknown: str = "hold") -> None:
         """The process is gone; whatever was at risk may have been taken."""
@@ -465,7 +466,7 @@ class LedgerContract:
             for number in range(200):
                 for each in lease(run, limit):
                     if number % 5 == 4:
-                        wait(run.give_back(each))
+                        put_off(run, each)
                     else:
                         send(run, each, ACCEPTED)
                         sent.append(bench.time.at)
@@ -569,12 +570,6 @@ class LedgerContract:
             wait(lambda: run.conclude(first, None, None, ACCEPTED))
         assert dump(bench) == before
 
-    def test_a_letter_given_back_was_not_tried(self, bench: Bench, ledger: SqliteLedger) -> None:
-        run = begin(ledger)
-        wait(run.give_back(lease(run)[0]))
-        assert states(bench)["K000"] == "ready"
-        assert bench.sql("SELECT count(*) FROM attempt") == [(0,)]
-
     @pytest.mark.parametrize(("state", "reason"), [(State.FAILED, ""), (State.READY, "the run paused")])
     def test_held_letters_are_judged_together(
         self, bench: Bench, ledger: SqliteLedger, state: State, reason: str
@@ -590,7 +585,7 @@ class LedgerContract:
     # Fencing.
 
     @pytest.mark.parametrize("loss", ["recovered", "taken over"])
-    @pytest.mark.parametrize("deed", ["intend", "conclude", "conclude risk", "give back", "judge"])
+    @pytest.mark.parametrize("deed", ["intend", "conclude", "conclude risk", "judge"])
     def test_a_run_that_lost_its_letter_changes_nothing(
         self, bench: Bench, ledger: SqliteLedger, deed: str, loss: str
     ) -> None:
@@ -608,7 +603,6 @@ class LedgerContract:
             "intend": lambda: run.intend(mine, session, bench.time.at, "octets"),
             "conclude": lambda: run.conclude(mine, session, None, FAILED),
             "conclude risk": lambda: run.conclude(mine, session, attempt, ACCEPTED),
-            "give back": lambda: run.give_back(mine),
             "judge": lambda: run.judge((mine,), State.FAILED, "no"),
         }
         with pytest.raises(LedgerUnavailable, match="no longer this run's"):
@@ -618,7 +612,7 @@ class LedgerContract:
     def test_judging_is_all_or_nothing(self, bench: Bench, ledger: SqliteLedger) -> None:
         run = begin(ledger)
         first, second, *_ = lease(run)
-        wait(run.give_back(second))
+        put_off(run, second)
         before = dump(bench)
         with pytest.raises(LedgerUnavailable):
             wait(run.judge((first, second), State.FAILED, "no"))
@@ -1205,8 +1199,8 @@ class LedgerContract:
 
         async def go() -> None:
             for each in leased[:-1]:
-                asyncio.create_task(run.give_back(each))  # noqa: RUF006 (nobody waits for these)
-            await asyncio.create_task(run.give_back(leased[-1]))
+                run.conclude(each, None, None, ending(State.READY))  # nobody waits for these
+            await run.conclude(leased[-1], None, None, ending(State.READY))
 
         wait(go())
         assert set(states(bench).values()) == {"ready"}

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dispatcher.core.model import Lease, Letter, State
-from tests.ledger_bench import ACCEPTED, Bench, begin, ending, lease, letter, seal, send, states, wait
+from tests.ledger_bench import ACCEPTED, Bench, begin, ending, lease, letter, put_off, seal, send, states, wait
 
 
 @dataclass(frozen=True)
@@ -133,12 +133,12 @@ class PaceContract:
             bench.time.forward(3600)
             assert [each.key for each in lease(run)] == ["K002"]
 
-    def test_a_letter_that_was_given_back_is_not_lost(self, bench: Bench) -> None:
+    def test_a_letter_that_was_put_off_is_not_lost(self, bench: Bench) -> None:
         seal(bench, to("free.example", "slow.example", "slow.example"))
         with bench.open() as ledger:
             run = begin(ledger, domains={"slow.example": 10.0})
             for each in lease(run):
-                wait(run.give_back(each))
+                put_off(run, each)
             seen = set()
             for _ in range(10):
                 for each in lease(run):
@@ -148,13 +148,13 @@ class PaceContract:
             assert wait(run.lease(9)) == Lease()
         assert seen == {"K000", "K001", "K002"}
 
-    def test_a_letter_that_was_given_back_does_not_wait_for_the_slow_ones(self, bench: Bench) -> None:
+    def test_a_letter_that_was_put_off_does_not_wait_for_the_slow_ones(self, bench: Bench) -> None:
         seal(bench, to("free.example", "slow.example", "slow.example"))
         with bench.open() as ledger:
             run = begin(ledger, domains={"slow.example": 86400.0})
             slow, free = lease(run)
             send(run, slow, ACCEPTED)
-            wait(run.give_back(free))
+            put_off(run, free)
             bench.time.forward(120)
             assert [each.key for each in lease(run)] == ["K000"]
 

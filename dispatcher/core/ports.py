@@ -151,10 +151,6 @@ class Ledger(Protocol):
         """Record how an attempt ended (T3r, T4, T5). `attempt` is None if there was no intent yet."""
         ...
 
-    async def give_back(self, letter: Leased) -> None:
-        """Leased → ready without an attempt: nothing was tried."""
-        ...
-
     async def judge(self, letters: tuple[Leased, ...], state: State, reason: str) -> None:
         """Settle letters that were held after policy refusals: leased → failed, or leased → ready."""
         ...

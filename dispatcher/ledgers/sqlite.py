@@ -107,9 +107,6 @@ class Run:
     ) -> "asyncio.Future[None]":
         return self._batches.put(Conclusion(letter, session, attempt, ending))
 
-    async def give_back(self, letter: Leased) -> None:
-        await self._do(lambda c: fenced(c, "give_back", {"id": letter.id, "run": self._run}))
-
     async def judge(self, letters: tuple[Leased, ...], state: State, reason: str) -> None:
         def job(connection: sqlite3.Connection) -> None:
             for letter in letters:

@@ -131,9 +131,6 @@ ORDER BY due_at LIMIT 1;
 UPDATE letter SET state = 'leased', lease = :run
 WHERE id IN (SELECT value FROM json_each(:ids)) AND state = 'ready' AND lease IS NULL;
 
--- name: give_back
-UPDATE letter SET state = 'ready', lease = NULL WHERE id = :id AND state = 'leased' AND lease = :run;
-
 -- name: suppressed_among
 SELECT identity, reason FROM suppression WHERE identity IN (SELECT value FROM json_each(:identities));
 
