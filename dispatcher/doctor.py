@@ -91,10 +91,8 @@ def _resolver(address: str, seconds: float, each: float) -> Any:
         until = time.monotonic() + seconds
 
         def resolve(self, *words: Any, **how: Any) -> Any:
-            left = self.until - time.monotonic()
+            left = self.until - time.monotonic()  # with none left it gives up at once
             try:
-                if left <= 0:
-                    raise LifetimeTimeout(timeout=seconds, errors=[])  # type: ignore[no-untyped-call]
                 return super().resolve(*words, **{**how, "lifetime": min(each, left), "search": False})
             except (LifetimeTimeout, NoNameservers, OSError) as error:
                 self.failed = f"no answer about {words[0]}: {type(error).__name__}"

@@ -412,7 +412,7 @@ def _alignment(sender: Sender, found: Posture) -> Iterator[Line]:
     policy = found.policy
     strict = policy is not None and tags(policy.record).get("aspf", "r").lower() == "s"
     of_path = aligned(found.dmarc, found.path_dmarc, strict=strict)
-    by_spf = bool(of_path) and not sender.rewriter and _spf_passes(sender, found.spf)
+    by_spf = bool(of_path) and _spf_passes(sender, found.spf)
     by_dkim = any(_is_good(each) for each in found.dkim)
     shown = f"From {sender.from_domain}, return path {sender.path_domain}"
     if by_spf or by_dkim:
