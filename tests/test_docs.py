@@ -1,4 +1,4 @@
-"""What the README says of the command line, and what the command line is, are the same."""
+"""What README and guide say of the command line, and what the command line is, are the same."""
 
 import re
 import tomllib
@@ -15,6 +15,8 @@ from dispatcher.relays.profiles import profiles
 from tests.command import REPOSITORY, dispatcher, new_campaign, read_list, write_list
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+GUIDE = (REPOSITORY / "docs" / "guide.md").read_text(encoding="utf-8")
+BOTH = f"{README}\n{GUIDE}"
 GROUP: Any = typer.main.get_group(app)
 COMMANDS = {name: command for name, command in GROUP.commands.items() if not hasattr(command, "commands")}
 VERBS = {
@@ -67,12 +69,12 @@ def shared() -> set[str]:
 
 def test_no_option_is_named_that_does_not_exist() -> None:
     known = set().union(*map(options, [*COMMANDS.values(), *VERBS.values()]), {"--version", "--help"})
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", README))
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", BOTH))
     assert named - known == set()
 
 
 def test_commands_in_the_text_exist() -> None:
-    for first, second in re.findall(r"(?m)(?:^\s+(?:\$ )?|`)dispatcher ([a-z]+)(?: ([a-z]+))?", README):
+    for first, second in re.findall(r"(?m)(?:^\s+(?:\$ )?|`)dispatcher ([a-z]+)(?: ([a-z]+))?", BOTH):
         assert first in GROUP.commands, first
         if first in GROUPS:
             assert f"{first} {second}" in VERBS
@@ -99,7 +101,7 @@ def test_the_usual_mistakes_are_in_the_troubleshooting_table() -> None:
 
 
 def test_every_mail_service_has_its_row_with_its_limits() -> None:
-    table = README.partition("## Mail services")[2].partition("\n## ")[0]
+    table = GUIDE.partition("## Mail services")[2].partition("\n## ")[0]
     rows = {found[1]: found[0] for found in re.finditer(r"(?m)^\| `([a-z0-9-]+)` \| (?!Service).*$", table)}
     assert list(rows) == list(profiles())
     for name, profile in profiles().items():
@@ -115,16 +117,17 @@ def test_every_mail_service_has_its_row_with_its_limits() -> None:
 
 
 def test_the_example_of_a_pace_is_one() -> None:
-    text = re.search(r"(?m)^    \[pace\]\n(?:(?:    .*)?\n)+", README)
+    text = re.search(r"(?m)^    \[pace\]\n(?:(?:    .*)?\n)+", GUIDE)
     assert text
     data = tomllib.loads(re.sub(r"(?m)^    ", "", text[0]))
     pace = Pace.model_validate(data["pace"])
     assert (pace.connections, pace.quota, len(pace.domains)) == (2, 300, 2)
 
 
-def test_pictures_in_the_readme_are_there() -> None:
+def test_pictures_are_there() -> None:
     """Each as wide as its name says, light, dark and on paper, and small enough for a page."""
-    pictures = set(re.findall(r'(?:src|srcset|href)="([^"]+\.png)"', README))
+    pattern = r'(?:src|srcset|href)="([^"]+\.png)"'
+    pictures = {*re.findall(pattern, README), *(f"docs/{name}" for name in re.findall(pattern, GUIDE))}
     assert len(pictures) == 21
     for name in pictures:
         octets = (REPOSITORY / name).read_bytes()
@@ -133,7 +136,7 @@ def test_pictures_in_the_readme_are_there() -> None:
         assert len(octets) < (150_000 if "review" in name else 100_000)
 
 
-# What stands in the README as printed. Only these differ from run to run: moments, ports, the order in which a letter
+# What stands there as printed. Only these differ from run to run: moments, ports, the order in which a letter
 # was captured, sizes and digests of files that depend on which rows are printed.
 VARIES = (
     (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "MOMENT"),
@@ -153,8 +156,8 @@ def same_every_time(text: str) -> list[str]:
 
 
 def shown(command: str) -> list[str]:
-    """What the README prints below a command, without its indent."""
-    found = re.search(rf"(?m)^    \$ {re.escape(command)}\n((?:    .+\n)+)", README)
+    """What stands below a command, without its indent."""
+    found = re.search(rf"(?m)^    \$ {re.escape(command)}\n((?:    .+\n)+)", BOTH)
     assert found, command
     return same_every_time(re.sub(r"(?m)^    ", "", found[1]))
 
@@ -188,19 +191,19 @@ def founding(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("command", ["dispatcher check", "dispatcher log FRA --sandbox", "dispatcher send"])
-def test_commands_print_what_the_readme_shows(command: str, founding: Path) -> None:
+def test_commands_print_what_is_shown(command: str, founding: Path) -> None:
     done = dispatcher(*command.split()[1:], folder=founding)
     assert done.code == 0, done
     assert_printed(shown(command), done.out)
 
 
-def test_a_rehearsal_prints_what_the_readme_shows(founding: Path) -> None:
+def test_a_rehearsal_prints_what_is_shown(founding: Path) -> None:
     done = dispatcher("rehearse", "--faults", "flaky", folder=founding)
     assert done.code == 3, done
     assert_printed(shown("dispatcher rehearse --faults flaky"), done.out)
 
 
-def test_paper_prints_what_the_readme_shows(tmp_path: Path) -> None:
+def test_paper_prints_what_is_shown(tmp_path: Path) -> None:
     folder = new_campaign(tmp_path / "campaign")
     columns, rows = read_list(folder, "un_missions.csv")
     for row in rows:
@@ -211,9 +214,9 @@ def test_paper_prints_what_the_readme_shows(tmp_path: Path) -> None:
     assert_printed(shown("dispatcher paper --envelopes dl"), done.out)
 
 
-def test_what_another_mailer_left_is_said_as_the_readme_shows(tmp_path: Path) -> None:
+def test_what_another_mailer_left_is_said_as_the_guide_shows(tmp_path: Path) -> None:
     """The line that moves a folder of mailmerge's works as it stands."""
-    (line,) = re.findall(r"(?m)^    dispatcher (init \S+ --from-mailmerge .*)$", README)
+    (line,) = re.findall(r"(?m)^    dispatcher (init \S+ --from-mailmerge .*)$", GUIDE)
     template = "TO: {{email}}\nSUBJECT: Hello\nFROM: Ada <ada@orchard.example>\n\nHi, {{name}},\n\nsee you.\n"
     (tmp_path / "mailmerge_template.txt").write_text(template, encoding="utf-8")
     (tmp_path / "mailmerge_database.csv").write_text("email,name\nbob@press.example,Bob\n", encoding="utf-8")

@@ -133,7 +133,7 @@ class Listing:
         """What was renamed."""
         for old, new in self.renamed.items():
             what = f"column '{old}' is '{new}' now, in the list and in the letter"
-            todo = f"'{old}' means something else here; the README says what"
+            todo = f"'{old}' means something else here; the README says what (Make it your own)"
             if new in ("name", "email"):
                 todo = "nothing: that is how such a column is called here"
             yield Problem(what, Place(self.file, 1), todo)

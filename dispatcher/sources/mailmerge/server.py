@@ -29,7 +29,7 @@ class Server:
 
 def no_server() -> Server:
     """A relay that is still to be named."""
-    todo = "put your provider's host, user and the like under [relay] in campaign.toml; the README has a table"
+    todo = "put your provider's host, user and the like under [relay] in campaign.toml; docs/guide.md has a table"
     return Server({"host": "127.0.0.1", "port": 587}, "", [Problem("no server file was given", todo=todo)])
 
 
@@ -121,7 +121,7 @@ class _Reading:
 
     def _others(self, notes: list[Problem]) -> None:
         for name in sorted(self.given.keys() - _KNOWN):
-            what, todo = f"{name} has no counterpart", "see [relay] and [pace] in the README"
+            what, todo = f"{name} has no counterpart", "see [relay] and [pace] in docs/guide.md"
             if "pass" in name or "secret" in name or "token" in name:
                 what = f"{name} is a secret, and is not carried over"
                 todo = "take it out of that file, and put it into the environment variable DISPATCHER_PASSWORD"
