@@ -17,10 +17,13 @@ import trustme
 
 from benchmarks.receiver import far_away
 from dispatcher.core.machine import LETTER_OF_LEDGER, LIBRARIES, Machine, machine_lines, needed
+from dispatcher.core.model import SessionInfo
 from dispatcher.core.preflight import Line, Status
+from dispatcher.core.probe import Probe, at_least
 from dispatcher.desk import Desk
 from dispatcher.desk.preflight import preflight
 from tests import canary
+from tests.campaigns import write_campaign
 from tests.command import Done, dispatcher, edit, new_campaign, read_list, set_relay, tree, use_server, write_list
 from tests.servers import Login
 from tests.servers.aiosmtpd import Aiosmtpd
@@ -281,6 +284,27 @@ def test_the_round_trip_is_measured(folder: Path) -> None:
     found = re.search(r"a round trip takes ([\d.]+) ms", said)
     assert found
     assert float(found[1]) >= 40
+
+
+@pytest.mark.parametrize(
+    ("offers", "trips"), [((), 4), (("PIPELINING",), 1), (("CHUNKING",), 4), (("PIPELINING", "CHUNKING"), 0.5)]
+)
+def test_how_long_it_takes_at_least(offers: tuple[str, ...], trips: float) -> None:
+    """By the round trip alone: what the conversation takes on the wire (test_conversation.py)."""
+    info = SessionInfo("relay.example", 25, features=dict.fromkeys(offers, ""))
+    assert at_least(1000, Probe(info, None, None, None, 0.04), 4) == 1000 * trips * 0.04 / 4
+
+
+def test_without_a_pace_the_relay_alone_is_waited_for(tmp_path: Path) -> None:
+    with SmtpServer() as server, far_away(server.port, 40) as port:
+        relay = f'host = "127.0.0.1"\nport = {port}\nsecurity = "none"\n'
+        done = dispatcher("preflight", "--json", folder=write_campaign(tmp_path, relay=relay))
+    said = line(done, "relay", "pace")["what"]
+    found = re.fullmatch(
+        r"nothing holds the letters back but the relay: 4 take ([\d.]+) s at least, over 4 connections", said
+    )
+    assert found, said
+    assert float(found[1]) >= 4 * 4 * 0.04 / 4 - 0.05
 
 
 def test_a_name_that_leads_nowhere(folder: Path) -> None:

@@ -47,6 +47,17 @@ class Probe:
     round_trip: float
 
 
+def at_least(letters: int, probe: Probe, connections: int) -> float:
+    """Seconds that so many letters take, however quick the relay is: by the round trip alone.
+
+    One a letter where commands are pipelined (RFC 2920), two letters in one where content comes in chunks (RFC 3030),
+    else one for each of MAIL, RCPT, DATA and the dot.
+    """
+    pipelined, chunked = (name in probe.info.features for name in ("PIPELINING", "CHUNKING"))
+    trips = 4 if not pipelined else 0.5 if chunked else 1
+    return letters * trips * probe.round_trip / connections
+
+
 def trouble_line(trouble: RelayTrouble, rules: Iterable[ReplyRule], advice: str) -> Line:
     """There was no session."""
     verdict = classify_trouble(trouble.phase, trouble.reply, trouble.fault, rules)

@@ -18,7 +18,7 @@ from dispatcher.core.machine import machine_lines
 from dispatcher.core.model import Channel
 from dispatcher.core.ports import RelayTrouble
 from dispatcher.core.preflight import Line, Part, Status, ok, problem, tally, warning
-from dispatcher.core.probe import Probe, Trial, probe_lines, trouble_line
+from dispatcher.core.probe import Probe, Trial, at_least, probe_lines, trouble_line
 from dispatcher.core.reach import Reach
 from dispatcher.desk import Desk
 from dispatcher.desk.accounts import open_relay, require_secret
@@ -87,7 +87,7 @@ def preflight(desk: Desk, *, links: bool = False, spam: bool = False, doctor: bo
     reach = reach_of(draft)
     ways = _Ways(fetched if links else None, opinions if doctor else None)
     domains = asyncio.run(_domains(desk, campaign, met.features, reach, ways))
-    return Preflight([*lines, *met.lines, *_pace(check), *signed, *domains])
+    return Preflight([*lines, *met.lines, *_pace(check, met.probe, campaign.pace.connections), *signed, *domains])
 
 
 def before_sending(desk: Desk, plan: Outlook) -> Preflight:
@@ -164,11 +164,19 @@ def _letters(check: Check) -> Iterator[Line]:
         yield ok(Part.LETTERS, "check", f"{count}, {size}; dispatcher check says more")
 
 
-def _pace(check: Check) -> Iterator[Line]:
+def _pace(check: Check, probe: Probe | None, connections: int) -> Iterator[Line]:
     """When it will be done; that a deadline cannot be met is among the problems of `check`."""
     if not check.channels.get(Channel.MAIL):
         return
-    words = " ".join(check.forecast["words"]) if check.forecast else "nothing holds the letters back but the relay"
+    if check.forecast:
+        yield ok(Part.RELAY, "pace", " ".join(check.forecast["words"]))
+        return
+    words = "nothing holds the letters back but the relay"
+    if probe:
+        letters = check.channels[Channel.MAIL]
+        seconds = at_least(letters, probe, connections)
+        time = f"{seconds:,.1f} s" if seconds < 100 else f"{seconds / 60:,.0f} min"
+        words += f": {letters:,} take {time} at least, over {connections} connections"
     yield ok(Part.RELAY, "pace", words)
 
 
@@ -198,10 +206,15 @@ async def _domains(
 
 @dataclass(frozen=True, slots=True)
 class _Met:
-    """What was seen of the relay; `features` is what it offers, None if there was no session."""
+    """What was seen of the relay; `probe` is None if there was no session."""
 
     lines: Sequence[Line]
-    features: Mapping[str, str] | None = None
+    probe: Probe | None = None
+
+    @property
+    def features(self) -> Mapping[str, str] | None:
+        """What it offers, if it was met."""
+        return self.probe.info.features if self.probe else None
 
     @property
     def refused(self) -> bool:
@@ -221,7 +234,7 @@ def _meet(desk: Desk, campaign: Campaign, largest: int) -> _Met:
         advice = desk.relay_advice(str(trouble.phase).upper())
         return _Met([trouble_line(trouble, rules_of(desk, campaign), advice)])
     lines = list(probe_lines(campaign.relay, found, trial, desk.clock.now()))
-    return _Met(lines, found.info.features)
+    return _Met(lines, found)
 
 
 async def _probe(desk: Desk, campaign: Campaign, trial: Trial) -> Probe:
