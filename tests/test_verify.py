@@ -39,7 +39,7 @@ UNPROVEN: Final = {
 }
 """Columns of letters that are notes for the work to come, and no evidence."""
 WORKING: Final = {"transition", "suppression", "pace", "sqlite_sequence"}
-"""Tables that change, and hold no evidence: who is suppressed is told by events and replies."""
+"""Tables that change, and hold no evidence: who is suppressed is held against events and replies."""
 
 
 @pytest.fixture(scope="module")
@@ -278,6 +278,40 @@ def test_no_letter_can_be_moved_to_another_state_unseen(forged: sqlite3.Connecti
     assert look(forged).faults == []
 
 
+def test_no_suppression_can_be_put_in_or_taken_out_unseen(forged: sqlite3.Connection) -> None:
+    """Not a person's, and not one that would be a relay's."""
+    (refused,), (asked,) = forged.execute("SELECT identity FROM suppression ORDER BY identity").fetchall()
+    assert (refused[:6], asked[:6]) == ("k00001", "k00005")
+    another = "k00007@missions.example.org"
+    insert = f"INSERT INTO suppression SELECT '{another}', '{another}', reason, since, source FROM suppression"
+    for forgery, about in (
+        (f"DELETE FROM suppression WHERE identity = '{asked}'", f"{asked} was suppressed"),
+        (f"UPDATE suppression SET reason = 'x' WHERE identity = '{asked}'", f"{asked} is suppressed"),
+        (f"{insert} WHERE identity = '{asked}'", f"{another} is suppressed"),
+        (f"{insert} WHERE identity = '{refused}'", f"{another} is suppressed"),
+    ):
+        assert forged.execute(forgery).rowcount == 1
+        faults = look(forged).faults
+        assert [fault.check for fault in faults] == ["the suppressions"], forgery
+        assert about in faults[0].why
+        forged.execute("DELETE FROM suppression WHERE identity <> ?", (refused,))
+        path = Path(forged.execute("PRAGMA database_list").fetchone()[2])
+        forged.execute("ATTACH ? AS kept", (str(KEPT[path.parent]),))
+        forged.execute("INSERT INTO main.suppression SELECT * FROM kept.suppression WHERE identity = ?", (asked,))
+        forged.execute("DETACH kept")
+    assert look(forged).faults == []
+
+
+def test_a_rehearsal_that_borrowed_its_suppressions_verifies(tmp_path: Path) -> None:
+    folder = write_campaign(tmp_path / "campaign", 1, 3)
+    suppress(Desk(folder), ["k00001@missions.example.org"], reason="asked", source="by hand")
+    rehearsal = Desk(folder, sandbox=True)
+    send(rehearsal, outlook(rehearsal))
+    with closing(sqlite3.connect(rehearsal.ledger_path)) as connection:
+        assert connection.execute("SELECT key FROM letter WHERE state = 'suppressed'").fetchall() == [("K00001",)]
+    assert verify_ledger(rehearsal.ledger_path, lambda *_: None).faults == []
+
+
 def test_a_waiting_letter_is_not_cancelled_unseen(forged: sqlite3.Connection) -> None:
     """Only an amended plan cancels what waits, and there was none."""
     assert forged.execute("UPDATE letter SET state = 'cancelled' WHERE state = 'ready'").rowcount == 1
@@ -370,6 +404,7 @@ def test_a_ledger_cut_short_with_its_chain_is_known_by_its_mark(forged: sqlite3.
     ]
     assert [each[0].kind for each in names] == ["printing", "event"]
     forged.execute("DELETE FROM link WHERE number > ?", (whole - 2,))
+    forged.execute("DELETE FROM suppression WHERE source = 'by hand'")
     assert look(forged).faults == []
     desk = Desk(folder)
     desk.ledger_path = Path(forged.execute("PRAGMA database_list").fetchone()[2])

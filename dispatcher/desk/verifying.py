@@ -6,6 +6,7 @@
     plans          all that stands of the letters of the latest revision, the skips of each, and what was approved
     letters        each one's octets made anew, against the digest it was sealed with and those of its attempts; and
                    where it stands, against its attempts and what was decided about it
+    suppressions   those in force, against what was decided and what relays refused
     attachments    their octets, against their digests
     approvals      their signatures
     the mark       what this machine remembers of the chain
@@ -35,6 +36,7 @@ from dispatcher.desk import Desk
 from dispatcher.ledgers.evidence import Evidence, SealedLetter
 from dispatcher.ledgers.purging import removed_digest
 from dispatcher.ledgers.rows import DAMAGED, recipient_of, recipient_text
+from dispatcher.ledgers.suppressions import KEPT
 from dispatcher.signing import verify as verify_signature
 
 Observe = Callable[[str, int, int], None]
@@ -120,6 +122,7 @@ class _Looking:
         self._purges()
         self._plans(plans)
         self._letters(plans)
+        self._suppressions()
         self._attachments()
         self._approvals(plans)
         if desk and not any(fault.check == "the chain" for fault in self.found.faults):
@@ -262,6 +265,23 @@ class _Looking:
             return ""
         be = " or ".join(sorted({WORDS.get(state, state) for state in can}))
         return f"it is {WORDS.get(letter.state, letter.state)}, and by what is recorded of it it would be {be}"
+
+    def _suppressions(self) -> None:
+        """None was put in or taken out behind the program's back. Of what a purge kept nobody can say it any more."""
+        last = {identity: (n, there, why) for n, there, identity, why in self._evidence.said_of_addresses()}
+        in_force = set()
+        for identity, reason, source in self._evidence.suppressed():
+            in_force.add(identity)
+            number, there, why = last.get(identity, (0, False, ""))
+            if source and not (there and why == reason) and not (source == KEPT and self.found.purges):
+                what = f"{identity} is suppressed, and nobody is recorded to have said so: {reason}"
+                self._wrong("the suppressions", what, "event" if number else "", number)
+                return
+        for identity, (number, there, _) in last.items():
+            if there and identity not in in_force:
+                what = f"{identity} was suppressed, and is not any more, though nobody is recorded to have lifted it"
+                self._wrong("the suppressions", what, "event", number)
+                return
 
     def _attachments(self) -> None:
         for digest, octets in self._evidence.contents():

@@ -22,6 +22,7 @@ from dispatcher.ledgers.linking import documents, evidence, table_of, with_diges
 from dispatcher.ledgers.purging import left_digest
 from dispatcher.ledgers.rows import document, leased
 from dispatcher.ledgers.sealing import letters_digest, skips_digest
+from dispatcher.ledgers.suppressions import REFUSED
 
 _LARGEST: Final = 2**NUMBER - 1
 
@@ -219,6 +220,17 @@ class Evidence:
         for row in self._rows(f"SELECT {', '.join(columns)} FROM approval ORDER BY id"):  # noqa: S608
             yield {name: _text(v) if isinstance(v, bytes) else v for name, v in zip(columns, row, strict=True)}
 
+    def said_of_addresses(self) -> Iterator[tuple[int, bool, str, str]]:
+        """Decisions to suppress an address (False: to lift that) that were not purged: number, which, whose, why."""
+        for id_, kind, identity, why in self._rows(_SUPPRESSING):
+            yield id_, _text(kind) != "unsuppressed", _text(identity), _text(why)
+
+    def suppressed(self) -> Iterator[tuple[str, str, str]]:
+        """Every suppression that is in force: identity, reason, and source; '' if it is a relay's that is recorded."""
+        for row in self._rows(_SUPPRESSED, {"refused": REFUSED}):
+            identity, reason, source = map(_text, row)
+            yield identity, reason, source
+
     def purges(self) -> Iterator[dict[str, Any]]:
         """Every purge, in order."""
         columns = ("id", "at", "campaign", "before", "rows", "removed", "letters")
@@ -275,6 +287,13 @@ _LETTERS: Final = """
 SELECT l.id, l.campaign, l.state, s.channel, s.language, s.recipient, l.key, l.revision, s.message_id, s.digest,
     s.mailboxes, s.addresses, s.attachments, s.own, l.date
 FROM letter l JOIN sealed s ON s.letter = l.id ORDER BY l.id"""
+_SUPPRESSING: Final = """
+SELECT id, kind, subject, why FROM event
+WHERE kind IN ('suppressed', 'borrowed', 'unsuppressed') AND letter IS NULL AND subject <> '' ORDER BY id"""
+_SUPPRESSED: Final = """
+SELECT identity, reason, CASE WHEN source = :refused AND address IN (
+    SELECT mailbox FROM rcpt WHERE outcome <> 'accepted' AND outcome = 'failed') THEN '' ELSE source END
+FROM suppression ORDER BY identity"""
 _ATTEMPTS: Final = (
     "SELECT id, outcome, scope, override IS NULL, message_digest FROM attempt WHERE letter = ? ORDER BY id"
 )

@@ -29,7 +29,7 @@ from dispatcher.ledgers.linking import documents, table_of
 from dispatcher.ledgers.rows import document
 from dispatcher.ledgers.sealing import letters_digest
 from dispatcher.ledgers.statements import SQL
-from dispatcher.ledgers.suppressions import REFUSED
+from dispatcher.ledgers.suppressions import KEPT, REFUSED
 
 _KIND: Final = NUMBER + CAMPAIGN
 _NUMBER: Final = (1 << NUMBER) - 1
@@ -162,9 +162,9 @@ def _shared_by_all(connection: sqlite3.Connection, others: str, before: str) -> 
         logo = json.loads(text).get("logo")
         needed |= {logo["digest"]} if logo else set()
     connection.execute(SQL["delete_contents"], {"needed": document(sorted(needed))})
-    given = {"before": before, "refused": REFUSED}
-    for name in ("delete_refusals", "blank_suppressions", "delete_paces"):
-        connection.execute(SQL[name], given if ":refused" in SQL[name] else {"before": before})
+    connection.execute(SQL["delete_refusals"], {"before": before, "refused": REFUSED})
+    connection.execute(SQL["blank_suppressions"], {"before": before, "refused": REFUSED, "kept": KEPT})
+    connection.execute(SQL["delete_paces"], {"before": before})
 
 
 def clean(path: Path) -> None:

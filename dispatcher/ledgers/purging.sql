@@ -122,7 +122,7 @@ DELETE FROM content WHERE digest NOT IN (SELECT value FROM json_each(:needed));
 DELETE FROM suppression WHERE since < :before AND source = :refused;
 
 -- name: blank_suppressions
-UPDATE suppression SET reason = 'asked not to be written to', source = 'kept when the ledger was purged'
+UPDATE suppression SET reason = 'asked not to be written to', source = :kept
 WHERE since < :before AND source <> :refused;
 
 -- name: delete_paces

@@ -260,7 +260,11 @@ def borrow_suppressions(ledger: SqliteLedger, real: Path) -> None:
 
     def job(connection: sqlite3.Connection) -> None:
         columns = ("identity", "address", "reason", "source", "since")
-        new = {row["identity"] for row in theirs if suppress_mailbox(connection, *(row[name] for name in columns))}
+        new = set()
+        for row in theirs:
+            if suppress_mailbox(connection, *(row[name] for name in columns)):
+                new.add(row["identity"])
+                ledger.event(connection, "borrowed", subject=row["identity"], why=row["reason"])
         _hold_back_waiting(ledger, connection, new, "")
 
     ledger.do(job)

@@ -10,6 +10,9 @@ from dispatcher.ledgers.statements import SQL
 REFUSED: Final = "refused by the relay"
 """The source of a suppression that no person asked for: the address is no good, and paper may still reach its owner."""
 
+KEPT: Final = "kept when the ledger was purged"
+"""The source of a suppression of which a purge left nothing but the address."""
+
 
 def with_domains(identities: Iterable[str]) -> list[str]:
     """Mailboxes, and the domain of each as `@domain`: what a suppression may name."""
