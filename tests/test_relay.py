@@ -23,6 +23,7 @@ import pytest
 import trustme
 import uvloop
 
+from dispatcher.accounts.secret import Kept
 from dispatcher.core.errors import Problem, SecretError
 from dispatcher.core.model import HandOver, Message, Phase, Reply, SessionInfo
 from dispatcher.core.ports import RelayTrouble
@@ -569,6 +570,26 @@ def test_a_refusal_for_now_is_not_tried_by_another_mechanism(tls: ssl.SSLContext
     with SmtpServer(Script(tls=tls, login=LOGIN, on={"AUTH": b"454 4.7.0 later\r\n"})) as server:
         trouble(server, security="starttls", ca_file=ca_file, user="kms", password=lambda: PASSWORD)
     assert verbs(server).count(b"AUTH") == 1
+
+
+def test_a_password_that_was_changed_meanwhile_is_read_anew(tls: ssl.SSLContext, ca_file: Path, tmp_path: Path) -> None:
+    """What was kept is refused: then what is there now is tried, once."""
+    stored = tmp_path / "stored"
+    stored.write_text("the one before", encoding="utf-8")
+    kept = Kept(lambda: stored.read_text(encoding="utf-8"), FakeClock().boot)
+    assert kept() == "the one before"
+    stored.write_text(LOGIN[1], encoding="utf-8")
+
+    async def password(refused: str) -> str:
+        return kept(refused)
+
+    async def go(server: SmtpServer) -> None:
+        account = Account(server.host, server.port, "starttls", LOGIN[0], password, ca_file=ca_file)
+        await (await SmtpRelay(account, FakeClock(), PATIENT).connect()).close()
+
+    with SmtpServer(Script(tls=tls, login=LOGIN, mechanisms="PLAIN")) as server:
+        asyncio.run(go(server))
+    assert verbs(server).count(b"AUTH") == 2
 
 
 def test_a_password_that_cannot_be_had_is_a_login_refused(tls: ssl.SSLContext, ca_file: Path) -> None:

@@ -2,9 +2,9 @@
 
 The secret is asked for at each login, and kept nowhere here: not in an exception, its chain, a repr or a log; also
 not in a reply of the relay that repeats what it was told. A token that the relay refuses may have ended there before
-its time: then another one is asked for, and if there is one, tried once. That there is none (any more), or that an
-identity provider gives none, is the relay's trouble, as a refusal or for now. Raises RelayTrouble, and whatever else
-asking for the secret raises.
+its time, a password may have been changed: then another one is asked for, and if there is one, tried once. That there
+is none (any more), or that an identity provider gives none, is the relay's trouble, as a refusal or for now. Raises
+RelayTrouble, and whatever else asking for the secret raises.
 """
 
 import base64
@@ -28,7 +28,7 @@ _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 
 
 Secret = Callable[[str], Awaitable[str]]
-"""What to log in with; it is called with the token that was just refused, or with ''."""
+"""What to log in with; it is called with what was just refused, or with ''."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,12 @@ def ours(status: str, words: str) -> Reply:
 async def _with_secret(
     client: aiosmtplib.SMTP, mechanisms: list[str], who: Credentials, seconds: float
 ) -> RelayTrouble | None:
-    """Log in; by a token, once more with another one if the first is refused."""
+    """Log in; once more with another secret if the first is refused, and there is another one by now."""
     try:
         secret = await who.secret("") if who.secret else ""
         trouble = await _authenticate(client, mechanisms, who, secret, seconds)
         refused = trouble is not None and trouble.reply is not None and trouble.reply.code // 100 == 5
-        if refused and who.kind == "xoauth2" and who.secret and (other := await who.secret(secret)) != secret:
+        if refused and who.secret and (other := await who.secret(secret)) != secret:
             trouble = await _authenticate(client, mechanisms, who, other, seconds)
     except SecretError as error:
         found = error.problems[0]
