@@ -30,6 +30,8 @@ from dispatcher.accounts.refusals import advice
 from dispatcher.accounts.signin import sign_in
 from dispatcher.accounts.tokens import LoginSecret
 from dispatcher.core.errors import ProviderUnavailable, SecretError, SignInEnded
+from dispatcher.desk import Desk
+from dispatcher.desk.accounts import SignIn, add_sign_in, place_of_secret
 from dispatcher.dispatch import Close
 from tests import canary
 from tests.command import Done, argv, dispatcher, edit, environment, new_campaign, set_relay
@@ -291,6 +293,7 @@ def test_without_the_extra(folder: Path, provider: Provider, relay: Node) -> Non
 def test_what_is_asked_of_google_and_microsoft() -> None:
     """The smallest scopes with which SMTP takes letters; https; the redirect as each console registers it."""
     assert (GOOGLE.scope, GOOGLE.device_endpoint, GOOGLE.host) == ("https://mail.google.com/", "", "127.0.0.1")
+    assert GOOGLE.more == {"access_type": "offline", "prompt": "consent"}
     one = microsoft("example.org")
     assert one.scope.split() == ["https://outlook.office.com/SMTP.Send", "offline_access"]
     assert one.app_scope == "https://outlook.office365.com/.default"
@@ -337,6 +340,56 @@ def test_no_token_is_in_a_log_or_a_traceback(folder: Path, provider: Provider, r
     for secret in (canary.ACCESS, canary.REFRESH, canary.CLIENT_SECRET, "device-"):
         assert not [form for form in canary.forms(secret) if form.decode() in said]
     assert not list(canary.found_in(folder.parent, *canary.ALL))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://localhost.example/", "http://127.0.0.1.example/", "http://example.org/", "ftp://127.0.0.1/", "https:x"],
+)
+def test_what_is_not_secure(url: str) -> None:
+    with pytest.raises(SecretError, match="is not https"):
+        require_secure(url)
+
+
+def test_an_issuer_that_is_another_one(provider: Provider) -> None:
+    """RFC 8414 §3.3: who answers under one name, and calls itself by another, is not asked for anything."""
+    with pytest.raises(SecretError, match="says that it is another one"):
+        asyncio.run(discovered(provider.issuer.replace("127.0.0.1", "localhost"), SCOPE))
+
+
+def test_a_page_that_is_not_secure_is_not_shown(provider: Provider) -> None:
+    """Somebody would type their password there."""
+    answer, found = provider.answer, known(provider)
+
+    def hostile(path: str, form: dict[str, str], authorization: str) -> tuple[int, Any]:
+        status, said = answer(path, form, authorization)
+        return status, {**said, "verification_uri": "http://login.example/device"}
+
+    provider.answer = hostile  # type: ignore[method-assign]
+    with pytest.raises(SecretError, match="is not https"):
+        asyncio.run(sign_in(found, Client(CLIENT), "device", "", unreached, FakeClock()))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no such limits")
+def test_a_secret_that_is_asked_for_is_in_no_core(folder: Path, provider: Provider, relay: Node) -> None:
+    """From before it is typed."""
+    import resource  # noqa: PLC0415 (not on Windows)
+
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    if hard == 0:
+        pytest.skip("this machine writes no cores at all")
+    how = SignIn(provider.issuer, CLIENT, "device", scope=SCOPE, with_secret=True)
+
+    def ask(_: str) -> str:
+        assert resource.getrlimit(resource.RLIMIT_CORE)[0] == 1
+        return canary.CLIENT_SECRET
+
+    provider.secret = canary.CLIENT_SECRET
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    assert asyncio.run(add_sign_in(Desk(folder), how, ask, lambda *_: None)) == "secret.txt"
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    assert place_of_secret(Desk(folder)) == "secret.txt"
+    assert resource.getrlimit(resource.RLIMIT_CORE)[0] == 1
 
 
 # The browser that comes back.
@@ -394,13 +447,14 @@ def test_nobody_else_listens_where_the_browser_comes_back_to(provider: Provider)
     """Microsoft's console takes "localhost" alone, which is ::1, too: both are ours, or it is not begun."""
     if not has_ipv6():
         pytest.skip("there is no IPv6 here")
-    found = replace(known(provider), host="localhost")
+    found = replace(known(provider), host="localhost", more={"prompt": "consent"})
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as other:
         port = other.getsockname()[1]
         with pytest.raises(SecretError, match=f"port {port} cannot be used"):
             asyncio.run(sign_in(found, Client(CLIENT), "browser", "", unreached, FakeClock(), port=port))
 
     def invite(url: str, _: str) -> None:
+        assert query_of(url)["prompt"] == "consent"
         answer = provider.authorize(query_of(url))
         with socket.create_connection(("::1", urlsplit(answer).port or 0)) as browser:
             browser.sendall(f"GET /?{urlsplit(answer).query} HTTP/1.1\r\n\r\n".encode())
@@ -596,6 +650,7 @@ def test_a_refused_token_is_renewed_once_for_all(store: Store) -> None:
         ((302, b""), ProviderUnavailable, "HTTP 302"),
         ((200, b"[1]"), ProviderUnavailable, "HTTP 200"),
         ((200, b"{" * 100_000), ProviderUnavailable, "HTTP 200"),
+        ((200, b" " * 300_000 + b'{"access_token": "x"}'), ProviderUnavailable, "HTTP 200"),  # more than is read
         ((200, {"access_token": ""}), ProviderUnavailable, "gave no bearer token"),
         ((200, {"access_token": "x", "token_type": "mac"}), ProviderUnavailable, "gave no bearer token"),
     ],
@@ -632,6 +687,12 @@ def test_a_provider_that_is_not_there(store: Store) -> None:
     store.text = json.dumps({**data, "token_endpoint": "http://idp.example/token"})
     with pytest.raises(SecretError, match="is not https"):
         asyncio.run(store.secret()(""))
+
+
+def test_what_is_on_this_machine_is_asked_by_no_proxy(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    assert asyncio.run(store.secret()(""))
 
 
 @pytest.mark.parametrize("change", [{"client": 1}, {"dispatcher_grant": 2}, {"more": 1}, {"refresh_token": None}])

@@ -10,6 +10,7 @@ from pathlib import Path
 import keyring
 import pytest
 from keyring.backend import KeyringBackend
+from keyring.backends import null
 
 from dispatcher.accounts.secret import Kept, forget_secret, read_secret, store_secret
 from dispatcher.core.campaign import Password
@@ -263,6 +264,16 @@ class Odd(KeyringBackend):
 
     def set_password(self, service: str, username: str, password: str) -> None:
         raise EOFError(1783, "CredWrite", f"The stub received bad data: {password}")
+
+
+def test_a_keyring_that_keeps_nothing_is_none(tmp_path: Path) -> None:
+    before = keyring.get_keyring()
+    keyring.set_keyring(null.Keyring())  # type: ignore[no-untyped-call]
+    try:
+        with pytest.raises(SecretError, match="there is no keyring on this machine"):
+            store_secret(Password(keyring="dispatcher"), tmp_path, USER, CANARY)
+    finally:
+        keyring.set_keyring(before)
 
 
 def test_a_keyring_with_errors_of_its_own(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SECONDS: Final = 30.0
 _LARGEST: Final = 256 * 1024
+_PIECE: Final = 16 * 1024
+_PLAIN: Final = {"Accept-Encoding": "identity"}
 _PASSING: Final = frozenset(("temporarily_unavailable", "server_error"))
 _LONGEST: Final = 300
 
@@ -106,7 +108,7 @@ async def _asked(
         async with (
             asyncio.timeout(SECONDS),
             httpx.AsyncClient(verify=context, timeout=SECONDS, trust_env=not near) as http,
-            http.stream(method, url, headers=dict(headers), content=body or None) as response,
+            http.stream(method, url, headers={**headers, **_PLAIN}, content=body or None) as response,
         ):
             octets = await _limited(response)
             status = response.status_code
@@ -131,8 +133,9 @@ def _why(error: BaseException) -> str:
 
 
 async def _limited(response: "httpx.Response") -> bytes:
+    """What came, as it came: packed octets could be a thousand times as many. Of more than enough, the beginning."""
     octets = b""
-    async for piece in response.aiter_bytes():
+    async for piece in response.aiter_raw(_PIECE):
         octets += piece
         if len(octets) > _LARGEST:
             break
