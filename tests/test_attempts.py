@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from openpyxl.utils.escape import unescape
 
 from dispatcher.core.errors import UsageError
-from dispatcher.core.review import ATTEMPT_COLUMNS, safe_cell
+from dispatcher.core.reading import ATTEMPT_COLUMNS, safe_cell
 from dispatcher.core.statuses import LANGUAGES, clauses, in_words
 from dispatcher.desk import Desk, exporting
 from dispatcher.desk.attempts import OUTCOMES, PHASES, Addressees, Sought, attempt_page, attempts, relays_used

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dispatcher.core.review import STANDINGS
+from dispatcher.core.reading import STANDINGS
 from dispatcher.web.review.charts import HAIR, TimeChart, bar, time_chart
 from dispatcher.web.review.overview import bars
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher.core.review import LOG_COLUMNS
+from dispatcher.core.reading import LOG_COLUMNS
 from tests.command import dispatcher, edit, new_campaign, use_server
 from tests.smtp_server import RESET, STORE, Action, Script, SmtpServer
 

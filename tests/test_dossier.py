@@ -26,7 +26,7 @@ from dispatcher.core import dossier as form
 from dispatcher.core.chain import KINDS
 from dispatcher.core.dossier import COLUMNS, File, Manifest, manifest_of, record_file
 from dispatcher.core.model import State
-from dispatcher.core.review import WORDS
+from dispatcher.core.reading import WORDS
 from dispatcher.desk import Desk
 from dispatcher.desk import dossier as writing
 from dispatcher.desk.exporting import write_xlsx

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dispatcher.core.errors import LedgerUnavailable
 from dispatcher.core.model import State
-from dispatcher.core.review import STANDINGS, by_standing, standing_of
+from dispatcher.core.reading import STANDINGS, by_standing, standing_of
 from dispatcher.desk import Desk
 from dispatcher.desk.overview import Numbers, Overview
 from dispatcher.desk.pacing import foreseen

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.core.review import STANDINGS
+from dispatcher.core.reading import STANDINGS
 from dispatcher.web.review.worldmap import NO_LETTER, URGENT, world_map
 from tests.command import REPOSITORY, read_list
 

@@ -149,7 +149,7 @@ def log(
 
     Example: dispatcher log FRA
     """
-    from dispatcher.core.review import ATTEMPT_COLUMNS, LOG_COLUMNS
+    from dispatcher.core.reading import ATTEMPT_COLUMNS, LOG_COLUMNS
     from dispatcher.desk import Desk
     from dispatcher.desk.attempts import Sought
     from dispatcher.desk.attempts import attempts as read_attempts

@@ -9,7 +9,7 @@ import typer
 from dispatcher.cli.options import HERE, AsJson, CampaignFolder
 from dispatcher.cli.output import many, note, say, say_json
 from dispatcher.core.errors import Problem, UsageError
-from dispatcher.core.review import WORDS
+from dispatcher.core.reading import WORDS
 
 if TYPE_CHECKING:
     from dispatcher.desk import Desk

@@ -32,7 +32,7 @@ from typing import Any, Final
 
 from dispatcher.core.chain import KINDS, Link, canonical, personal_digest, row_digest
 from dispatcher.core.model import Channel
-from dispatcher.core.review import WORDS, safe_cell, went_by
+from dispatcher.core.reading import WORDS, safe_cell, went_by
 from dispatcher.core.text import file_stem
 
 MANIFEST: Final = "manifest.json"

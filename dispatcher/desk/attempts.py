@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from dispatcher.core.errors import Problem, UsageError
 from dispatcher.core.model import Outcome, Phase
-from dispatcher.core.review import attempt_row
+from dispatcher.core.reading import attempt_row
 from dispatcher.core.text import searchable
 from dispatcher.desk import Desk
 from dispatcher.desk.reading import moment_of

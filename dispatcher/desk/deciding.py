@@ -8,7 +8,7 @@ from dispatcher.core.changes import Changes, differences
 from dispatcher.core.errors import Place, PlanConflict, Problem, TableError, UsageError
 from dispatcher.core.model import Mailbox, State
 from dispatcher.core.plan import Summary
-from dispatcher.core.review import WORDS
+from dispatcher.core.reading import WORDS
 from dispatcher.desk import Desk, person, quoted, require_why
 from dispatcher.desk.draft import Draft
 from dispatcher.desk.reading import no_such_letter

@@ -27,7 +27,7 @@ from dispatcher.core.dossier import Row
 from dispatcher.core.errors import LedgerUnavailable, Place, PlanConflict, Problem, SignatureError, UsageError
 from dispatcher.core.merge import Frozen
 from dispatcher.core.model import Channel, Mailbox, Message
-from dispatcher.core.review import WORDS
+from dispatcher.core.reading import WORDS
 from dispatcher.desk import Desk, person
 from dispatcher.desk.exporting import write_xlsx
 from dispatcher.desk.wholefolder import Folder, new_folder, put_in_place

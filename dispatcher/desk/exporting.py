@@ -1,6 +1,6 @@
 """Rows → files that other programs read: CSV, JSON lines and XLSX, row by row, whatever their number.
 
-In CSV no cell is a formula for whatever opens it (`core.review.safe_cell`); in XLSX text is text, for the file says so.
+In CSV no cell is a formula for whatever opens it (`core.reading.safe_cell`); in XLSX text is text, for it says so.
 """
 
 import csv
@@ -13,7 +13,7 @@ from html import escape
 from itertools import islice
 from typing import Any, BinaryIO, Final
 
-from dispatcher.core.review import safe_cell
+from dispatcher.core.reading import safe_cell
 
 _TOGETHER: Final = 500
 _SHEET_ROWS: Final = 1_000_000

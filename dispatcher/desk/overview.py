@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from dispatcher.core.errors import LedgerUnavailable, UsageError
 from dispatcher.core.model import State
-from dispatcher.core.review import by_standing, standing_of
+from dispatcher.core.reading import by_standing, standing_of
 from dispatcher.desk import Desk
 from dispatcher.ledgers.held import is_held
 from dispatcher.ledgers.reader import Reader
@@ -32,7 +32,7 @@ _ENOUGH: Final = 5
 """So many attempts, over as many seconds, say how fast a run is."""
 
 Counts = Mapping[str, int]
-"""How many there are, by `core.review.STANDINGS`."""
+"""How many there are, by `core.reading.STANDINGS`."""
 
 
 @dataclass(frozen=True, slots=True)

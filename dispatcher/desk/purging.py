@@ -8,7 +8,7 @@ from typing import Any
 from dispatcher.core.age import Age
 from dispatcher.core.errors import Problem, UsageError
 from dispatcher.core.model import State
-from dispatcher.core.review import tally
+from dispatcher.core.reading import tally
 from dispatcher.desk import Desk, person
 from dispatcher.ledgers import purging
 from dispatcher.ledgers.file import stamp

@@ -9,7 +9,7 @@ from typing import Any
 
 from dispatcher.core.errors import LedgerUnavailable, Problem, UsageError
 from dispatcher.core.model import Channel, State
-from dispatcher.core.review import log_row, tally, went_by
+from dispatcher.core.reading import log_row, tally, went_by
 from dispatcher.core.text import searchable
 from dispatcher.desk import Desk
 from dispatcher.ledgers.file import stamp

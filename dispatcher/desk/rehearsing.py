@@ -30,7 +30,7 @@ from dispatcher.core.campaign import Campaign
 from dispatcher.core.errors import LedgerUnavailable, Problem, UsageError
 from dispatcher.core.model import Outcome
 from dispatcher.core.policy import Meaning, ReplyRule
-from dispatcher.core.review import tally
+from dispatcher.core.reading import tally
 from dispatcher.desk import HIDDEN, Desk, quoted
 from dispatcher.desk.agreement import Agreement, agreement
 from dispatcher.desk.attached import Watch

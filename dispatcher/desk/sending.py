@@ -14,7 +14,7 @@ from dispatcher.core.errors import PlanConflict, Problem, UsageError
 from dispatcher.core.merge import Frozen, Press, message_digest
 from dispatcher.core.model import Leased, Recovered, State
 from dispatcher.core.plan import Summary
-from dispatcher.core.review import tally
+from dispatcher.core.reading import tally
 from dispatcher.desk import Desk, person
 from dispatcher.desk.accounts import open_relay, require_secret
 from dispatcher.desk.approvals import require_approved

@@ -30,8 +30,8 @@ from dispatcher.core.errors import DispatcherError, LedgerUnavailable, Problem, 
 from dispatcher.core.headers import HeaderError
 from dispatcher.core.merge import Frozen, Press, message_digest
 from dispatcher.core.model import Channel, Leased
+from dispatcher.core.reading import WORDS
 from dispatcher.core.replay import Order, Said, replay
-from dispatcher.core.review import WORDS
 from dispatcher.desk import Desk
 from dispatcher.ledgers.evidence import Evidence, SealedLetter
 from dispatcher.ledgers.purging import removed_digest

@@ -20,7 +20,7 @@ from dispatcher.core.dossier import Recorded
 from dispatcher.core.errors import UsageError
 from dispatcher.core.merge import Frozen
 from dispatcher.core.model import Channel, Mailbox, Message
-from dispatcher.core.review import went_by
+from dispatcher.core.reading import went_by
 from dispatcher.desk.proving.held import NOT_LISTED, Held, Tampered
 from dispatcher.ledgers.rows import DAMAGED, attachments_of, inflate_strangers
 

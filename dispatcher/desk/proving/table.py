@@ -14,8 +14,8 @@ from zipfile import BadZipFile, ZipFile
 from dispatcher.core import dossier as form
 from dispatcher.core.dossier import Recorded
 from dispatcher.core.model import Channel, State
+from dispatcher.core.reading import WORDS
 from dispatcher.core.replay import Said, Tried, replay
-from dispatcher.core.review import WORDS
 from dispatcher.desk.exporting import cell_text
 from dispatcher.desk.proving.held import Held, Tampered
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from dispatcher.core.review import STANDINGS
+from dispatcher.core.reading import STANDINGS
 
 HAIR: Final = 0.006
 """The thinnest that a part of a bar is drawn, of the longest bar."""

@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from dispatcher.core.errors import UsageError
-from dispatcher.core.review import ATTEMPT_COLUMNS
+from dispatcher.core.reading import ATTEMPT_COLUMNS
 from dispatcher.desk.attempts import OUTCOMES, Addressees, AttemptPage, Sought, attempt_page, attempts, relays_used
 from dispatcher.desk.exporting import csv_pieces, json_pieces, write_xlsx
 from dispatcher.web.review.site import Site

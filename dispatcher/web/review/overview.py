@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from dispatcher.core.errors import DispatcherError
-from dispatcher.core.review import STANDINGS
+from dispatcher.core.reading import STANDINGS
 from dispatcher.desk.overview import Numbers, Overview, Run
 from dispatcher.web.review.charts import Part, bar, time_chart
 from dispatcher.web.review.site import Site

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dispatcher.core.model import State
-from dispatcher.core.review import LOG_COLUMNS, WORDS, log_row, safe_cell, tally
+from dispatcher.core.reading import LOG_COLUMNS, WORDS, log_row, safe_cell, tally
 
 
 @given(st.dictionaries(st.sampled_from(list(State)), st.integers(0, 10**6)))
