@@ -50,7 +50,7 @@ def options(command: Any) -> set[str]:
 
 def test_every_command_of_the_plan_is_there() -> None:
     asked_for = {"init", "check", "preview", "send", "amend", "status", "log", "resolve", "sandbox", "adopt", "paper"}
-    asked_for |= {"seal", "approve"}
+    asked_for |= {"seal", "approve", "rehearse"}
     asked_for |= {"review", "preflight", "dossier", "verify", "purge"}
     asked_for |= {f"account {verb}" for verb in ("add", "remove", "test")}
     asked_for |= {f"dkim {verb}" for verb in ("check", "keygen", "record")}
