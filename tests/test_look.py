@@ -48,6 +48,7 @@ def test_a_plain_letter_is_plain(tmp_path: Path) -> None:
         ("[here](https://bit.ly/3xyz)", "is shortened: https://bit.ly/3xyz (NAM, TUR, KHM)"),
         ("[here](https://192.0.2.7/x)", "leads to a number, not to a name: https://192.0.2.7/x (NAM, TUR, KHM)"),
         ("[here](https://office/x)", "leads nowhere: https://office/x (NAM, TUR, KHM)"),
+        ("[here](https://example.org:port/)", "leads nowhere: https://example.org:port/ (NAM, TUR, KHM)"),
         ("[here](https:///x)", "leads nowhere: https:///x (NAM, TUR, KHM)"),
         ("[here](https://a@orchard.example.org)", "holds a name before its host: https://a@orchard.example.org"),
         ("[www.bank.example](https://orchard.example.org)", "shows www.bank.example and leads to orchard.example.org"),

@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl, quote_plus, urlsplit
 import pytest
 import trustme
 
+from dispatcher.accounts import exchange
 from dispatcher.accounts.exchange import require_secure
 from dispatcher.accounts.grant import Client, Grant
 from dispatcher.accounts.providers import GOOGLE, command_for, discovered, microsoft
@@ -39,6 +40,7 @@ from tests.keychains import on_desktop
 from tests.servers import Login
 from tests.servers.node import Node
 from tests.servers.provider import CLIENT, SCOPE, Provider
+from tests.servers.raw import saying
 from tests.smtp_server import CLOSE, STORE, Actions, Script, SmtpServer
 from tests.test_relay import server_tls
 from tests.test_session import FakeClock
@@ -648,6 +650,7 @@ def test_a_refused_token_is_renewed_once_for_all(store: Store) -> None:
         ((400, {"error": "temporarily_unavailable"}), ProviderUnavailable, "temporarily_unavailable"),
         ((400, b"what?"), ProviderUnavailable, "HTTP 400"),
         ((302, b""), ProviderUnavailable, "HTTP 302"),
+        ((307, b""), ProviderUnavailable, "HTTP 307"),
         ((200, b"[1]"), ProviderUnavailable, "HTTP 200"),
         ((200, b"{" * 100_000), ProviderUnavailable, "HTTP 200"),
         ((200, b" " * 300_000 + b'{"access_token": "x"}'), ProviderUnavailable, "HTTP 200"),  # more than is read
@@ -677,6 +680,16 @@ def test_a_provider_whose_certificate_is_not_good(tmp_path: Path, monkeypatch: p
         authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
         assert asyncio.run(there.secret()("")).startswith(canary.ACCESS)
+
+
+def test_a_provider_whose_answer_has_no_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An octet now and then: it is left after some time, though a token would come in the end."""
+    monkeypatch.setattr(exchange, "SECONDS", 0.3)
+    head, token = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n", b'{"access_token": "late"}'
+    with saying([head, *[b" "] * 200, token], pause=0.02) as url:
+        store.text = json.dumps({**json.loads(store.text), "token_endpoint": f"{url}/token"})
+        with pytest.raises(ProviderUnavailable, match="no answer in time"):
+            asyncio.run(store.secret()(""))
 
 
 def test_a_provider_that_is_not_there(store: Store) -> None:

@@ -150,8 +150,8 @@ def _link(target: str, shown: str) -> Iterator[tuple[str, str, str]]:
         return
     try:
         parts = urlsplit(target)
-        host = (parts.hostname or "").removeprefix("www.")
-    except ValueError:
+        host = (parts.hostname or "").removeprefix("www.") if parts.port != 0 else ""
+    except ValueError:  # also for a port that is none
         host = ""
     if not host or " " in target or (not _is_ip(host) and "." not in host):
         yield "links", f"leads nowhere: {target}", "mend the link"

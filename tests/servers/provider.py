@@ -84,6 +84,8 @@ class Provider:
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(octets)))
+                if 300 <= status < 400:  # whoever follows gets what was asked for, and has told a secret to anybody
+                    self.send_header("Location", f"{provider.issuer}/token")
                 self.end_headers()
                 self.wfile.write(octets)
 
