@@ -380,6 +380,38 @@ def test_the_length_of_a_key(bits: int) -> None:
     assert key_bits(base64.b64encode(whole).decode()) == bits, "RSAPublicKey alone"
 
 
+@pytest.mark.parametrize(
+    ("above", "dmarc", "status", "words"),
+    [
+        ("p=reject", "", Status.OK, "passes by DKIM"),
+        ("p=reject; adkim=s", "", Status.PROBLEM, "neither SPF nor DKIM passes"),
+        ("p=reject; psd=y", "", Status.PROBLEM, "neither SPF nor DKIM passes"),
+        ("p=none", "p=reject; psd=n", Status.PROBLEM, "neither SPF nor DKIM passes"),
+    ],
+)
+def test_a_key_of_the_domain_above(tmp_path: Path, above: str, dmarc: str, status: Status, words: str) -> None:
+    """Whoever signs may sign for that; it counts where both are one organisation's."""
+    key = f"s1._domainkey TXT {strings('v=DKIM1; p=' + rsa(2048))}"
+    own = f'_dmarc TXT "v=DMARC1; {dmarc}"' if dmarc else ""
+    zones = {
+        "orchard.example.org": without("_domainkey", "_dmarc", "v=spf1", more=f'@ TXT "v=spf1 -all"\n{own}'),
+        "example.org": f'_dmarc TXT "v=DMARC1; {above}"\n{key}',
+    }
+    found = posture(tmp_path, zones)
+    assert (one(found, "DKIM").status, one(found, "DKIM").what) == (
+        Status.OK,
+        "s1._domainkey.example.org: RSA, 2,048 bits",
+    )
+    line = one(found, "alignment")
+    assert (line.status, words in line.what) == (status, True), line
+
+
+def test_a_key_that_may_be_above_is_unknown(tmp_path: Path) -> None:
+    line = one(posture(tmp_path, without("_domainkey"), odd={"s1._domainkey.example.org": Odd.SERVFAIL}), "DKIM")
+    assert line.what.startswith("unknown: s1._domainkey.example.org: ")
+    assert line.status is Status.WARNING
+
+
 # DMARC and alignment.
 
 

@@ -68,6 +68,13 @@ class Walk:
                 return ".".join(self.domain.split(".")[-at.count(".") - 2 :])
         return [self.domain, *self.records][-1]
 
+    def from_above(self, domain: str) -> "Walk":
+        """The same from a domain further up, which is on the way; '' is this one itself."""
+        if not domain:
+            return self
+        on = {at: record for at, record in self.records.items() if f".{domain}".endswith(f".{at}")}
+        return Walk(domain, on, unknown=self.unknown)
+
     def policy(self, *, exists: bool = True) -> Policy | None:
         """The domain's own, else the organisation's, else that of the public suffix (§4.10.1); None: none, or unknown.
 

@@ -10,11 +10,11 @@ import binascii
 import ipaddress
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from dispatcher.core import spf
-from dispatcher.core.dmarc import POLICIES, Policy, Walk, aligned, asked
+from dispatcher.core.dmarc import POLICIES, Policy, Walk, aligned, asked, steps
 from dispatcher.core.dns import Answer, Inquiry, ask, tags, txt_record
 from dispatcher.core.preflight import Line, Part, ok, problem, warning
 from dispatcher.core.sts import Fetched, has_policy, sts_line
@@ -77,7 +77,8 @@ class Spf:
 class Dkim:
     """One selector: its record, or why there is none.
 
-    `wanted` is the record, as a zone has it, that our own key needs there, if it is not that one.
+    `wanted` is the record, as a zone has it, that our own key needs there, if it is not that one. `above` is the domain
+    above the From address's where it was looked for, '' for that itself.
     """
 
     selector: str
@@ -85,6 +86,7 @@ class Dkim:
     several: int = 0
     unknown: str = ""
     wanted: str = ""
+    above: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,16 @@ def dkim_of(domain: str, selector: str) -> Inquiry[Dkim]:
     answer = yield from ask(f"{selector}._domainkey.{domain}", "TXT")
     found = [record for record in answer.records if "p" in tags(record)]
     return Dkim(selector, found[0] if found else "", len(found), answer.unknown)
+
+
+def dkim_above(domain: str, selector: str) -> Inquiry[Dkim]:
+    """The same; if there is none, the nearest that a domain above publishes: whoever signs may sign for that one."""
+    own = yield from dkim_of(domain, selector)
+    for at in () if own.record or own.unknown else steps(domain)[1:-1]:
+        found = yield from dkim_of(at, selector)
+        if found.record or found.unknown:
+            return replace(found, above=at)
+    return own
 
 
 STS: Final = "_mta-sts"
@@ -304,7 +316,7 @@ def _dkim(sender: Sender, found: Posture) -> Iterator[Line]:
         if each.wanted and each.several < 2:
             yield _another(sender.from_domain, each)
         else:
-            yield _key(sender.from_domain, each, one_of_many=len(found.dkim) > 1)
+            yield _key(each.above or sender.from_domain, each, one_of_many=len(found.dkim) > 1)
 
 
 def _another(domain: str, found: Dkim) -> Line:
@@ -413,7 +425,7 @@ def _alignment(sender: Sender, found: Posture) -> Iterator[Line]:
     strict = policy is not None and tags(policy.record).get("aspf", "r").lower() == "s"
     of_path = aligned(found.dmarc, found.path_dmarc, strict=strict)
     by_spf = bool(of_path) and _spf_passes(sender, found.spf)
-    by_dkim = any(_is_good(each) for each in found.dkim)
+    by_dkim = any(_is_good(each) and _counts(each, found) for each in found.dkim)
     shown = f"From {sender.from_domain}, return path {sender.path_domain}"
     if by_spf or by_dkim:
         ways = [way for way, is_so in (("SPF", by_spf), ("DKIM", by_dkim)) if is_so]
@@ -441,6 +453,13 @@ def _spf_passes(sender: Sender, found: Spf) -> bool:
         return sender.include in found.cost.taken_in
     results = {each.result for each in found.checks.values()}
     return results == {spf.Result.PASS}
+
+
+def _counts(key: Dkim, found: Posture) -> bool:
+    """Whether a signature by this key is one for the From address's domain, or for its organisation's."""
+    policy = found.policy
+    strict = policy is not None and tags(policy.record).get("adkim", "r").lower() == "s"
+    return aligned(found.dmarc, found.dmarc.from_above(key.above), strict=strict) is True
 
 
 def _is_good(found: Dkim) -> bool:

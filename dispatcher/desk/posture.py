@@ -16,6 +16,7 @@ from dispatcher.core.posture import (
     OTHERS,
     Posture,
     Sender,
+    dkim_above,
     dkim_of,
     mail_of,
     posture_lines,
@@ -57,7 +58,8 @@ async def sender_lines(
         dns.settle(walk(sender.from_domain)),
         dns.settle(walk(sender.path_domain)),
     )
-    dkim = await asyncio.gather(*(dns.settle(dkim_of(sender.from_domain, each)) for each in sender.selectors))
+    look = dkim_of if campaign.dkim else dkim_above  # our own keys sign for the From address's domain alone
+    dkim = await asyncio.gather(*(dns.settle(look(sender.from_domain, each)) for each in sender.selectors))
     dkim = [against_key(each, sender.from_domain, (keys or {}).get(each.selector)) for each in dkim]
     names = [f"{label}.{sender.from_domain}" for label, _ in OTHERS.values()]
     others = await asyncio.gather(*(dns.answer(Question(name, "TXT")) for name in names))
