@@ -165,6 +165,16 @@ def test_what_to_do_about_a_refused_login(folder: Path, reply: str, todo: str) -
     assert "→" not in problem["what"]
 
 
+def test_preflight_says_so_too(folder: Path) -> None:
+    said = b"535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Tenant.\r\n"
+    with relay(folder, '{ file = "secret.txt" }') as server:
+        server.script = replace(server.script, on={"AUTH": [said] * 9})
+        dispatcher("account", "add", folder=folder, text=f"{SECRET}\n")
+        done = dispatcher("preflight", "--json", folder=folder)
+    (line,) = (row for row in done.json["lines"] if row["subject"] == "login")
+    assert "docs/accounts.md#let-the-mailbox-send-by-smtp" in line["todo"]
+
+
 def test_tls_at_the_wrong_port(folder: Path) -> None:
     """Both ways round; the one that says nothing is told by what is said when time is over."""
     with relay(folder, '{ file = "secret.txt" }'):

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -841,6 +842,34 @@ def test_the_sign_in_ends_in_mid_run(
         assert run(tmp_path, clock=Leap()).exit_code == 0
         judge(tmp_path, server, 8, complete=True)
     assert not list(canary.found_in(tmp_path, *canary.ALL))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are others there")
+def test_a_run_that_stays_says_what_it_waits_for(tmp_path: Path, provider: Provider) -> None:
+    """Else nobody would know that somebody has to sign in again; whoever does, from another terminal, sees it go on."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    tls = server_tls(authority.issue_cert("127.0.0.1"))
+    script = Script(tls=tls, login=("", ""), mechanisms="XOAUTH2", on={"AUTH": [b"235 2.7.0 welcome\r\n"] * 50})
+    with Rules(closing_after(3, provider.revoke), script) as server:
+        campaign(tmp_path, provider, server, 8)
+        words = argv("send", "--confirm", "8", "--skip-preflight", "--wait")
+        process = subprocess.Popen(
+            words, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        watchdog = threading.Timer(60, process.kill)
+        watchdog.start()
+        assert process.stderr
+        with process.stderr as shown:
+            said = next((line for line in shown if line.startswith(b"Waiting, and trying again")), b"")
+            process.send_signal(signal.SIGINT)
+            rest = shown.read()
+        assert process.wait() == 130
+        watchdog.cancel()
+    assert b"gives no token any more: invalid_grant" in said
+    assert b"sign in again: dispatcher account add --oauth" in said
+    assert b"Waiting" not in rest
+    assert states(tmp_path) == {"accepted": 3, "ready": 5}
 
 
 def test_tokens_that_end_under_twenty_connections(tmp_path: Path, provider: Provider) -> None:

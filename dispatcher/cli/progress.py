@@ -64,6 +64,7 @@ class Watch:
                 signal.signal(number, stop)
         if not self._quiet and sys.stderr is not None:
             self._show(self._bar if sys.stderr.isatty() else self._lines)
+            self._show(self._troubles)
 
     def _stop(self, dispatch: Dispatch) -> None:
         dispatch.stop()
@@ -117,6 +118,15 @@ class Watch:
             while not self._done.wait(_EVERY):
                 bar.update(task, completed=self._finished(), description=self.words())
             bar.update(task, completed=self._finished(), description=self.words())
+
+    def _troubles(self) -> None:
+        """What a run that stays waits for, once for each: a person may have to do something about it."""
+        said = ""
+        while not self._done.wait(_EVERY):
+            why = self._dispatch.stands_still if self._dispatch else ""
+            if why and why != said:
+                said = why
+                note(f"Waiting, and trying again now and then: {why}", name="yellow")
 
     def _lines(self) -> None:
         while not self._done.wait(_PLAIN_EVERY):

@@ -16,6 +16,7 @@ from dispatcher.core.errors import Problem, RelayUnavailable, SecretError, Usage
 from dispatcher.core.look import Look, reach_of_links
 from dispatcher.core.machine import machine_lines
 from dispatcher.core.model import Channel
+from dispatcher.core.policy import classify_trouble
 from dispatcher.core.ports import RelayTrouble
 from dispatcher.core.preflight import Line, Part, Status, ok, problem, tally, warning
 from dispatcher.core.probe import Probe, Trial, at_least, probe_lines, trouble_line
@@ -231,8 +232,9 @@ def _meet(desk: Desk, campaign: Campaign, largest: int) -> _Met:
     except SecretError as error:
         return _Met([problem(Part.RELAY, "login", secret.what, secret.todo) for secret in error.problems])
     except RelayTrouble as trouble:
-        advice = desk.relay_advice(str(trouble.phase).upper())
-        return _Met([trouble_line(trouble, rules_of(desk, campaign), advice)])
+        rules = rules_of(desk, campaign)
+        why = classify_trouble(trouble.phase, trouble.reply, trouble.fault, rules).why
+        return _Met([trouble_line(trouble, rules, desk.relay_advice(why))])
     lines = list(probe_lines(campaign.relay, found, trial, desk.clock.now()))
     return _Met(lines, found)
 

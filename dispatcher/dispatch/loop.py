@@ -107,6 +107,12 @@ class Dispatch:
     def tally(self) -> Tally:
         return self.report.tally
 
+    @property
+    def stands_still(self) -> str:
+        """Why a run that stays has no connection, in the relay's words or ours; '' if it has one, or is to end."""
+        waits = self._settings.wait and self._circuit.failures and not self._lines
+        return self._trouble if waits else ""
+
     async def run(self) -> Report:
         """Work until nothing can be done now, or `stop`. Returns why it ended."""
         try:
