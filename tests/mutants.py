@@ -324,6 +324,14 @@ MUTANTS = (
         ("test_preflight.py::test_all_is_well_and_no_letter_is_sent",),
         "RSET",
     ),
+    Mutant(
+        "virtual time goes on though something is ready",
+        "desk/virtual.py",
+        "        if not events and timeout > 0:\n",
+        "        if timeout > 0:\n",
+        ("test_virtual.py::test_no_time_passes_while_somebody_works",),
+        "TimeoutError",
+    ),
 )
 
 

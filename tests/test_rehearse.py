@@ -300,6 +300,7 @@ def test_folder_ledger_and_marks_stay_as_they_are(tmp_path: Path) -> None:
         done = dispatcher("rehearse", "--faults", "flaky", folder=folder)
         assert done.code in (0, 3), done
         assert f"Rehearsal of {len(FEW)} letters" in done.out
+        assert "(2 letters may have left already; this begins as if none had.)" in done.out
         assert (contents(folder), contents(state_folder())) == before
         assert len(server.stored) == taken
     assert not witness.exists()
@@ -502,6 +503,20 @@ def test_whatever_is_played_ledger_and_relay_agree(
     whole = all(f.reply in WHOLE or (f.reply == CLOSING and f.drop) for f in plan)
     if whole and not any(fault.step in (Step.DOT, Step.CONTENT) for fault in plan):
         assert played.counts["unknown"] == 0
+
+
+def test_each_regime_can_be_wished_for() -> None:
+    assert list(Faults) == list(REGIMES)
+
+
+def test_where_approvals_are_wanted_they_come_first(folder: Path) -> None:
+    """A rehearsal needs none; whoever sends does."""
+    edit(folder / "campaign.toml", "date = 2009-10-01\n", "date = 2009-10-01\napprovals = 2\n")
+    done = dispatcher("rehearse", folder=folder)
+    assert done.code == 0
+    typed = done.out.partition("What you would type")[2].partition("\n\n")[0].split("\n")[1:]
+    assert [" ".join(line.split()[1:3]) for line in typed[:3]] == ["dispatcher seal"] + ["dispatcher approve"] * 2
+    assert "dispatcher send --confirm 60" in typed[3]
 
 
 def test_a_wish_for_a_regime_that_is_none(folder: Path) -> None:

@@ -81,6 +81,8 @@ def _play(rehearsal: "Rehearsal", *, as_json: bool) -> "list[Sent]":
                 "Nothing leaves this machine.",
                 name="bold",
             )
+            if left := rehearsal.left_already():
+                say(f"({many(left, 'letter')} may have left already; this begins as if none had.)")
         if not as_json:
             say()
             say(f"{_moment(turn.at)}  $ {turn.command}", name="bold")
@@ -99,14 +101,18 @@ def _play(rehearsal: "Rehearsal", *, as_json: bool) -> "list[Sent]":
 def _say_all_as_json(rehearsal: "Rehearsal", sent: "list[Sent]", found: "Agreement", code: int) -> None:
     for moment in rehearsal.timeline():
         say_json({"event": "timeline", **moment.as_data()})
-    commands: list[dict[str, str | None]] = [
-        {"at": one.turn.at.isoformat(), "command": one.turn.command} for one in sent
-    ]
-    commands += [{"at": None, "command": command} for command in rehearsal.left_to_do()]
-    say_json({"event": "commands", "rows": commands})
+    commands: list[tuple[str | None, str]] = [(None, command) for command in rehearsal.beforehand()]
+    commands += [(one.turn.at.isoformat(), one.turn.command) for one in sent]
+    commands += [(None, command) for command in rehearsal.left_to_do()]
+    say_json({"event": "commands", "rows": [{"at": at, "command": command} for at, command in commands]})
     say_json({"event": "agreement", **found.as_data()})
     refused = [str(problem) for problem in rehearsal.refused.problems] if rehearsal.refused else []
-    given = {"faults": rehearsal.wish.faults, "seed": rehearsal.wish.seed, "played": dict(rehearsal.relay.played)}
+    given = {
+        "left_already": rehearsal.left_already(),
+        "faults": rehearsal.wish.faults,
+        "seed": rehearsal.wish.seed,
+        "played": dict(rehearsal.relay.played),
+    }
     say_json({"event": "end", **given, "refused": refused, "exit_code": code})
 
 
@@ -124,6 +130,8 @@ def _say_timeline(rehearsal: "Rehearsal") -> None:
 def _say_commands(rehearsal: "Rehearsal", sent: "Iterable[Sent]", counts: "Mapping[str, int]") -> None:
     say()
     say("What you would type", name="bold")
+    for command in rehearsal.beforehand():
+        say(f"  {'first':<19}  {command}")
     for one in sent:
         say(f"  {_moment(one.turn.at)}  {one.turn.command}")
     for command in rehearsal.left_to_do():

@@ -28,7 +28,7 @@ from typing import Any, Final, Self
 
 from dispatcher.core.campaign import Campaign
 from dispatcher.core.errors import LedgerUnavailable, Problem, UsageError
-from dispatcher.core.model import Outcome
+from dispatcher.core.model import Outcome, State
 from dispatcher.core.policy import Meaning, ReplyRule
 from dispatcher.core.reading import tally
 from dispatcher.desk import HIDDEN, Desk, quoted
@@ -41,6 +41,7 @@ from dispatcher.desk.sending import Result, send
 from dispatcher.desk.stage import Stage
 from dispatcher.desk.virtual import VirtualTime
 from dispatcher.dispatch import Close, Dispatch
+from dispatcher.ledgers.reader import Reader
 from dispatcher.sandbox.faults import REGIMES, Fates, Fault, Quota, Regime, Step
 from dispatcher.sandbox.relay import FaultyRelay
 
@@ -53,6 +54,7 @@ _LATER: Final = timedelta(minutes=15)
 _LATEST: Final = timedelta(hours=4)
 _IN_VAIN: Final = 30
 """After so many sends in a row that brought no letter to its end they give up: more than a letter's life."""
+_LEFT: Final = (State.AT_RISK, State.ACCEPTED, State.UNKNOWN, State.CLOSED_UNKNOWN)
 _SPENT: Final = ReplyRule(550, Meaning.QUOTA, "5.4.5")
 """What a quota is used up with, where the profile has no reply of its own."""
 
@@ -203,6 +205,20 @@ class Rehearsal:
         """The options that bring commands that read to what is kept."""
         return f" -C {quoted(str(self._folder))} --sandbox"
 
+    def left_already(self) -> int:
+        """How many letters have left in truth, or may have; the rehearsal begins as if none had."""
+        if not self.desk.real_ledger_path.exists():
+            return 0
+        with Reader(self.desk.real_ledger_path) as reader:
+            counts = reader.counts(self.desk.campaign_id())
+        return sum(counts.get(state, 0) for state in _LEFT)
+
+    def beforehand(self) -> Iterator[str]:
+        """What staff would type before they can send at all."""
+        if wanted := self._campaign.approvals:
+            yield f"dispatcher seal{self.desk.flag}"
+            yield from [f"dispatcher approve{self.desk.flag} --by NAME"] * wanted
+
     def left_to_do(self) -> Iterator[str]:
         """What staff would type that sending does not do."""
         counts, flag = self.counts(), self.desk.flag
@@ -240,9 +256,9 @@ class Rehearsal:
 def _moment(row: Mapping[str, Any]) -> Moment:
     """What some attempts of one run came to."""
     said = f"{row['code'] or ''} {row['said']}".strip()
-    what = (
-        row["outcome"] if row["outcome"] == Outcome.ACCEPTED else f"{row['outcome']} at {row['phase'].upper()}: {said}"
-    )
+    what = "refused" if row["outcome"] == Outcome.FAILED else str(row["outcome"])  # a letter may go on after that
+    if what != Outcome.ACCEPTED:
+        what = f"{what} at {row['phase'].upper()}: {said}"
     first, last = (datetime.fromisoformat(row[name]) for name in ("first", "last"))
     return Moment(first, last, what, row["letters"])
 
