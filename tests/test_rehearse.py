@@ -133,9 +133,9 @@ def test_faults_of_all_kinds_are_met(folder: Path) -> None:
     assert played.counts["failed"]
     assert 0 < played.agreement.arrived < played.agreement.unknown  # of both kinds
     assert played.todo == [
-        f"dispatcher log --outcome unknown -C {folder}",
+        f"dispatcher log --state unknown -C {folder}",
         f"dispatcher resolve KEY -C {folder} --as … --why …",
-        f"dispatcher log --outcome failed -C {folder}",
+        f"dispatcher log --state failed -C {folder}",
     ]
 
 
@@ -229,6 +229,28 @@ def test_a_relay_that_never_takes_anything_ends_it_all_the_same(folder: Path) ->
     away = play(folder, regime=Regime((Fault(Step.CONNECT, 1, drop=True),)))
     assert (away.counts["waiting"], away.code) == (2, 3)
     assert len(away.sent) == 31
+
+
+class Workers(set[Any]):
+    """Those of a run; too many are none that wait."""
+
+    sent_out = 0
+
+    def add(self, one: Any) -> None:
+        self.sent_out += 1
+        assert self.sent_out < 500, "workers come and go while one of them knocks"
+        super().add(one)
+
+
+def test_while_one_knocks_no_others_are_sent_out_in_vain(folder: Path) -> None:
+    """Who was sent would go home at once, and be sent again: a loop without a rest, as long as the relay is away."""
+
+    def count(dispatch: Dispatch) -> None:
+        dispatch._workers = Workers()
+
+    closed = Regime((Fault(Step.CONNECT, 0.8, drop=True), Fault(Step.DOT, 0.3, b"451 4.3.0 later\r\n", drop=True)))
+    played = play(folder, regime=closed, wait=True, observe=count)
+    assert played.counts["accepted"] == LETTERS
 
 
 # Repeatable, whatever the machine does beside it.
@@ -329,7 +351,7 @@ def test_it_is_kept_by_name_and_can_be_looked_at(folder: Path, tmp_path: Path) -
     assert f"dispatcher verify -C {kept} --sandbox" in done.out
     assert dispatcher("status", *options, folder=tmp_path).out.splitlines()[1] == counts
     assert dispatcher("verify", *options, folder=tmp_path).code == 0
-    rows = dispatcher("log", *options, "--outcome", "accepted", "--json", folder=tmp_path).json["rows"]
+    rows = dispatcher("log", *options, "--state", "accepted", "--json", folder=tmp_path).json["rows"]
     assert f"{len(rows)} accepted" in counts
     mails = list((kept / "mail").glob("*.eml"))
     assert f"the relay kept {len(mails)} messages" in done.out

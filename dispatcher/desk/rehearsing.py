@@ -223,10 +223,10 @@ class Rehearsal:
         """What staff would type that sending does not do."""
         counts, flag = self.counts(), self.desk.flag
         if counts["unknown"]:
-            yield f"dispatcher log --outcome unknown{flag}"
+            yield f"dispatcher log --state unknown{flag}"
             yield f"dispatcher resolve KEY{flag} --as … --why …"
         if counts["failed"]:
-            yield f"dispatcher log --outcome failed{flag}"
+            yield f"dispatcher log --state failed{flag}"
         if counts["to_print"]:
             yield f"dispatcher paper{flag}"
 

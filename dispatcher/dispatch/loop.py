@@ -206,7 +206,9 @@ class Dispatch:
             task.add_done_callback(self._gone_home)
 
     def _may_knock(self) -> bool:
-        """Not soon after a connection was turned away, while others stand."""
+        """Not while somebody knocks at a relay that is down, nor soon after it turned one away while others stand."""
+        if self._circuit.failures and self._gate.locked():
+            return False
         return not self._lines or self._clock.now() >= self._knock_at
 
     def _gone_home(self, task: asyncio.Task[None]) -> None:
