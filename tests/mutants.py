@@ -215,7 +215,7 @@ MUTANTS = (
     Mutant(
         "a new refresh token is used and not stored",
         "accounts/tokens.py",
-        "            self._write(replace(grant, refresh_token=refresh).to_text())\n",
+        "            self._unstored = replace(grant, refresh_token=refresh).to_text()\n",
         "            pass\n",
         ("test_oauth.py::test_the_new_refresh_token_is_stored_before_the_access_token_is_used",),
         "not enough values to unpack",

@@ -596,12 +596,21 @@ def test_the_new_refresh_token_is_stored_before_the_access_token_is_used(store: 
 
 
 def test_a_store_that_cannot_be_written_gives_no_token(store: Store) -> None:
-    def full(_: str) -> None:
-        raise SecretError("the disk is full")
+    """And loses none: what the provider put in place of the old one is written when there is room again."""
+    full = [True]
 
-    secret = LoginSecret(lambda _: store.text, lambda: store.text, full, FakeClock().boot, store.lock)
+    def write(text: str) -> None:
+        if full:
+            full.clear()
+            raise SecretError("the disk is full")
+        store.write(text)
+
+    secret = LoginSecret(lambda _: store.text, lambda: store.text, write, FakeClock().boot, store.lock)
     with pytest.raises(SecretError, match="the disk is full"):
         asyncio.run(secret(""))
+    assert asyncio.run(secret(""))
+    assert (grant := Grant.parse(store.text))
+    assert grant.refresh_token == store.provider.refresh_token
 
 
 @pytest.mark.parametrize(

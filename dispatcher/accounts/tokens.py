@@ -53,6 +53,7 @@ class LoginSecret:
         self._file = lock
         self._lock = asyncio.Lock()
         self._token, self._until = "", 0.0
+        self._unstored = ""
 
     async def __call__(self, refused: str = "") -> str:
         """What to log in with; another one than what was `refused`, if there is any."""
@@ -72,6 +73,7 @@ class LoginSecret:
         if Grant.parse(text) is None:
             return text
         with self._alone():
+            self._store()
             self._renew()
         return self._token
 
@@ -101,8 +103,15 @@ class LoginSecret:
         if not isinstance(token, str) or not token or str(found.get("token_type", "bearer")).lower() != "bearer":
             raise ProviderUnavailable(f"{grant.provider} answered, and gave no bearer token")
         if isinstance(refresh, str) and refresh and refresh != grant.refresh_token and grant.flow != "app":
-            self._write(replace(grant, refresh_token=refresh).to_text())
+            self._unstored = replace(grant, refresh_token=refresh).to_text()
+        self._store()
         self._token, self._until = token, asked + _life(found.get("expires_in"))
+
+    def _store(self) -> None:
+        """What could not be written the last time is kept, for the next: a disk may have been full for a while."""
+        if self._unstored:
+            self._write(self._unstored)
+            self._unstored = ""
 
 
 async def renewed(grant: Grant) -> Mapping[str, Any]:
