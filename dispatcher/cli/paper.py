@@ -102,7 +102,7 @@ def _refuse_contradictions(printing: list[str], posted: str | None, why: str | N
 
 
 def _say_what_became(desk: "Desk", posted: str | None, *, only: str | None, why: str, as_json: bool) -> None:
-    from dispatcher.desk.papering import post, throw_away
+    from dispatcher.desk.posting import post, throw_away
 
     keys = throw_away(desk, only=only, why=why) if posted is None else post(desk, posted, only=only, why=why)
     if as_json:

@@ -1,4 +1,4 @@
-"""Letters on paper: which are printed, what is written, and what people say became of the sheets.
+"""Letters on paper: which are printed, and what is written.
 
 The folder is read and merged, and must be what was sealed, as for a `send`; if nothing is sealed yet, this seals it.
 The files are made before anything is sealed, so that a glyph that no font has stops everything; they are written whole
@@ -6,13 +6,12 @@ and synced, and only then recorded. Letters stand in them in the order of the li
 """
 
 import hashlib
-import json
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, time
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from dispatcher.core.model import Channel, State
 from dispatcher.core.onpaper import parts_of
 from dispatcher.core.plan import Summary
 from dispatcher.core.text import file_stem
-from dispatcher.desk import Desk, person, require_why
+from dispatcher.desk import Desk, person
 from dispatcher.desk.approvals import require_approved
 from dispatcher.desk.draft import Draft
 from dispatcher.desk.outlook import hold_back, sealed_revision
@@ -32,8 +31,6 @@ from dispatcher.desk.sending import seal_revision
 from dispatcher.ledgers import printing
 from dispatcher.ledgers.file import sync_names
 from dispatcher.ledgers.printing import Printed, PrintedFile
-from dispatcher.ledgers.reader import Reader
-from dispatcher.ledgers.rows import DAMAGED, unreadable
 from dispatcher.ledgers.sealing import borrow_suppressions
 from dispatcher.ledgers.sqlite import SqliteLedger
 from dispatcher.paper.addresses import envelopes, labels
@@ -355,95 +352,3 @@ def _to_record(
                 Printed(row["id"], row["key"], stood.get(row["key"], State.TO_PRINT), sheet.digest, there[row["key"]])
             )
     return found
-
-
-# What people say.
-
-
-def post(
-    desk: Desk, on: str, *, only: str | None = None, letters: Collection[int] | None = None, why: str, who: str = ""
-) -> list[str]:
-    """A person's word that printed letters were posted, and on which day. Returns their keys. Raises UsageError.
-
-    Without a choice (an expression, or the letters' numbers) all that are printed and not posted; a choice may hold no
-    other on paper, and nothing is recorded if it does.
-    """
-    day = _day(desk, on)
-    name, chosen = who or person(), _choice(only, letters)
-    return _say(desk, chosen, why, "posted", lambda ledger, ids: printing.post(ledger, ids, day, who=name, why=why))
-
-
-def throw_away(
-    desk: Desk, *, only: str | None = None, letters: Collection[int] | None = None, why: str, who: str = ""
-) -> list[str]:
-    """A person's word that printed letters will not be posted: they wait again, or stay failed. As `post`."""
-    name, chosen = who or person(), _choice(only, letters)
-    return _say(
-        desk, chosen, why, "thrown away", lambda ledger, ids: printing.throw_away(ledger, ids, who=name, why=why)
-    )
-
-
-_Choice = Callable[[Mapping[str, Any], Mapping[str, str]], bool]
-
-
-def _choice(only: str | None, letters: Collection[int] | None) -> _Choice | None:
-    """Says of a letter's row and fields whether it is among the chosen; None without a choice."""
-    if letters is not None:
-        return lambda row, _: row["id"] in letters
-    if only is None:
-        return None
-    condition = Expression(only, Place("--only"))
-    return lambda _, fields: condition.holds(fields)
-
-
-def _say(
-    desk: Desk,
-    condition: _Choice | None,
-    why: str,
-    what: str,
-    record: Callable[[SqliteLedger, Sequence[int]], None],
-) -> list[str]:
-    require_why(why)
-    with desk.reader() as reader:
-        rows = list(_on_paper(reader, desk.campaign_id(), condition))
-    others = [row for row in rows if row["state"] != State.PRINTED]
-    if condition and others:
-        raise UsageError(*(_not_printed(row, what, desk.flag) for row in others))
-    rows = [row for row in rows if row["state"] == State.PRINTED]
-    if not rows:
-        among = "among the chosen " if condition else ""
-        todo = f"see where they stand: dispatcher status{desk.flag}"
-        raise UsageError(Problem(f"there is no letter {among}that is printed and not posted yet", todo=todo))
-    with desk.ledger(hold=False) as ledger:
-        record(ledger, [row["id"] for row in rows])
-    return [row["key"] for row in rows]
-
-
-def _on_paper(reader: Reader, campaign: str, condition: _Choice | None) -> Iterator[dict[str, Any]]:
-    """The letters that are on paper, or wait for it, and that a choice holds."""
-    for row in reader.rows("on_paper", campaign=campaign):
-        try:
-            fields = json.loads(row["recipient"])["fields"]
-        except DAMAGED as error:
-            raise unreadable(f"letter {row['key']}", error) from None
-        if condition is None or condition(row, fields):
-            yield row
-
-
-def _not_printed(row: Mapping[str, Any], what: str, flag: str) -> Problem:
-    if row["state"] == State.POSTED:
-        todo = "leave it out of --only: a letter is posted once"
-        return Problem(f"letter {row['key']} is posted already: {row['reason']}", todo=todo)
-    return Problem(
-        f"letter {row['key']} is not printed, so it cannot be {what}", todo=f"print it: dispatcher paper{flag}"
-    )
-
-
-def _day(desk: Desk, text: str) -> date:
-    try:
-        day = date.fromisoformat(text)
-    except ValueError:
-        raise UsageError(Problem(f"--posted {text} is not a date", todo="write it as 2009-10-02")) from None
-    if day > (desk.clock.now() + timedelta(days=1)).date():
-        raise UsageError(Problem(f"--posted {text} has not come yet", todo="say it when they are in the post"))
-    return day

@@ -1,6 +1,6 @@
 """What waits for somebody's word: unknown letters with their evidence, rows without a letter, suppressions, sheets.
 
-Read for the page; what is decided there goes through `deciding` and `papering`, as on the command line.
+Read for the page; what is decided there goes through `deciding` and `posting`, as on the command line.
 """
 
 import json

@@ -15,7 +15,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from dispatcher.core.errors import DispatcherError, Problem, RunActive, Unavailable, UsageError
-from dispatcher.desk import deciding, papering, settling
+from dispatcher.desk import deciding, posting, settling
 from dispatcher.desk.letters import SealedLetters
 from dispatcher.web.review.log import PHASES
 from dispatcher.web.review.site import Site
@@ -165,9 +165,9 @@ def _say_of_sheets(site: Site, form: Mapping[str, str]) -> None:
     why, letters = _why(form), _chosen(site, form)
     act = _act(form, "posted", "thrown away")
     if act == "thrown away":
-        papering.throw_away(site.desk, letters=letters, why=why)
+        posting.throw_away(site.desk, letters=letters, why=why)
     else:
-        papering.post(site.desk, form.get("day", ""), letters=letters, why=why)
+        posting.post(site.desk, form.get("day", ""), letters=letters, why=why)
 
 
 def _act(form: Mapping[str, str], *known: str) -> str:
