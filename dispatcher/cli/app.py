@@ -12,6 +12,7 @@ from dispatcher.cli import (
     dossier,
     folder,
     ledger,
+    log,
     paper,
     preflight,
     purging,
@@ -61,7 +62,7 @@ app.command()(sending.amend)
 app.command()(paper.paper)
 app.command()(reviewing.review)
 app.command()(ledger.status)
-app.command()(ledger.log)
+app.command()(log.log)
 app.command()(verifying.verify)
 app.command()(ledger.resolve)
 app.command()(ledger.adopt)
