@@ -123,6 +123,35 @@ def test_an_rspamd_that_fails_is_unknown(tmp_path: Path, rspamd: str | None, rsp
     assert all(row["status"] == "warning" and row["what"].startswith(words) for row in found), found
 
 
+STUBBORN = """\
+trap '' TERM
+for word; do case $word in --config=*) folder=${word#--config=};; esac; done
+(trap '' TERM; sleep 300) &
+echo $$ $! > "$PIDS"
+touch "${folder%/*}/socket"
+wait; sleep 300"""
+
+
+@posix
+@pytest.mark.parametrize("names", [("timeout",), ()])
+def test_an_rspamd_that_does_not_end_is_ended_with_its_workers(tmp_path: Path, names: tuple[str, ...]) -> None:
+    bin_ = Path(programs(tmp_path / "bin", "sleep", "touch", *names))
+    fake(bin_, "rspamd", STUBBORN)
+    fake(bin_, "rspamc", 'echo \'{"score": 7.5, "symbols": {"SOME_RULE": {"score": 7.5}}}\'')
+    found = judged(tmp_path / "campaign", PATH=str(bin_), PIDS=str(tmp_path / "pids"))
+    assert [row["what"].partition(" points")[0] for row in found] == ["7.5", "7.5"]
+    for number in (tmp_path / "pids").read_text(encoding="utf-8").split():
+        assert not is_alive(int(number))
+
+
+def is_alive(number: int) -> bool:
+    """Whether a process does anything yet; one that nobody has waited for does not."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{number}/status").read_text(encoding="utf-8")
+    except OSError:
+        return False
+
+
 def test_with_neither_it_is_unknown(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     (found,) = judged(tmp_path / "campaign", "x", PATH=str(tmp_path / "bin"))

@@ -5,8 +5,10 @@ a socket in a folder that is thrown away, with the rules about content alone and
 """
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -21,6 +23,8 @@ from dispatcher.core.preflight import Line, Part, ok, warning
 NEAR: Final = 0.4
 """The part of what makes spam from which it is worth a word."""
 _SECONDS: Final = 120
+_ENDING: Final = 2.0
+"""Seconds for it to end in."""
 _PREFERENCES: Final = "use_bayes 0\nuse_auto_welcomelist 0\nreport_safe 0\nskip_rbl_checks 1\n"
 _SCORE: Final = re.compile(r"Content analysis details:\s*\((-?\d+\.\d) points")
 _RULE: Final = re.compile(r"(?m)^ *(-?\d+\.\d) (\w+) ")
@@ -144,18 +148,23 @@ def _rspamd(names: str) -> Iterator[str]:
         argv = ["rspamd", "--no-fork", "--insecure", f"--config={home}/rspamd.conf"]
         argv += [f"--var={name}={home}" for name in ("DBDIR", "RUNDIR", "LOGDIR", "LOCAL_CONFDIR")]
         if shutil.which("timeout"):  # so that it ends, however we do
-            argv = ["timeout", str(_SECONDS), *argv]
+            argv = ["timeout", "-k", "10", str(_SECONDS), *argv]
         no = subprocess.DEVNULL
-        with subprocess.Popen(argv, stdin=no, stdout=no, stderr=no) as process:
+        with subprocess.Popen(argv, stdin=no, stdout=no, stderr=no, start_new_session=True) as process:
             try:
                 _wait_for(Path(home, "socket"), process)
                 yield f"{home}/socket"
             finally:
-                process.terminate()
-                try:
-                    process.wait(10)
-                except subprocess.TimeoutExpired:
-                    process.kill()
+                _end(process)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Its workers, too: what is killed alone leaves them behind."""
+    process.terminate()
+    try:
+        process.wait(_ENDING)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _wait_for(socket: Path, process: "subprocess.Popen[bytes]") -> None:
