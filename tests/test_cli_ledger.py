@@ -4,14 +4,15 @@ import csv
 import io
 import json
 import sqlite3
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dispatcher.core.reading import LOG_COLUMNS
-from tests.command import dispatcher, edit, new_campaign, use_server
-from tests.smtp_server import RESET, STORE, Action, Script, SmtpServer
+from tests.command import argv, dispatcher, edit, environment, new_campaign, use_server
+from tests.smtp_server import HANG, RESET, STORE, Action, Script, SmtpServer
 
 KEYS = ("GBR", "FRA", "ESP", "BHR", "KHM", "fidh")
 
@@ -56,6 +57,23 @@ def test_status(mixed: Path) -> None:
     assert "Unknown letters wait for your word: dispatcher log --state unknown\n" in out
     assert "6 letters: 3 accepted, 1 waiting, 1 failed, 1 unknown" in out
     assert "1 of the waiting deferred, that is refused for now; the next is due 20" in out
+
+
+def test_status_of_a_run_that_broke_off(folder: Path) -> None:
+    """While it is at work, a letter in flight is nobody's business; then somebody has to go on."""
+    broke_off = "The last run broke off with 1 in flight; whether accepted is unknown.\nTo go on: dispatcher send\n"
+    edit(folder / "campaign.toml", "connections = 4", "connections = 1")
+    with SmtpServer(Script(on={"DOT": (HANG, STORE, b"250 2.0.0 taken\r\n")})) as server:
+        use_server(folder, server)
+        words = argv("send", "--confirm", "6")
+        with subprocess.Popen(words, cwd=folder, env=environment(), stderr=subprocess.DEVNULL) as run:
+            try:
+                server.wait(lambda found: found.times("dot") == 1)
+                during = dispatcher("status", folder=folder).out
+            finally:
+                run.kill()
+        assert ("1 in flight" in during, broke_off in during) == (True, False)
+        assert broke_off in dispatcher("status", folder=folder).out
 
 
 def test_a_mistake_in_campaign_toml_hides_no_log(mixed: Path) -> None:

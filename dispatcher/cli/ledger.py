@@ -68,6 +68,9 @@ def status(campaign: CampaignFolder = HERE, *, sandbox: OnSandbox = False, as_js
 
 def _say_what_waits(flag: str, found: Mapping[str, Any]) -> None:
     """What is to be done next, and by whom."""
+    if found["broke_off"]:
+        say(f"The last run broke off with {found['counts']['in_flight']:,} in flight; whether accepted is unknown.")
+        say(f"To go on: dispatcher send{flag}")
     if found["counts"]["unknown"]:
         say_of_unknown(flag)
     if found["counts"]["to_print"]:

@@ -13,12 +13,16 @@ from dispatcher.core.reading import log_row, tally, went_by
 from dispatcher.core.text import searchable
 from dispatcher.desk import Desk
 from dispatcher.ledgers.file import stamp
+from dispatcher.ledgers.held import is_held
 from dispatcher.ledgers.reader import Reader
 from dispatcher.ledgers.rows import DAMAGED, unreadable
 
 
 def status(desk: Desk, *, listed: bool = True) -> dict[str, Any]:
-    """Where everything stands, as plain data; the rows without a letter are `skipped`, and `skips` if to be listed."""
+    """Where everything stands, as plain data; the rows without a letter are `skipped`, and `skips` if to be listed.
+
+    `broke_off` says that letters are in flight, and no run is at work that could say what became of them.
+    """
     campaign = desk.campaign_id()
     with desk.reader() as reader:
         plan = reader.one("latest_plan", campaign=campaign)
@@ -26,6 +30,7 @@ def status(desk: Desk, *, listed: bool = True) -> dict[str, Any]:
         refused = reader.one("refused_mailboxes", campaign=campaign) or {}
         revision = plan["revision"] if plan else 0
         rows = {"campaign": campaign, "revision": revision}
+        counts = tally(reader.counts(campaign))
         return {
             "campaign": campaign,
             "in_doubt": desk.doubt(),
@@ -33,13 +38,14 @@ def status(desk: Desk, *, listed: bool = True) -> dict[str, Any]:
             "revision": revision,
             "digest": plan and plan["digest"],
             "purged_at": (reader.one("purge_of", campaign=campaign) or {}).get("at"),
-            "counts": tally(reader.counts(campaign)),
+            "counts": counts,
             "deferred": waiting.get("letters", 0),
             "next_due_at": waiting.get("next_due_at"),
             "accepted_with_a_refused_mailbox": refused.get("letters", 0),
             "skipped": (reader.one("count_skips", **rows) or {}).get("rows", 0),
             "skips": list(reader.rows("skips", **rows)) if listed else [],
             "runs": list(reader.rows("runs", campaign=campaign)),
+            "broke_off": counts["in_flight"] > 0 and not is_held(desk.ledger_path),
             "printings": [_printing(row) for row in reader.rows("printings", campaign=campaign)],
             "tests": list(reader.rows("tests", campaign=campaign)),
             "decisions": list(reader.rows("decisions")),
