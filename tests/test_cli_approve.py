@@ -146,7 +146,7 @@ def test_an_amended_plan_is_approved_anew(folder: Path, server: SmtpServer) -> N
     looked = dispatcher("amend", "--json", folder=folder).json
     assert looked["lines"][-1] == "2 of 2 approvals: Ada, Bob, which will be void"
     done = dispatcher("amend", "--confirm", str(looked["changes"]), folder=folder)
-    assert (done.code, "Next: dispatcher approve" in done.out) == (0, True)
+    assert (done.code, "Next: dispatcher approve --by NAME" in done.out) == (0, True)
     refused = dispatcher("send", "--confirm", "6", "--json", folder=folder)
     assert (refused.code, refused.json["error"]) == (5, "NotApproved")
     assert "0 of 2 approvals" in refused.json["problems"][0]["what"]

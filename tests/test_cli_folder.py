@@ -242,6 +242,21 @@ def test_missing_attachment(folder: Path) -> None:
     assert "there is: report.pdf" in said
 
 
+def test_missing_logo(folder: Path) -> None:
+    said = mistaken(folder, '# logo = "', 'logo = "')
+    assert "problem: templates/house/logo.png does not exist\n" in said
+    assert len(re.findall(r"at campaign\.toml:\d+, key letter\.logo", said)) == 1
+
+
+def test_a_list_of_which_nobody_gets_a_letter(folder: Path) -> None:
+    for source in ("un_missions.csv", "ngos.csv"):
+        columns, _ = read_list(folder, source)
+        write_list(folder, source, columns, [])
+    done = dispatcher("check", folder=folder)
+    assert "There is no letter: no row of the lists" in done.out
+    assert "Nothing is wrong" not in done.out
+
+
 def test_missing_attachment_of_one_recipient(folder: Path) -> None:
     (folder / "annexes").mkdir()
     for key in FEW[:-1]:

@@ -395,8 +395,9 @@ def test_sandbox_alone(folder: Path, tmp_path: Path) -> None:
         port = int(re.search(r"Capturing on 127\.0\.0\.1:(\d+) into caught", first)[1])  # type: ignore[index]
         with smtplib.SMTP("127.0.0.1", port) as client:
             client.sendmail("a@example.org", ["b@example.org"], b"Subject: hello\r\n\r\nhello\r\n")
-        use = f'host = "127.0.0.1"\nport = {port}\nsecurity = "none"'
-        set_relay(folder, use)
+        said = re.search(r'host = .*, port = .*, security = "none"', stderr.readline())
+        assert said
+        set_relay(folder, said[0].replace(", ", "\n"))
         assert dispatcher("send", "--confirm", "6", folder=folder).code == 0
         process.send_signal(signal.SIGINT)
         assert stderr.read() == "Stopped.\n"

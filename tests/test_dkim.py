@@ -304,7 +304,9 @@ def test_signing_that_fails_sends_nothing(tmp_path: Path) -> None:
 def test_from_keygen_to_check(tmp_path: Path) -> None:
     """A key for its owner alone, over nothing; the record as a zone has it; what is published against the key."""
     folder = new_campaign(tmp_path / "campaign")
-    assert "there is no [dkim] in campaign.toml" in dispatcher("dkim", "record", folder=folder).err
+    without = dispatcher("dkim", "record", folder=folder).err
+    assert "there is no [dkim] in campaign.toml" in without
+    assert 'if there is one, write under [dkim]: keys = { s1 = "keys/s1.pem" }' in without
     assert "is no selector" in dispatcher("dkim", "keygen", "a b", folder=folder).err
     said = [
         dispatcher("dkim", "keygen", "s1", folder=folder),
@@ -317,6 +319,7 @@ def test_from_keygen_to_check(tmp_path: Path) -> None:
     again = dispatcher("dkim", "keygen", "s1", folder=folder)
     assert again.code == 2
     assert "exists, and is not written over" in again.err
+    assert "or use this one: name it under [dkim]" in again.err
     assert pems[0] == (folder / "keys/s1.pem").read_text()
 
     with (folder / "campaign.toml").open("a") as file:

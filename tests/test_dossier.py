@@ -270,7 +270,7 @@ def test_it_is_for_its_owner_alone(whole: Path) -> None:
 def test_nothing_is_written_over(sent: Path, whole: Path, tmp_path: Path) -> None:
     before = tree(whole.parent)
     refused = dispatcher("dossier", str(whole), folder=sent)
-    assert (refused.code, "is there already" in refused.err) == (2, True)
+    assert (refused.code, f"{whole} is there already" in refused.err) == (2, True)
     assert tree(whole.parent) == before
     file = tmp_path / "file"
     file.write_text("mine")

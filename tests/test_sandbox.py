@@ -72,9 +72,10 @@ def test_a_letter_is_captured(tmp_path: Path, run: Callable[..., Any]) -> None:
 
 @posix_only
 def test_nobody_else_may_read(tmp_path: Path) -> None:
-    """S27."""
-    folder = tmp_path / "sandbox"
+    """S27. Nor come to it by the folders above that were made with it."""
+    folder = tmp_path / "campaign" / "sandbox"
     inside(folder, lambda sandbox: send(sandbox, (ENVELOPE, MESSAGE)))
+    assert stat.S_IMODE(folder.parent.stat().st_mode) == 0o700
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
 

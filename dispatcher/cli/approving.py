@@ -49,7 +49,7 @@ def seal(
     say()
     approved = found["approvals"]
     say("Sealed already, and unchanged." if plan.sealed else "Sealed. Nothing was sent.", name="green")
-    say(f"Next: dispatcher {'approve' if approved['missing'] else 'send'}{desk.flag}")
+    say(f"Next: dispatcher {'approve --by NAME' if approved['missing'] else 'send'}{desk.flag}")
 
 
 def _page(found: "Mapping[str, Any]") -> "Iterator[str]":

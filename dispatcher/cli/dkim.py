@@ -38,7 +38,7 @@ def dkim_keygen(
     say("Publish in the DNS of your domain:")
     say(f"  {record.line}")
     if not named:
-        say("Put into campaign.toml:")
+        say("Put into campaign.toml (of several keys, all into the one line):")
         say(f'  [dkim]\n  keys = {{ {selector} = "{name}" }}')
     say(f"Next: dispatcher dkim check{desk.flag}")
 

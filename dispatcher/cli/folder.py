@@ -119,6 +119,8 @@ def check(campaign: CampaignFolder = HERE, *, sandbox: OnSandbox = False, as_jso
             say(f"note: {line}")
         if found.problems:
             note(f"{many(len(found.problems), 'problem')}: nothing can be sent before that is mended.", name="red")
+        elif not found.letters:
+            say("There is no letter: no row of the lists under [[recipients]] gets one.", name="yellow")
         else:
             say(f"Nothing is wrong. Next: dispatcher preview{desk.folder_flag} --open", name="green")
     raise typer.Exit(2 if found.problems else 0)

@@ -134,7 +134,7 @@ def _confirmed(
         say(line)
     if (approved := _standing(desk, plan.draft)).missing:
         say(f"{approved.in_words}; nothing can be sent before.", name="yellow")
-        say(f"Next: dispatcher {'approve' if approved.plan else 'seal'}{desk.flag}")
+        say(f"Next: dispatcher {'approve --by NAME' if approved.plan else 'seal'}{desk.flag}")
         return False
     if at_terminal() and ask("Type the number of letters to send them, or nothing to stop: ") == str(plan.count):
         return True
@@ -290,7 +290,7 @@ def amend(
     if as_json:
         say_json({**found.counts(), "changes": count, "amended": meant, "lines": lines, "command": command})
     elif meant:
-        then = "approve" if _standing(desk, draft).missing else "send"
+        then = "approve --by NAME" if _standing(desk, draft).missing else "send"
         say(f"Taken over: {many(count, 'change')}. Nothing was sent. Next: dispatcher {then}{desk.flag}")
     else:
         say(f"Nothing was taken over. To do it: {command}")
@@ -308,6 +308,8 @@ def sandbox(
 
     def ready(host: str, number: int) -> None:
         note(f"Capturing on {host}:{number} into {out}; nothing is delivered. Ctrl-C ends it.")
+        there = f'host = "{host}", port = {number}, security = "none"'
+        note(f"It speaks no TLS and lets everybody in; for a campaign, under [relay]: {there}, no user, no password.")
 
     try:
         capture(out, port, ready)

@@ -90,7 +90,7 @@ def _write_new(path: Path, name: str, octets: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
     except FileExistsError:
-        todo = "take another selector: a key that is in use must not be lost"
+        todo = "take another selector: a key that is in use must not be lost; or use this one: name it under [dkim]"
         raise UsageError(Problem(f"{name} exists, and is not written over", todo=todo)) from None
     except OSError as error:
         raise UsageError(Problem(f"{name} cannot be written: {error.strerror}", todo="check the folder")) from None
@@ -185,7 +185,8 @@ def _record_of(domain: str, selector: str, key: Key) -> Record:
 
 def _some_keys(desk: Desk, campaign: Campaign) -> dict[str, Key]:
     if campaign.dkim is None:
-        todo = f"make a key: dispatcher dkim keygen s1{desk.flag}"
+        keygen, named = f"dispatcher dkim keygen s1{desk.flag}", 'keys = { s1 = "keys/s1.pem" }'
+        todo = f"make a key: {keygen}; if there is one, write under [dkim]: {named}"
         raise UsageError(Problem("there is no [dkim] in campaign.toml, so letters are not signed here", todo=todo))
     return keys_of(desk, campaign)
 

@@ -138,7 +138,7 @@ def _passphrase(desk: Desk, smime: Smime, user: str) -> str:
 
 def _of_file(error: SignatureError, name: str, place: Place, todo: str) -> SignatureError:
     return SignatureError(
-        *(replace(each, what=f"{name}: {each.what}", where=place, todo=todo) for each in error.problems)
+        *(replace(each, what=f"{name}: {each.what}", where=place, todo=each.todo or todo) for each in error.problems)
     )
 
 

@@ -23,7 +23,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     """A folder beside `out` for as long as it is made. Raises UsageError if there is something at `out`, or no room."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         todo = "name a folder that is not there yet: nothing is ever written over a dossier"
-        raise UsageError(Problem("is there already", Place(str(out)), todo))
+        raise UsageError(Problem(f"{out} is there already", todo=todo))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(".unfinished", f".{out.name}.", out.parent))

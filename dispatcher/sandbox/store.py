@@ -26,7 +26,8 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.count = 0
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for each in reversed((folder, *folder.parents)):  # `parents=True` leaves those above it open to others
+            each.mkdir(mode=0o700, exist_ok=True)
         self._number = _last_number(folder)
 
     def keep(self, octets: bytes, mail_from: str | None, rcpt_tos: Sequence[str], peer: str, at: datetime) -> str:

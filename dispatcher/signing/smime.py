@@ -73,7 +73,8 @@ def _loaded(pem: bytes, passphrase: Callable[[], str]) -> PrivateKeyTypes:
     try:
         return load_pem_private_key(pem, password=word)
     except ValueError:
-        raise SignatureError(Problem("the passphrase does not unlock it")) from None
+        todo = "put the right one where passphrase under [smime] says"
+        raise SignatureError(Problem("the passphrase does not unlock it", todo=todo)) from None
 
 
 def pair_of(pem: bytes, key: PrivateKey) -> Pair:

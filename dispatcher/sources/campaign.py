@@ -239,7 +239,7 @@ def _page_files(page: SourceFile, letter: LetterFiles, folder: Folder) -> Iterat
                 named[path] = None
                 sources += [folder.text(path, "letter", "paper").text] if path.endswith(".typ") else []
     for path in named:
-        yield path, _digest(folder.find(path, "letter", "paper"), path)
+        yield path, _digest(folder.find(path, "letter", "logo" if path == letter.logo else "paper"), path)
     if letter.fonts:
         for font in sorted((folder.root / letter.fonts).rglob("*")):
             if font.suffix.lower() in _FONTS and font.is_file():  # not what the system leaves in every folder
