@@ -212,8 +212,8 @@ def test_letters_and_tests_leave_signed(folder: Path, tmp_path: Path) -> None:
     assert facts.fingerprint not in PdfReader(tmp_path / "r/dossier.pdf").pages[0].extract_text()
 
 
-def test_with_dkim_preflight_knows_the_size(folder: Path) -> None:
-    """Both signatures count when the relay is asked whether it takes so much."""
+def test_with_dkim_both_are_good_and_preflight_knows_the_size(folder: Path, tmp_path: Path) -> None:
+    """S/MIME is inside, or DKIM would be broken by it. Both count when the relay is asked whether it takes so much."""
     sign_with(folder, Wish())
     for selector, key in test_dkim.keys().items():
         (folder / f"{selector}.pem").write_bytes(test_dkim.pem_of(key))
@@ -226,7 +226,10 @@ def test_with_dkim_preflight_knows_the_size(folder: Path) -> None:
         assert dispatcher("send", "--confirm", "6", "--skip-preflight", folder=folder).code == 0
         sizes = [int(each.rpartition(b"SIZE=")[2]) for each in server.commands if each.startswith(b"MAIL")]
         assert 0 <= sizes[0] - max(sizes[1:]) < 160  # fields might be there that are not
-        assert max(sizes[1:]) == max(len(each.octets) for each in server.stored)
+        stored = [each.octets for each in server.stored]
+    assert max(sizes[1:]) == max(map(len, stored))
+    assert by_dkimpy(stored, test_dkim.records_of(folder)) == [test_dkim.BOTH] * 6
+    assert None not in [by_openssl(octets, tmp_path) for octets in stored]
     said = {line["subject"]: line for line in found if line["part"] == "sender"}
     assert said["S/MIME"]["status"] == "ok"
     assert "letters are signed by CN=KMS Secretariat for 299 more days" in said["S/MIME"]["what"]
