@@ -178,6 +178,7 @@ def test_check_says_whose_letter_mail_programs_would_cut_off(folder: Path) -> No
     assert done.code == 0
     found = re.search(r"note: letters with more than 100 kB of HTML: 2, the longest (BHR|GBR), 12\d kB", done.out)
     assert found, done.out
+    assert "Gmail cuts them off at 102 kB and hides the rest, footer included" in done.out
     assert "shorten templates/upr_submission/letter.en.md" in done.out
 
 

@@ -64,6 +64,43 @@ def test_the_test_exists(row: list[str]) -> None:
     assert found[2] in functions_of(found[1])
 
 
+def texts_of(file: str, test: str) -> set[str]:
+    """Every text in a test, and in what the module defines and the test names: the rows of its parameters, say."""
+    body = ast.parse((REPOSITORY / "tests" / file).read_text(encoding="utf-8")).body
+    defined = {name: node for node in body for name in _names(node)}
+    found: set[str] = set()
+    for node in ast.walk(defined[test]):
+        at = defined.get(node.id) if isinstance(node, ast.Name) else None
+        for inner in ast.walk(at) if isinstance(at, ast.Assign | ast.AnnAssign) else [node]:
+            if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
+                found.add(inner.value.replace("\\", ""))
+    return found
+
+
+def _names(node: ast.stmt) -> list[str]:
+    targets = getattr(node, "targets", [getattr(node, "target", None)])
+    return [getattr(node, "name", ""), *(target.id for target in targets if isinstance(target, ast.Name))]
+
+
+def holds(line: str, texts: set[str]) -> bool:
+    """Whether a test names the line: enough of a piece of it, or more than that."""
+    pieces = [piece.strip(" :;,.()") for piece in line.split("…")]
+    return any(
+        (len(piece) >= _ENOUGH and piece in text) or (len(text.strip()) >= _ENOUGH and text.strip() in piece)
+        for piece in pieces
+        for text in texts
+    )
+
+
+_ENOUGH = 8
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row[1] for row in ROWS])
+def test_the_test_looks_for_the_line(row: list[str]) -> None:
+    """Else it would pass without anybody saying it."""
+    assert holds(row[3].strip("`"), texts_of(*row[4].strip("`").split("::")))
+
+
 @pytest.mark.parametrize("row", ROWS, ids=[row[1] for row in ROWS])
 def test_it_is_said_where_people_look(row: list[str]) -> None:
     places = re.findall(r"`([^`]+)`", row[2])

@@ -322,7 +322,7 @@ def test_a_certificate_that_ends_soon_is_a_warning(folder: Path) -> None:
     assert done.code == 0
     found = line(done, "relay", "TLS")
     assert (found["status"], "for 5 more days" in found["what"]) == ("warning", True)
-    assert "renew it" in found["todo"]
+    assert "ask whoever runs the relay to renew it" in found["todo"]
 
 
 def test_a_certificate_that_has_ended(folder: Path) -> None:
@@ -331,7 +331,7 @@ def test_a_certificate_that_has_ended(folder: Path) -> None:
         assert not any(command.startswith(b"MAIL") for command in server.commands)
     assert done.code == 2
     found = line(done, "relay", "TLS")
-    assert "certificate has expired" in found["what"]
+    assert "the relay's certificate is not good: certificate has expired" in found["what"]
     assert found["status"] == "problem"
 
 
@@ -374,6 +374,11 @@ def test_a_relay_that_refuses(folder: Path, on: dict[str, Any], subject: str, st
         assert server.stored == []
     found = line(done, "relay", subject)
     assert (found["status"], words in found["what"]) == (status, True), found
+    if status == "warning":
+        assert "a grey list does so to whom it does not know" in found["todo"]
+    elif words[:1] == "5":
+        own = "use a return path (or address) under [sender]"
+        assert (own if subject == "sender" else "what refuses you refuses others too") in found["todo"]
     assert done.code == (2 if status == "problem" else 0)
 
 

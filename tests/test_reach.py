@@ -189,6 +189,7 @@ def test_many_letters_to_one_domain_against_the_pace(count: int, pace: dict[str,
     letters = {f"K{n}": f"k{n}@big.example" for n in range(count)}
     (line,) = lines(letters, pace=Pace.model_validate(pace))
     assert line.status is status
+    assert ("letters go to big.example" in line.what) is (status is Status.WARNING)
     assert ('domains = { "big.example" = "20/min" }' in line.todo) is (status is Status.WARNING)
 
 

@@ -169,6 +169,7 @@ def test_a_quota_in_words_that_nobody_knows_looks_like_a_refusal(folder: Path) -
     done = dispatcher("rehearse", "--faults", "quota", folder=folder)
     assert done.code == 0
     assert "5 policy refusals in a row, the last: 550 5.4.5 daily sending limit reached" in done.all
+    assert "The relay's quota was taken for a refusal by its policy" in done.out
     assert "name your mail service under [relay], profile" in done.out
 
 

@@ -18,6 +18,7 @@ import pytest
 from dispatcher.desk.sending import Result
 from dispatcher.dispatch import Close, Dispatch
 from dispatcher.dispatch.terms import GRACE
+from tests.command import dispatcher
 from tests.smtp_server import HANG, STORE, Actions, Script, SmtpServer
 from tests.torture import ROOT, Rules, by_id, command, judge, message_id, query, run, start, write_campaign
 
@@ -58,6 +59,20 @@ SLOW = Script(on={"DOT": [*([(HANG, STORE, b"250 ok\r\n")] * 2), (STORE, b"250 o
 
 
 # Stopping.
+
+
+def test_the_next_run_says_what_was_in_flight_when_one_was_killed(tmp_path: Path) -> None:
+    with SmtpServer(SLOW) as server:
+        write_campaign(tmp_path, server.port, 5, pace="connections = 1")
+        child = start(tmp_path, "send", "--confirm", "5")
+        reached(server, child, "DOT")
+        child.kill()
+        ended(child)
+        server.release()
+        done = dispatcher("send", "--confirm", "4", folder=tmp_path)
+    assert "Recovered: 1 letter in flight when the last run broke off; whether accepted is unknown" in done.out
+    assert "5 letters: 4 accepted, 1 unknown" in done.out
+    assert done.code == 3
 
 
 @posix
