@@ -133,9 +133,14 @@ def test_the_return_paths_domain_is_another(tmp_path: Path) -> None:
     found = posture(tmp_path / "1", zone, sender=sender.format(below, below), relay=RELAY)
     assert one(found, "return path").status is Status.OK
     assert one(found, "alignment").what.endswith("the From address passes by SPF")
+    strict = zone.replace("p=reject;", "p=reject; aspf=s;")
+    relay = f'{RELAY}dkim_selectors = ["s2"]\n'
+    line = one(posture(tmp_path / "strict", strict, sender=sender.format(below, below), relay=relay), "alignment")
+    assert line.status is Status.PROBLEM
+    assert "SPF does not count: it is about another domain" in line.what
     away = {"orchard.example.org": GOOD, "mailer.example": '@ MX 0 .\n@ TXT "v=spf1 ip4:192.0.2.25 -all"'}
     sender = sender.format("mailer.example", "answers.mailer.example")
-    found = posture(tmp_path / "2", away, sender=sender, relay=f'{RELAY}dkim_selectors = ["s2"]\n')
+    found = posture(tmp_path / "2", away, sender=sender, relay=relay)
     assert "null MX" in one(found, "return path").what
     assert one(found, "replies").what == "answers.mailer.example, the domain that answers go to, does not exist"
     assert one(found, "SPF").status is Status.OK
@@ -191,6 +196,17 @@ def test_too_many_look_ups(tmp_path: Path) -> None:
     line = one(posture(tmp_path, spf(f"v=spf1 ip4:192.0.2.25 {' '.join(includes)} -all") + "\n" + more), "SPF look-ups")
     assert line.status is Status.PROBLEM
     assert line.what.startswith("orchard.example.org takes 11 of 10 look-ups: v=spf1 ip4:192.0.2.25 include:")
+
+
+def test_a_service_in_a_record_that_nobody_reads_to_its_end(tmp_path: Path) -> None:
+    """It is named there, and yet it does not pass: then the From address does not pass by SPF either."""
+    includes = " ".join(f"include:s{n}.orchard.example.org" for n in range(10))
+    more = "\n".join(f's{n} TXT "v=spf1 ip4:198.51.100.{n} -all"' for n in range(10))
+    zone = spf(f"v=spf1 include:nets.orchard.example.org {includes} -all") + f'\n{more}\nnets TXT "v=spf1 -all"\n'
+    found = posture(tmp_path, zone, relay=INCLUDED)
+    assert one(found, "SPF look-ups").status is Status.PROBLEM
+    assert "passes by SPF" not in one(found, "alignment").what
+    assert one(found, "alignment").status is not Status.OK
 
 
 def test_spf_that_lets_everybody_send(tmp_path: Path) -> None:

@@ -140,6 +140,7 @@ def test_what_is_said(records: tuple[str, ...], found: Fetched | None, status: S
     line = sts_line(records, HOSTS, found)
     assert (line.status, words in line.what) == (status, True), line
     assert bool(line.todo) is (status is Status.WARNING)
+    assert line.todo.startswith("try again") is ("unknown: " in line.what)
 
 
 def test_hosts_that_nobody_knows_are_not_called_named() -> None:

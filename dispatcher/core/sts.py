@@ -104,10 +104,13 @@ def sts_line(records: Sequence[str], hosts: Sequence[str], fetched: Fetched | No
 
 
 def _of_policy(hosts: Sequence[str], fetched: Fetched) -> Line:
-    subject, again = "MTA-STS", "put the file there, or take the record away: without it the record says nothing"
-    if fetched.unknown or fetched.fault:
-        what = f"unknown: {fetched.unknown}" if fetched.unknown else f"there is no policy: {fetched.fault}"
-        return warning(Part.SENDER, subject, what, again)
+    subject = "MTA-STS"
+    if fetched.unknown:
+        todo = "try again; if it stays so, ask whoever runs the web server"
+        return warning(Part.SENDER, subject, f"unknown: {fetched.unknown}", todo)
+    if fetched.fault:
+        todo = "put the file there, or take the record away: without it the record says nothing"
+        return warning(Part.SENDER, subject, f"there is no policy: {fetched.fault}", todo)
     try:
         policy = parse(fetched.text)
     except StsError as error:
