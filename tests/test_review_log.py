@@ -82,7 +82,7 @@ def test_what_others_wrote_is_shown_as_it_came_and_does_nothing(browser: Browser
 
 
 def test_filters_stand_in_the_address(browser: Browser, review: Review, folder: Path) -> None:
-    with opened(browser, review) as window:
+    with opened(browser, review, scripts=False) as window:
         page = window.open("/log")
         page.get_by_label("Outcome").select_option("failed")
         page.get_by_label("Reply code").fill("5.1")
