@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -340,6 +341,16 @@ def test_it_is_thrown_away(folder: Path) -> None:
         scratch = next(path for path in ledger.parents if path.name.startswith("dispatcher-"))
     assert not scratch.exists()
     assert not (folder / ".dispatcher").exists()
+
+
+def test_nothing_is_left_where_it_cannot_begin(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    (folder / ".dispatcher/ledger.sqlite").mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    with pytest.raises(OSError, match="directory"), Rehearsal(folder, Wish()):
+        pass
+    assert list(scratch.iterdir()) == []
 
 
 def test_it_is_kept_by_name_and_can_be_looked_at(folder: Path, tmp_path: Path) -> None:

@@ -116,9 +116,14 @@ class Rehearsal:
         self.refused: UsageError | None = None
 
     def __enter__(self) -> Self:
+        _require_free(self.wish.keep)
+        with ExitStack() as stack:
+            self._set_up(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dispatcher-"))))
+            self._stack = stack.pop_all()
+        return self
+
+    def _set_up(self, scratch: Path) -> None:
         keep = self.wish.keep
-        _require_free(keep)
-        scratch = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="dispatcher-")))
         folder = keep or scratch / "rehearsal"
         sockets = scratch / "s"
         sockets.mkdir()
@@ -132,7 +137,6 @@ class Rehearsal:
         self.desk = Desk(self._root, watch=self._watch, stage=stage)
         self.time = time
         self._folder = folder
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
