@@ -137,8 +137,8 @@ def test_without_a_body() -> None:
 
 
 def test_opendkim(tmp_path: Path) -> None:
-    messages = [message.octets for message in letters(1000)[:40]]
-    assert by_opendkim(messages, records(), tmp_path) == [True] * 40
+    messages = [message.octets for message in letters(1000)]
+    assert by_opendkim(messages, records(), tmp_path) == [True] * 1000
     for each in signers():  # alone: by RSA, and by Ed25519
         alone = [signed(message, [each], HOW[at % 2], NOW).octets for at, message in enumerate(letters(1000)[:20])]
         assert by_opendkim(alone, records(), tmp_path) == [True] * 20, each.algorithm
