@@ -1,5 +1,6 @@
 """DKIM signatures before four judges of other makers, from the keys in campaign.toml to what a relay stores."""
 
+import errno
 import hashlib
 import os
 import random
@@ -23,7 +24,10 @@ from cryptography.hazmat.primitives.serialization import (
 
 from dispatcher.core.compose import Composer, dated, message_digest, message_id
 from dispatcher.core.dkim import Canonicalisation, Signer, signed
+from dispatcher.core.errors import UsageError
 from dispatcher.core.model import Attachment, Mailbox, Message, Recipient, Rendering
+from dispatcher.desk import Desk
+from dispatcher.desk.dkim import make_key
 from dispatcher.dispatch import Dispatch
 from dispatcher.relays.content import blocks
 from dispatcher.relays.profiles import profiles
@@ -299,6 +303,21 @@ def test_signing_that_fails_sends_nothing(tmp_path: Path) -> None:
 
 
 # The commands.
+
+
+def test_a_key_on_a_full_disk_leaves_no_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the next try would find a key there, and not write over it."""
+    folder = new_campaign(tmp_path / "campaign")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", full)
+        with pytest.raises(UsageError, match=r"keys/s1\.pem cannot be written: No space left"):
+            make_key(Desk(folder), "s1", "rsa")
+    name, _, _ = make_key(Desk(folder), "s1", "rsa")
+    assert b"PRIVATE KEY" in (folder / name).read_bytes()
 
 
 def test_from_keygen_to_check(tmp_path: Path) -> None:

@@ -83,9 +83,12 @@ def make_key(desk: Desk, selector: str, kind: Kind) -> tuple[str, Record, bool]:
 
 
 def _write_new(path: Path, name: str, octets: bytes) -> None:
+    """Whole or not at all: half a key would stand in the way of the next."""
+    ours = False
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            ours = True
             file.write(octets)
             file.flush()
             os.fsync(file.fileno())
@@ -93,6 +96,8 @@ def _write_new(path: Path, name: str, octets: bytes) -> None:
         todo = "take another selector: a key that is in use must not be lost; or use this one: name it under [dkim]"
         raise UsageError(Problem(f"{name} exists, and is not written over", todo=todo)) from None
     except OSError as error:
+        if ours:
+            path.unlink(missing_ok=True)
         raise UsageError(Problem(f"{name} cannot be written: {error.strerror}", todo="check the folder")) from None
 
 
