@@ -40,6 +40,12 @@ def test_a_restored_ledger_sends_nothing_until_a_person_decides(folder: Path) ->
         checked = dispatcher("check", folder=folder)
         assert (checked.code, "is older than what was sent" in checked.all) == (2, True)
         assert dispatcher("send", "--json", folder=folder).json["error"] == "LedgerInDoubt"
+        letter = folder / "templates" / "upr_submission" / "letter.en.md"
+        letter.write_text(letter.read_text(encoding="utf-8") + "\nOne more line.\n", encoding="utf-8")
+        amended = dispatcher("amend", "--confirm", "2", "--json", folder=folder)
+        assert (amended.code, amended.json["error"]) == (5, "LedgerInDoubt"), amended
+        changed = letter.read_text(encoding="utf-8")
+        letter.write_text(changed.removesuffix("\nOne more line.\n"), encoding="utf-8")
 
         adopted = dispatcher("adopt", "--as", "unknown", *WHY, folder=folder)
         assert (adopted.code, "Held as unknown: 5 letters." in adopted.out) == (0, True), adopted

@@ -74,6 +74,9 @@ def test_status_of_a_run_that_broke_off(folder: Path) -> None:
                 run.kill()
         assert ("1 in flight" in during, broke_off in during) == (True, False)
         assert broke_off in dispatcher("status", folder=folder).out
+        dry = dispatcher("send", folder=folder).out
+        assert "5 letters would be sent" in dry
+        assert "1 more in flight when the last run broke off: unknown, and not sent again." in dry
 
 
 def test_a_mistake_in_campaign_toml_hides_no_log(mixed: Path) -> None:
@@ -201,6 +204,15 @@ def test_resend_sends_the_same_letter_once(mixed: Path) -> None:
     assert now["attempts"][0]["message_digest"] == now["attempts"][1]["message_digest"], "the same octets, Date and all"
 
 
+def test_a_letter_that_is_to_be_resent_can_still_be_held_back(mixed: Path) -> None:
+    """A slip with `resolve` is told the way out."""
+    (key,) = {row["key"] for row in dispatcher("log", "--state", "unknown", "--json", folder=mixed).json["rows"]}
+    assert dispatcher("resolve", key, "--as", "resend", "--why", "a slip", folder=mixed).code == 0
+    done = dispatcher("resolve", key, "--as", "accepted", "--why", "it was there", folder=mixed)
+    assert done.code == 2
+    assert "To hold it back: dispatcher suppress add ADDRESS --why …" in done.err
+
+
 # suppress
 
 
@@ -217,7 +229,7 @@ def test_suppress_holds_back(folder: Path) -> None:
         found = dispatcher(
             "suppress", "add", "khm@missions.example.org", "--why", "asked", "--json", folder=folder
         ).json
-        assert found == {"added": 1, "letters": 1, "printed": []}
+        assert found == {"added": 1, "letters": 1, "printed": [], "no_letter_goes_to": []}
         assert dispatcher("send", "--confirm", "2", folder=folder).code == 0
         assert len(server.stored) == 3
         assert not {"fra@missions.example.org", "khm@missions.example.org"} & {
@@ -231,6 +243,23 @@ def test_suppress_holds_back(folder: Path) -> None:
     counts = dispatcher("status", "--json", folder=folder).json["counts"]
     assert (counts["accepted"], counts["suppressed"]) == (4, 2)
     assert "is suppressed: asked" in dispatcher("log", "KHM", folder=folder).out
+
+
+def test_an_address_that_no_letter_goes_to_is_said(folder: Path) -> None:
+    words = ["fra@missions.exampel.org", "@ngos.example.org", "khm@missions.example.org"]
+    before = dispatcher("suppress", "add", *words, "--why", "asked", folder=folder)
+    assert "No letter" not in before.out  # nothing is sealed: nobody knows yet
+    with SmtpServer() as server:
+        use_server(folder, server)
+        assert dispatcher("seal", folder=folder).code == 0
+    after = dispatcher("suppress", "add", *words, "--why", "asked", folder=folder)
+    assert "No letter of this campaign goes to fra@missions.exampel.org: see that" in after.out
+
+
+def test_suppress_import_of_a_bare_list(folder: Path) -> None:
+    (folder / "stop.csv").write_text("fra@missions.example.org\nkhm@missions.example.org\n", encoding="utf-8")
+    done = dispatcher("suppress", "import", "stop.csv", "--why", "our list", folder=folder)
+    assert (done.code, "the first line is to be: email" in done.err) == (2, True)
 
 
 def test_suppress_list_and_several_at_once(folder: Path) -> None:

@@ -333,6 +333,7 @@ def test_a_certificate_that_has_ended(folder: Path) -> None:
     found = line(done, "relay", "TLS")
     assert "the relay's certificate is not good: certificate has expired" in found["what"]
     assert found["status"] == "problem"
+    assert "Ask whoever runs the relay to renew it" in found["todo"]
 
 
 def test_a_wrong_password_is_found(folder: Path) -> None:

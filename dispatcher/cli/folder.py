@@ -115,14 +115,15 @@ def check(campaign: CampaignFolder = HERE, *, sandbox: OnSandbox = False, as_jso
         _say_pace(found)
         note_problems(found.problems)
         _say_remarks(found)
-        for line in found.notes:
+        for line in (*found.notes, *found.lacking):
             say(f"note: {line}")
         if found.problems:
             note(f"{many(len(found.problems), 'problem')}: nothing can be sent before that is mended.", name="red")
         elif not found.letters:
             say("There is no letter: no row of the lists under [[recipients]] gets one.", name="yellow")
         else:
-            say(f"Nothing is wrong. Next: dispatcher preview{desk.folder_flag} --open", name="green")
+            well = "The folder is right; send wants what is noted last." if found.lacking else "Nothing is wrong."
+            say(f"{well} Next: dispatcher preview{desk.folder_flag} --open", name="green")
     raise typer.Exit(2 if found.problems else 0)
 
 

@@ -1,6 +1,6 @@
 """Commands on the ledger: status, resolve, adopt, suppress."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -155,17 +155,24 @@ def suppress_add(
     Example: dispatcher suppress add desk@ngo.example --why "asked to be taken off"
     """
     from dispatcher.desk import Desk
+    from dispatcher.desk.deciding import strangers
     from dispatcher.desk.deciding import suppress as suppress_now
 
-    added, letters, printed = suppress_now(Desk(campaign, sandbox=sandbox), addresses, reason=why, source="by hand")
-    _say_suppressed(added, letters, printed, as_json=as_json)
+    desk = Desk(campaign, sandbox=sandbox)
+    added, letters, printed = suppress_now(desk, addresses, reason=why, source="by hand")
+    _say_suppressed(added, letters, printed, as_json=as_json, strangers=strangers(desk, addresses))
 
 
-def _say_suppressed(added: int, letters: int, printed: list[str], *, as_json: bool) -> None:
+def _say_suppressed(
+    added: int, letters: int, printed: list[str], *, as_json: bool, strangers: Sequence[str] = ()
+) -> None:
     if as_json:
-        say_json({"added": added, "letters": letters, "printed": printed})
+        say_json({"added": added, "letters": letters, "printed": printed, "no_letter_goes_to": list(strangers)})
         return
     say(f"{added:,} added; held back: {many(letters, 'waiting letter')}.")
+    if strangers:
+        names = ", ".join(strangers)
+        say(f"No letter of this campaign goes to {names}: see that it is spelt as in the list.", name="yellow")
     if printed:
         say(f"Printed already, and to be taken out of the pile: {', '.join(printed)}.", name="yellow")
         say('Then say so: dispatcher paper --thrown-away --why "…" --only …')

@@ -115,6 +115,8 @@ def _confirmed(
         what = f"--confirm {confirm}, but {many(plan.count, 'letter')} would be sent"
         todo = f"look again, then: {command}" if plan.count else f"see where they stand: dispatcher status{desk.flag}"
         raise UsageError(Problem(what, todo=todo))
+    from dispatcher.desk.reading import broken_off
+
     if desk.sandbox or not plan.count or confirm is not None:
         return True
     if as_json:
@@ -130,6 +132,8 @@ def _confirmed(
     _say_paper(desk, plan, as_json=as_json)
     if plan.held_back:
         say(f"{plan.held_back:,} suppressed, and held back.")
+    if lost := broken_off(desk):
+        say(f"{lost:,} more in flight when the last run broke off: unknown, and not sent again.", name="yellow")
     for line in forecast.words if forecast else ():
         say(line)
     if (approved := _standing(desk, plan.draft)).missing:

@@ -132,7 +132,8 @@ def reach_of_links(reached: Mapping[str, str]) -> Iterator[Line]:
                 Part.LETTERS, "links", f"{link}: {trouble}", "open it in a browser; mend it if it fails there too"
             )
     good = sum(not trouble for trouble in reached.values())
-    yield ok(Part.LETTERS, "links", f"{good:,} of {len(reached):,} can be reached")
+    if good or not reached:
+        yield ok(Part.LETTERS, "links", f"{good:,} of {len(reached):,} can be reached")
 
 
 def _unescaped(text: str) -> str:

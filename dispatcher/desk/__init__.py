@@ -214,6 +214,8 @@ class Desk:
         if self.ledger_path.exists():
             with self.reader() as reader:
                 last = reader.one("last_secure_session", host=relay.host, port=relay.port)
+        if "has expired" in why:
+            return "Ask whoever runs the relay to renew it, and check the date here; nothing leaves until then"
         if last is None:
             return f"Check host, port and security {_WHERE}; nothing leaves without a good certificate"
         return (

@@ -27,7 +27,8 @@ _NAMED: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What `check` found. `rows` are those with a letter; `notes` are worth knowing, and no problems.
+    """What `check` found. `rows` are those with a letter; `notes` are worth knowing, and no problems;
+    `lacking` is what this machine has not, and `send` will want.
 
     `skipped` counts rows without a letter by reason, `skips` lists them.
     """
@@ -54,6 +55,7 @@ class Check:
     remarks: list[Remark]
     problems: list[Problem]
     notes: list[str]
+    lacking: list[str]
 
     def as_data(self) -> dict[str, Any]:
         """For JSON, but for the problems."""
@@ -100,6 +102,7 @@ def check_draft(desk: Desk, draft: Draft, *, listed: int | None = None, look: Lo
         remarks=summary.remarks,
         problems=list(dict.fromkeys([*summary.problems, *_what_send_would_refuse(desk, draft, summary), *late])),
         notes=list(_notes(desk, draft, summary)),
+        lacking=list(_lacking(desk, draft.campaign)),
     )
 
 
@@ -226,6 +229,11 @@ def _notes(desk: Desk, draft: Draft, summary: Summary) -> Iterator[str]:
     if summary.reserved and (desk.sandbox or relay.loopback):
         go = "goes" if summary.reserved == 1 else "go"
         yield f"{summary.reserved:,} of the letters {go} to example addresses: only this machine takes them"
+
+
+def _lacking(desk: Desk, campaign: Campaign) -> Iterator[str]:
+    """What belongs to the machine that sends, and is not on this one."""
+    relay = campaign.relay
     yield from _of_keys(desk, campaign)
     asks = relay.password and (relay.password.command or relay.password.keyring)  # may ask for something in turn
     if not (asks or desk.sandbox or relay.loopback):

@@ -49,7 +49,8 @@ def changes(desk: Desk) -> tuple[Draft, Summary, Changes, list[str]]:
 
 
 def amend(desk: Desk, draft: Draft, summary: Summary) -> None:
-    """Seal the folder as it was counted as the next revision. Raises PlanConflict if it changed since."""
+    """Seal the folder as it was counted as the next revision. Raises PlanConflict, LedgerInDoubt."""
+    desk.require_right_ledger()
     with desk.ledger() as ledger:
         ledger.recover()
         with desk.reader() as reader:
@@ -83,7 +84,10 @@ def resolve(desk: Desk, key: str, decision: str, *, why: str, who: str = "", see
         if old is not State.UNKNOWN and not (old is State.FAILED and new is State.READY):
             rule = "only an unknown letter can be resolved, and a failed one resent"
             what = f"letter {key} is {WORDS.get(old, old)}; {rule}"
-            raise UsageError(Problem(what, todo=f"look at its story: {_story(desk, key)}"))
+            todo = f"look at its story: {_story(desk, key)}"
+            if old is State.READY:
+                todo += f". To hold it back: dispatcher suppress add{desk.flag} ADDRESS --why …"
+            raise UsageError(Problem(what, todo=todo))
         sealing.resolve(ledger, there["id"], old, new, who=who or person(), why=why)
     return old
 
@@ -111,6 +115,20 @@ def adopt(desk: Desk, decision: str, *, why: str, who: str = "") -> tuple[str, i
         return doubt, *adopting.adopt(ledger, marks, hold=hold, doubt=doubt, who=who or person(), why=why)
 
 
+def strangers(desk: Desk, cells: Iterable[str]) -> list[str]:
+    """Those of these addresses (or `@domain`s) to which no letter of the sealed plan goes: mistyped, perhaps."""
+    left = {mailbox.identity: cell for cell in cells for mailbox in suppressible(cell)}
+    with desk.reader() as reader:
+        if not reader.one("latest_plan", campaign=desk.campaign_id()):
+            return []
+        for row in reader.rows("written_to", campaign=desk.campaign_id()):
+            for identity in with_domains(row["mailboxes"].split()):
+                left.pop(identity, None)
+            if not left:
+                break
+    return list(left.values())
+
+
 def suppress(desk: Desk, cells: Iterable[str], *, reason: str, source: str) -> tuple[int, int, list[str]]:
     """Suppress addresses (or `@domain`s). Raises UsageError.
 
@@ -135,6 +153,8 @@ def import_suppressions(desk: Desk, file: Path, *, reason: str) -> tuple[int, in
     column = next((name for name in table.columns if name.lower() in ("email", "address")), None)
     if column is None:
         todo = f"name the column with the addresses so. Columns are: {', '.join(table.columns)}"
+        if any("@" in name for name in table.columns):
+            todo = "the first line is to be: email"
         raise TableError(Problem("there is no column 'email'", Place(file.name, 1), todo))
     cells, problems = [], []
     for row in rows:

@@ -18,6 +18,18 @@ from dispatcher.ledgers.reader import Reader
 from dispatcher.ledgers.rows import DAMAGED, unreadable
 
 
+def broken_off(desk: Desk) -> int:
+    """How many letters are in flight while no run is at work that could say what became of them."""
+    if not desk.ledger_path.exists():
+        return 0
+    with desk.reader() as reader:
+        return _broke_off(desk, tally(reader.counts(desk.campaign_id()))["in_flight"])
+
+
+def _broke_off(desk: Desk, in_flight: int) -> int:
+    return in_flight if in_flight and not is_held(desk.ledger_path) else 0
+
+
 def status(desk: Desk, *, listed: bool = True) -> dict[str, Any]:
     """Where everything stands, as plain data; the rows without a letter are `skipped`, and `skips` if to be listed.
 
@@ -45,7 +57,7 @@ def status(desk: Desk, *, listed: bool = True) -> dict[str, Any]:
             "skipped": (reader.one("count_skips", **rows) or {}).get("rows", 0),
             "skips": list(reader.rows("skips", **rows)) if listed else [],
             "runs": list(reader.rows("runs", campaign=campaign)),
-            "broke_off": counts["in_flight"] > 0 and not is_held(desk.ledger_path),
+            "broke_off": _broke_off(desk, counts["in_flight"]) > 0,
             "printings": [_printing(row) for row in reader.rows("printings", campaign=campaign)],
             "tests": list(reader.rows("tests", campaign=campaign)),
             "decisions": list(reader.rows("decisions")),

@@ -453,6 +453,9 @@ SELECT id, at, who, files FROM printing WHERE campaign = :campaign ORDER BY id;
 SELECT l.id, l.key, l.state, l.reason, s.recipient FROM letter l JOIN sealed s ON s.letter = l.id
 WHERE l.campaign = :campaign AND l.lease IS NULL AND l.state IN ('to_print', 'printed', 'posted') ORDER BY l.id;
 
+-- name: written_to
+SELECT s.mailboxes FROM letter l JOIN sealed s ON s.letter = l.id WHERE l.campaign = :campaign;
+
 -- name: printed_to
 SELECT l.key, s.mailboxes FROM letter l JOIN sealed s ON s.letter = l.id
 WHERE l.campaign = :campaign AND l.lease IS NULL AND l.state = 'printed' ORDER BY l.id;

@@ -25,7 +25,7 @@ _OURS: Final = {
 """What a relay says of the certificate that we show, by OpenSSL's name of its alert (RFC 8446 §6.2)."""
 _WORDS: Final = {
     **_OURS,
-    "WRONG_VERSION_NUMBER": 'no TLS from the start is spoken there: port 587 wants security = "starttls"',
+    "WRONG_VERSION_NUMBER": 'no TLS from the start is spoken there: such a port wants security = "starttls"',
     "UNSUPPORTED_PROTOCOL": "the relay speaks no TLS that is good enough: 1.2 is the least",
     "TLSV1_ALERT_PROTOCOL_VERSION": "the relay speaks no TLS that is good enough: 1.2 is the least",
 }
