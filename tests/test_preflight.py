@@ -29,7 +29,7 @@ from tests.servers import Login
 from tests.servers.aiosmtpd import Aiosmtpd
 from tests.servers.names import NameServer
 from tests.servers.postfix import Postfix
-from tests.smtp_server import CLOSE, Script, SmtpServer
+from tests.smtp_server import CLOSE, RESET, Script, SmtpServer
 from tests.test_look import with_text
 from tests.test_session import FakeClock
 
@@ -284,6 +284,13 @@ def test_the_round_trip_is_measured(folder: Path) -> None:
     found = re.search(r"a round trip takes ([\d.]+) ms", said)
     assert found
     assert float(found[1]) >= 40
+
+
+def test_a_round_trip_that_could_not_be_measured_is_unknown(folder: Path) -> None:
+    with SmtpServer(Script(on={"NOOP": (RESET,)})) as server:
+        set_relay(folder, f'host = "127.0.0.1"\nport = {server.port}\nsecurity = "none"')
+        said = line(dispatcher("preflight", "--json", folder=folder), "relay", "connection")["what"]
+    assert said.endswith("a round trip takes an unknown time")
 
 
 @pytest.mark.parametrize(

@@ -37,22 +37,24 @@ class Probe:
     """The facts of one session that was asked for a transaction, and for taking it back (RSET). No letter was sent.
 
     `certificate_until` is when the relay's certificate ends; `mail` and `rcpt` are its answers, None if it gave none;
-    `round_trip` is the shortest of a few, in seconds.
+    `round_trip` is the shortest of a few, in seconds; None if the relay answered none.
     """
 
     info: SessionInfo
     certificate_until: datetime | None
     mail: Reply | None
     rcpt: Reply | None
-    round_trip: float
+    round_trip: float | None
 
 
-def at_least(letters: int, probe: Probe, connections: int) -> float:
-    """Seconds that so many letters take, however quick the relay is: by the round trip alone.
+def at_least(letters: int, probe: Probe, connections: int) -> float | None:
+    """Seconds that so many letters take, however quick the relay is: by the round trip alone, or None.
 
     One a letter where commands are pipelined (RFC 2920), two letters in one where content comes in chunks (RFC 3030),
     else one for each of MAIL, RCPT, DATA and the dot.
     """
+    if probe.round_trip is None:
+        return None
     pipelined, chunked = (name in probe.info.features for name in ("PIPELINING", "CHUNKING"))
     trips = 4 if not pipelined else 0.5 if chunked else 1
     return letters * trips * probe.round_trip / connections
@@ -68,7 +70,8 @@ def trouble_line(trouble: RelayTrouble, rules: Iterable[ReplyRule], advice: str)
 def probe_lines(relay: RelayAccount, probe: Probe, trial: Trial, now: datetime) -> Iterator[Line]:
     """There was one."""
     info = probe.info
-    yield ok(Part.RELAY, "connection", f"{info.peer} answers; a round trip takes {probe.round_trip * 1000:,.1f} ms")
+    trip = "an unknown time" if probe.round_trip is None else f"{probe.round_trip * 1000:,.1f} ms"
+    yield ok(Part.RELAY, "connection", f"{info.peer} answers; a round trip takes {trip}")
     yield _tls(relay, probe, now)
     yield _features(info)
     yield _login(relay, info)

@@ -173,9 +173,9 @@ def _pace(check: Check, probe: Probe | None, connections: int) -> Iterator[Line]
         yield ok(Part.RELAY, "pace", " ".join(check.forecast["words"]))
         return
     words = "nothing holds the letters back but the relay"
-    if probe:
-        letters = check.channels[Channel.MAIL]
-        seconds = at_least(letters, probe, connections)
+    letters = check.channels[Channel.MAIL]
+    seconds = at_least(letters, probe, connections) if probe else None
+    if seconds is not None:
         time = f"{seconds:,.1f} s" if seconds < 100 else f"{seconds / 60:,.0f} min"
         words += f": {letters:,} take {time} at least, over {connections} connections"
     yield ok(Part.RELAY, "pace", words)

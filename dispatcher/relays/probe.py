@@ -68,14 +68,14 @@ async def _say(client: aiosmtplib.SMTP, seconds: float, *words: bytes) -> Reply 
     return Reply(answer.code, answer.message)
 
 
-async def _round_trip(client: aiosmtplib.SMTP, seconds: float) -> float:
+async def _round_trip(client: aiosmtplib.SMTP, seconds: float) -> float | None:
     loop, trips = asyncio.get_running_loop(), []
     for _ in range(_TRIPS):
         begun = loop.time()
         if await _say(client, seconds, b"NOOP") is None:
             break
         trips.append(loop.time() - begun)
-    return min(trips, default=0.0)
+    return min(trips, default=None)
 
 
 def _certificate_until(client: aiosmtplib.SMTP) -> datetime | None:
