@@ -246,14 +246,14 @@ def test_suppress_holds_back(folder: Path) -> None:
 
 
 def test_an_address_that_no_letter_goes_to_is_said(folder: Path) -> None:
-    words = ["fra@missions.exampel.org", "@ngos.example.org", "khm@missions.example.org"]
+    words = ["fra@mission.example.org", "@ngos.example.org", "khm@missions.example.org"]
     before = dispatcher("suppress", "add", *words, "--why", "asked", folder=folder)
     assert "No letter" not in before.out  # nothing is sealed: nobody knows yet
     with SmtpServer() as server:
         use_server(folder, server)
         assert dispatcher("seal", folder=folder).code == 0
     after = dispatcher("suppress", "add", *words, "--why", "asked", folder=folder)
-    assert "No letter of this campaign goes to fra@missions.exampel.org: see that" in after.out
+    assert "No letter of this campaign goes to fra@mission.example.org: see that" in after.out
 
 
 def test_suppress_import_of_a_bare_list(folder: Path) -> None:
