@@ -22,6 +22,7 @@ from typing import Any, Final, Self
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
+from dispatcher.sandbox.closing import closed
 from dispatcher.sandbox.store import ENVELOPES, Store
 
 SIZE_LIMIT: Final = 50 * 1024 * 1024
@@ -58,12 +59,7 @@ class Sandbox:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._server is not None:
-            self._server.close()
-            connections = tuple(self._connections)
-            for connection in connections:
-                connection.drop()
-            await asyncio.gather(*(connection.gone for connection in connections))
-            await self._server.wait_closed()
+            await closed(self._server, self._connections)
 
     async def serve_forever(self) -> None:
         """Serve until cancelled."""

@@ -26,6 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, cast
 
+from dispatcher.sandbox.closing import closed
 from dispatcher.sandbox.faults import Fates, Fault, Step
 from dispatcher.sandbox.store import Store
 
@@ -87,12 +88,7 @@ class FaultyRelay:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._server is not None:
-            self._server.close()
-            connections = tuple(self._connections)
-            for connection in connections:
-                connection.drop()
-            await asyncio.gather(*(connection.gone for connection in connections))
-            await self._server.wait_closed()
+            await closed(self._server, self._connections)
         self._path.unlink(missing_ok=True)
 
     def _connection(self) -> "_Connection":
