@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import inspect
 import json
 import signal
 import subprocess
@@ -99,6 +100,12 @@ def lines(done: Done) -> list[dict[str, Any]]:
 
 
 # Each regime.
+
+
+def test_what_can_be_asked_for_is_what_is_played() -> None:
+    """Faults and seed stand in the command too, which loads no relay to print its help."""
+    assert list(Faults) == list(REGIMES)
+    assert inspect.signature(rehearse).parameters["seed"].default == Wish().seed
 
 
 @pytest.mark.parametrize("faults", list(Faults))

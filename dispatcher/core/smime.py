@@ -81,7 +81,7 @@ def enclosed(message: Message, boundary: str, sign: Callable[[bytes], bytes]) ->
     return replace(message, own=b"".join((header, CRLF, outer, CRLF, delimiter, CRLF, own)), smime=b"".join(end))
 
 
-def faults(certificate: Certificate, sender: str, now: datetime) -> Iterator[tuple[str, str]]:
+def flaws(certificate: Certificate, sender: str, now: datetime) -> Iterator[tuple[str, str]]:
     """Why mail programs would not find signatures by it good for letters from this address: each with what to do."""
     if now >= certificate.ends:
         yield f"the certificate has ended: it was good until {certificate.ends:%Y-%m-%d}", _RENEW
@@ -106,7 +106,7 @@ def certificate_lines(
     certificate: Certificate, sender: str, now: datetime, done_at: datetime | None = None
 ) -> Iterator[Line]:
     """How it stands with it; `done_at` is when the last letter is expected to leave, if anybody can tell."""
-    grave = [problem(_PART, "S/MIME", what, todo) for what, todo in faults(certificate, sender, now)]
+    grave = [problem(_PART, "S/MIME", what, todo) for what, todo in flaws(certificate, sender, now)]
     yield from grave
     if done_at and now < certificate.ends <= done_at:
         what = f"the certificate ends on {certificate.ends:%Y-%m-%d}, and the last letters leave on {done_at:%Y-%m-%d}"
@@ -143,4 +143,4 @@ def _identity(address: str) -> str:
         return ""
 
 
-__all__ = ["LEAST_BITS", "SOON", "Certificate", "certificate_lines", "enclosed", "faults"]
+__all__ = ["LEAST_BITS", "SOON", "Certificate", "certificate_lines", "enclosed", "flaws"]

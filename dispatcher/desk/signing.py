@@ -16,7 +16,7 @@ from dispatcher.core.dkim import FIELDS, Signer, signed
 from dispatcher.core.errors import Place, Problem, SecretError, SignatureError, UsageError
 from dispatcher.core.model import Message
 from dispatcher.core.preflight import Line, Part, ok, problem
-from dispatcher.core.smime import Certificate, certificate_lines, enclosed, faults
+from dispatcher.core.smime import Certificate, certificate_lines, enclosed, flaws
 from dispatcher.desk import Desk
 from dispatcher.desk.dkim import domain_of, keys_of, read_key
 from dispatcher.dispatch import Sign
@@ -88,7 +88,7 @@ def _good(campaign: Campaign, pair: Pair, now: datetime) -> Certificate:
         facts = pair.facts()
     except SignatureError as error:
         raise SignatureError(*(replace(each, where=place, todo=_ANOTHER) for each in error.problems)) from None
-    if found := list(faults(facts, _sender(campaign), now)):
+    if found := list(flaws(facts, _sender(campaign), now)):
         raise SignatureError(*(Problem(what, place, todo) for what, todo in found))
     return facts
 
